@@ -1,0 +1,3 @@
+using BenchmarkDotNet.Running;
+
+BenchmarkSwitcher.FromAssembly(typeof(Sluice.Bench.RouterBenchmark).Assembly).Run(args);

@@ -1,0 +1,156 @@
+using System.Net;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Sluice.Model;
+using Sluice.Pipeline;
+using Sluice.Sources;
+
+namespace Sluice.Admin;
+
+/// <summary>
+/// APISIX's Control API (<c>/v1/…</c>): what the gateway is running right now. No key: it listens on 127.0.0.1. Sluice adds
+/// <c>/v1/plugins</c> and <c>/v1/buffering</c> (<see cref="BufferingPage"/>).
+/// </summary>
+public sealed partial class ControlApi(LiveConfiguration live, PluginServices services, ILogger<ControlApi> logger)
+{
+    public async Task HandleAsync(HttpContext http)
+    {
+        JsonAnswer answer;
+        try
+        {
+            answer = Answer(http.Request, http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? http.Request.Path);
+        }
+        catch (Exception e)
+        {
+            LogBug(e, http.Request.Method, http.Request.Path);
+            answer = JsonAnswer.Error(500, "internal error, see the error log");
+        }
+        await answer.SendAsync(http);
+    }
+
+    JsonAnswer Answer(HttpRequest request, string target)
+    {
+        if (!AdminPath.TryParse(target, out var path, out var error))
+        {
+            return JsonAnswer.Error(400, error);
+        }
+        var snapshot = live.Current;
+        if (path is ["v1", "plugins", "reload"] && HttpMethods.IsPut(request.Method))
+        {
+            return JsonAnswer.Text(200, "done");
+        }
+        if (!HttpMethods.IsGet(request.Method) && !HttpMethods.IsHead(request.Method))
+        {
+            return NotFound;
+        }
+        return path switch
+        {
+            ["v1", "schema"] => SchemaPages.Everything(snapshot.Plugins),
+            ["v1", "plugins"] => Plugins(snapshot.Plugins),
+            ["v1", "healthcheck"] => JsonAnswer.Write(200, NothingChecked),
+            ["v1", "healthcheck", var kind] => JsonAnswer.Error(404, $"missing src id for src type {kind}"),
+            ["v1", "healthcheck", var kind, var id] => NoChecker(snapshot, kind, id),
+            ["v1", "routes"] => All(snapshot, ResourceKind.Routes),
+            ["v1", "route", var id] => One(snapshot, ResourceKind.Routes, id),
+            ["v1", "services"] => All(snapshot, ResourceKind.Services),
+            ["v1", "service", var id] => One(snapshot, ResourceKind.Services, id),
+            ["v1", "upstreams"] => All(snapshot, ResourceKind.Upstreams),
+            ["v1", "upstream", var id] => One(snapshot, ResourceKind.Upstreams, id),
+            ["v1", "plugin_metadatas"] => AllMetadata(snapshot),
+            ["v1", "plugin_metadata", var name] => Metadata(snapshot, name),
+            ["v1", "buffering"] => BufferingPage.Answer(request.Query, snapshot, services),
+            _ => NotFound,
+        };
+    }
+
+    // -- Resources
+
+    static JsonAnswer All(Snapshot snapshot, ResourceKind kind) => JsonAnswer.Write(200, writer =>
+    {
+        writer.WriteStartArray();
+        foreach (var document in snapshot.Documents[kind].Values)
+        {
+            WriteDocument(writer, document);
+        }
+        writer.WriteEndArray();
+    });
+
+    static JsonAnswer One(Snapshot snapshot, ResourceKind kind, string id) => snapshot.Documents.Find(kind, id) is { } document
+        ? JsonAnswer.Write(200, writer => WriteDocument(writer, document))
+        : JsonAnswer.Error(404, $"{kind.Singular()}[{id}] not found");
+
+    static void WriteDocument(Utf8JsonWriter writer, Document document)
+    {
+        writer.WriteStartObject();
+        writer.WriteString("key", ResourceStore.Key(document.Kind, document.Id));
+        writer.WritePropertyName("value");
+        document.Value.WriteTo(writer);
+        writer.WriteNumber("createdIndex", document.CreatedRevision);
+        writer.WriteNumber("modifiedIndex", document.ModifiedRevision);
+        writer.WriteNumber("orig_modifiedIndex", document.ModifiedRevision);
+        writer.WriteStartObject("clean_handlers");
+        writer.WriteEndObject();
+        writer.WriteBoolean("has_domain", HasDomain(document));
+        writer.WriteEndObject();
+    }
+
+    static bool HasDomain(Document document)
+    {
+        var upstream = document.Kind == ResourceKind.Upstreams ? document.Value : document.Value["upstream"] as JsonObject;
+        return upstream is not null && ResourceBinder.Upstream(upstream, null).Nodes.Any(node => !IPAddress.TryParse(node.Host, out _));
+    }
+
+    static JsonAnswer AllMetadata(Snapshot snapshot) => JsonAnswer.Write(200, writer =>
+    {
+        writer.WriteStartArray();
+        foreach (var document in snapshot.Documents[ResourceKind.PluginMetadata].Values.Where(one => snapshot.Plugins.Find(one.Id) is not null))
+        {
+            document.Value.WriteTo(writer);
+        }
+        writer.WriteEndArray();
+    });
+
+    static JsonAnswer Metadata(Snapshot snapshot, string name) => snapshot.Documents.Find(ResourceKind.PluginMetadata, name) is { } document
+        ? JsonAnswer.Write(200, writer => document.Value.WriteTo(writer))
+        : JsonAnswer.Error(404, $"plugin metadata[{name}] not found");
+
+    // -- Plugins, health
+
+    static JsonAnswer Plugins(PluginRegistry plugins) => JsonAnswer.Write(200, writer =>
+    {
+        writer.WriteStartArray();
+        foreach (var plugin in plugins.All)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("name", plugin.Name);
+            writer.WriteNumber("priority", plugin.Info.Priority);
+            writer.WriteStartArray("phases");
+            foreach (var phase in plugin.Phases)
+            {
+                writer.WriteStringValue(phase);
+            }
+            writer.WriteEndArray();
+            writer.WriteEndObject();
+        }
+        writer.WriteEndArray();
+    });
+
+    /// <summary>This version has no health checks.</summary>
+    static void NothingChecked(Utf8JsonWriter writer)
+    {
+        writer.WriteStartArray();
+        writer.WriteEndArray();
+    }
+
+    static JsonAnswer NoChecker(Snapshot snapshot, string segment, string id) =>
+        !ResourceKinds.TryParse(segment, out var kind) || kind is not (ResourceKind.Routes or ResourceKind.Services or ResourceKind.Upstreams)
+            ? JsonAnswer.Error(400, $"invalid src type {segment}")
+            : JsonAnswer.Error(404, snapshot.Documents.Find(kind, id) is null ? $"{segment}[{id}] not found" : $"no checker for {segment}[{id}]");
+
+    static readonly JsonAnswer NotFound = JsonAnswer.Error(404, "404 Not Found");
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Control API: unexpected failure in {Method} {Path}")]
+    partial void LogBug(Exception exception, string method, string path);
+}

@@ -1,0 +1,167 @@
+using Sluice.Hosting;
+using Sluice.Model;
+
+namespace Sluice.Cli;
+
+/// <summary>What the command line does to an instance from outside.</summary>
+static class Steering
+{
+    static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(10), ReloadPatience = TimeSpan.FromSeconds(30);
+
+    public static async Task<int> StopAsync(Instance instance, Terminal terminal)
+    {
+        if (instance.RunningPid() is not { } pid)
+        {
+            return NotRunning(instance, terminal);
+        }
+        if (!Native.Signal(pid, Native.Terminate))
+        {
+            return terminal.Fail($"may not signal pid {pid}");
+        }
+        if (await EndedAsync(instance, pid, terminal, StopPatience))
+        {
+            return 0;
+        }
+        Native.Signal(pid, Native.Kill);
+        return await EndedAsync(instance, pid, terminal, StopPatience)
+            ? terminal.Fail($"pid {pid} did not stop within {StopPatience.TotalSeconds} s and was killed")
+            : terminal.Fail($"pid {pid} does not end");
+    }
+
+    public static async Task<int> QuitAsync(Instance instance, Terminal terminal, bool wait)
+    {
+        if (instance.RunningPid() is not { } pid)
+        {
+            return NotRunning(instance, terminal);
+        }
+        if (!Native.Signal(pid, Native.Quit))
+        {
+            return terminal.Fail($"may not signal pid {pid}");
+        }
+        if (wait)
+        {
+            // the gateway itself ends what is left after shutdown_timeout
+            await EndedAsync(instance, pid, terminal, Timeout.InfiniteTimeSpan);
+        }
+        return 0;
+    }
+
+    public static async Task<int> RestartAsync(Instance instance, Terminal terminal)
+    {
+        if (Test(instance, terminal, quiet: true) != 0)
+        {
+            return terminal.Fail("not restarted");
+        }
+        if (instance.RunningPid() is not null)
+        {
+            await StopAsync(instance, terminal);
+        }
+        return await Daemon.StartAsync(instance, terminal);
+    }
+
+    public static async Task<int> ReloadAsync(Instance instance, Terminal terminal)
+    {
+        if (instance.RunningPid() is not { } pid)
+        {
+            return NotRunning(instance, terminal);
+        }
+        var problems = Gateway.Check(instance.Prefix, terminal.Environment);
+        if (problems.Any(problem => problem.Severity == Severity.Error))
+        {
+            terminal.Report(problems);
+            return terminal.Fail("not reloaded; the running configuration stays");
+        }
+
+        if (instance.ReadState() is not { } before || before.Pid != pid)
+        {
+            return terminal.Fail($"pid {pid} is still starting or stopping");
+        }
+        if (!Native.Signal(pid, Native.Hangup))
+        {
+            return terminal.Fail($"may not signal pid {pid}");
+        }
+        InstanceState? after = null;
+        var answered = await UntilAsync(terminal.Time, ReloadPatience, () =>
+            ((after = instance.ReadState()) is { } now && now.Pid == pid && now.Reloads > before.Reloads) || instance.RunningPid() != pid);
+        if (!answered || instance.RunningPid() != pid || after is null)
+        {
+            return terminal.Fail(answered ? $"pid {pid} ended" : $"pid {pid} did not reload within {ReloadPatience.TotalSeconds} s");
+        }
+        return terminal.Report(after.ReloadProblems) ? 0 : terminal.Fail("not reloaded; the running configuration stays");
+    }
+
+    public static int Test(Instance instance, Terminal terminal, bool quiet = false)
+    {
+        if (!instance.IsConfigured)
+        {
+            return terminal.Fail($"no conf/config.yaml in {instance.Prefix}; `sluice init -p {instance.Prefix}` writes one");
+        }
+        var problems = Gateway.Check(instance.Prefix, terminal.Environment);
+        if (!terminal.Report(problems))
+        {
+            return terminal.Fail($"the configuration in {instance.Prefix} has errors: "
+                + problems.Count(problem => problem.Severity == Severity.Error));
+        }
+        if (!quiet)
+        {
+            terminal.Say($"the configuration in {instance.Prefix} is good");
+        }
+        return 0;
+    }
+
+    public static int Initialise(Instance instance, Terminal terminal)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(instance.ConfigFile)!);
+        var written = Write(instance.ConfigFile, DefaultFiles.Config, terminal) | Write(instance.ResourceFile, DefaultFiles.Resources, terminal);
+        return written ? 0 : terminal.Fail("nothing to write");
+    }
+
+    static bool Write(string path, string text, Terminal terminal)
+    {
+        try
+        {
+            using var writer = new StreamWriter(path, DefaultFiles.Private(FileMode.CreateNew));
+            writer.Write(text);
+        }
+        catch (IOException) when (File.Exists(path))
+        {
+            terminal.Error.WriteLine($"{path} exists and was left as it is");
+            return false;
+        }
+        terminal.Say($"wrote {path}");
+        return true;
+    }
+
+    static int NotRunning(Instance instance, Terminal terminal) => terminal.Fail($"not running on {instance.Prefix}");
+
+    /// <summary>Until the pid file is let go and the process is gone (or a zombie, which only its parent can remove).</summary>
+    static Task<bool> EndedAsync(Instance instance, int pid, Terminal terminal, TimeSpan patience) =>
+        UntilAsync(terminal.Time, patience, () => instance.RunningPid() != pid && IsGone(pid));
+
+    static bool IsGone(int pid)
+    {
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{pid}/stat");
+            return stat[(stat.LastIndexOf(')') + 1)..].TrimStart().StartsWith('Z');
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+    }
+
+    static async Task<bool> UntilAsync(TimeProvider time, TimeSpan patience, Func<bool> condition)
+    {
+        var start = time.GetTimestamp();
+        while (!condition())
+        {
+            if (patience != Timeout.InfiniteTimeSpan && time.GetElapsedTime(start) > patience)
+            {
+                return false;
+            }
+            await Task.Delay(TimeSpan.FromMilliseconds(5), time);
+        }
+        return true;
+    }
+}

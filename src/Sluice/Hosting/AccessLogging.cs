@@ -1,0 +1,47 @@
+using Microsoft.Extensions.Logging;
+using Sluice.Model.Settings;
+using Sluice.Observability;
+using Sluice.Pipeline;
+
+namespace Sluice.Hosting;
+
+/// <summary>The access log as configured; a reload may change its file and its format while requests go on.</summary>
+sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
+{
+    sealed record Running(AccessLogWriter Writer, AccessLogFormat Format, string Path);
+
+    Running? _running;
+
+    public long Dropped => _running?.Writer.Dropped ?? 0;
+
+    public async ValueTask ApplyAsync(LogSettings settings)
+    {
+        var old = _running;
+        if (settings.AccessLog is not { } path)
+        {
+            _running = null;
+            await CloseAsync(old);
+            return;
+        }
+        var format = settings.AccessFormat;
+        if (old?.Path == path)
+        {
+            _running = old with { Format = format };
+            return;
+        }
+        _running = new(new AccessLogWriter(path, logger, time), format, path);
+        await CloseAsync(old);
+    }
+
+    public void Write(Exchange exchange)
+    {
+        if (_running is { } running)
+        {
+            running.Writer.Write(running.Format, exchange);
+        }
+    }
+
+    static ValueTask CloseAsync(Running? running) => running?.Writer.DisposeAsync() ?? ValueTask.CompletedTask;
+
+    public ValueTask DisposeAsync() => CloseAsync(_running);
+}

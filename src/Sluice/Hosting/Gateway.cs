@@ -1,0 +1,465 @@
+using System.Net;
+using System.Security.Cryptography.X509Certificates;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Sluice.Admin;
+using Sluice.Model;
+using Sluice.Model.Settings;
+using Sluice.Net;
+using Sluice.Observability;
+using Sluice.Pipeline;
+using Sluice.Plugins;
+using Sluice.Sources;
+
+namespace Sluice.Hosting;
+
+/// <summary>Where an instance lives and what it takes from its surroundings.</summary>
+/// <param name="Prefix">The instance's directory: conf/, logs/, data/, lua/.</param>
+public sealed record GatewayOptions(string Prefix)
+{
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    public Func<string, string?> Environment { get; init; } = System.Environment.GetEnvironmentVariable;
+
+    /// <summary>Gets every line of the error log too; null = only the file.</summary>
+    public string? ErrorLogCopy { get; init; }
+}
+
+/// <summary>The gateway cannot start; every reason with its place.</summary>
+public sealed class GatewayStartException(IReadOnlyList<Problem> problems, Exception? inner = null)
+    : Exception(string.Join('\n', problems.Where(problem => problem.Severity == Severity.Error)), inner)
+{
+    public IReadOnlyList<Problem> Problems { get; } = problems;
+}
+
+/// <summary>
+/// A running gateway: puts the parts together, opens and closes addresses, reloads. What happens to a request is in
+/// <see cref="GatewayPipeline"/>.
+/// </summary>
+public sealed partial class Gateway : IAsyncDisposable
+{
+    readonly GatewayOptions _options;
+    readonly ErrorLog _errorLog;
+    readonly ILoggerFactory _loggers;
+    readonly ILogger _log;
+    readonly GatewayMetrics _metrics;
+    readonly PluginServices _services;
+    readonly LiveConfiguration _live;
+    readonly AccessLogging _accessLog;
+    readonly ConnectionPool _pool;
+    readonly HostResolver _resolver;
+    readonly ProxyApplication _proxy;
+    readonly StatusApi _status = new();
+    readonly SemaphoreSlim _changing = new(1);
+    readonly List<HttpEndpoint> _proxies = [];
+    readonly Dictionary<string, HttpEndpoint> _own = [];
+    readonly CancellationTokenSource _stopping = new();
+    InstanceLock? _instance;
+    EmbeddedStore? _store;
+    ResourceStore? _resources;
+    YamlConfiguration? _yaml;
+    bool _stopped;
+
+    Gateway(GatewayOptions options, GatewaySettings settings)
+    {
+        _options = options;
+        Settings = settings;
+        var logFile = settings.Logs.ErrorLog == "stderr" ? "/dev/stderr" : settings.Logs.ErrorLog;
+        Directory.CreateDirectory(Path.GetDirectoryName(logFile)!);
+        Directory.CreateDirectory(settings.Absolute("logs"));
+        _errorLog = new ErrorLog(options.ErrorLogCopy is { } copy && copy != logFile ? [logFile, copy] : [logFile], Level(settings), options.Time);
+        _loggers = LoggerFactory.Create(logging => logging
+            .SetMinimumLevel(LogLevel.Trace).AddProvider(_errorLog)
+            .AddFilter("Microsoft", LogLevel.Warning)
+            // bad requests and broken connections of clients are in the access log
+            .AddFilter("Microsoft.AspNetCore.Server.Kestrel.BadRequests", LogLevel.Critical)
+            .AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.Critical));
+        _log = _loggers.CreateLogger<Gateway>();
+        _metrics = new GatewayMetrics(_log, new GatewayMetricsOptions(
+            Hostname: Environment.MachineName, Version: typeof(Gateway).Assembly.GetName().Version!.ToString(3)));
+        _services = new PluginServices(options.Time, _loggers, _metrics);
+        _live = new LiveConfiguration(new SnapshotCompiler(_services, Builtin.All));
+        _accessLog = new AccessLogging(options.Time, _log);
+        _metrics.WatchAccessLogDrops(() => _accessLog.Dropped);
+        _resolver = new HostResolver(
+            new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
+        _pool = new ConnectionPool(options.Time);
+        var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
+        var forwarder = new Forwarder(_services, _pool, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
+        _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
+    }
+
+    public GatewaySettings Settings { get; private set; }
+
+    /// <summary>The key that this start made because none was configured; to be shown once.</summary>
+    public string? GeneratedAdminKey { get; private set; }
+
+    /// <summary>The addresses that take requests, as bound.</summary>
+    public IReadOnlyList<IPEndPoint> ProxyEndpoints => [.. _proxies.Select(endpoint => endpoint.Bound)];
+
+    public IPEndPoint? AdminEndpoint => _own.GetValueOrDefault("admin")?.Bound;
+
+    public IPEndPoint? ControlEndpoint => _own.GetValueOrDefault("control")?.Bound;
+
+    public IPEndPoint? StatusEndpoint => _own.GetValueOrDefault("status")?.Bound;
+
+    public IPEndPoint? MetricsEndpoint => _own.GetValueOrDefault("metrics")?.Bound;
+
+    AdminApi AdminApi => field ??= new(_live, _resources, _loggers.CreateLogger<AdminApi>());
+
+    // -- Start
+
+    /// <summary>Reads the configuration, opens the store or the YAML file, binds every address; returns when requests are answered.</summary>
+    /// <exception cref="GatewayStartException">With every reason and its place; nothing is left running.</exception>
+    public static async Task<Gateway> StartAsync(GatewayOptions options, CancellationToken cancellation = default)
+    {
+        var (settings, problems) = SettingsReader.Load(options.Prefix, options.Environment);
+        if (settings is null)
+        {
+            throw new GatewayStartException(problems);
+        }
+        var gateway = new Gateway(options, settings);
+        try
+        {
+            settings = gateway.EnsureAdminKey(settings);
+            gateway.LogProblems(problems);
+            await gateway._accessLog.ApplyAsync(settings.Logs);
+            gateway.LoadResources(settings);
+            gateway.LetIn(settings);
+            await gateway.BindAsync(settings, cancellation);
+            gateway._status.NotReady = null;
+            gateway.LogStarted(options.Prefix, string.Join(", ", gateway.ProxyEndpoints));
+            return gateway;
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            await gateway.DisposeAsync();
+            throw e as GatewayStartException ?? new GatewayStartException([Problem.Error(PlaceOf(e, options.Prefix), e.Message)], e);
+        }
+    }
+
+    static string PlaceOf(Exception e, string prefix) => e switch
+    {
+        EndpointException => "conf/config.yaml",
+        StoreException => "data",
+        _ => prefix,
+    };
+
+    /// <summary>Who may use the Admin API from now on.</summary>
+    void LetIn(GatewaySettings settings) => AdminApi.Access = settings.Admin is { } admin ? AdminAccess.Of(admin) : AdminAccess.Closed;
+
+    static LogLevel Level(GatewaySettings settings) => ErrorLog.ParseLevel(settings.Logs.ErrorLevel) ?? LogLevel.Warning;
+
+    GatewaySettings EnsureAdminKey(GatewaySettings settings)
+    {
+        if (settings.Admin is not { KeyRequired: true, Keys.Count: 0 })
+        {
+            return settings;
+        }
+        GeneratedAdminKey = AdminKey.Create(Path.Combine(_options.Prefix, "conf", "config.yaml"), text =>
+            SettingsReader.Parse(_options.Prefix, text, null, _options.Environment).Settings?.Admin?.Keys.Count > 0);
+        return Settings = SettingsReader.Load(_options.Prefix, _options.Environment).Settings!;
+    }
+
+    void LoadResources(GatewaySettings settings)
+    {
+        if (settings.ConfigProvider == ConfigProvider.Yaml)
+        {
+            _instance = InstanceLock.Acquire(_options.Prefix);
+            Apply(settings);
+            _yaml = new YamlConfiguration(
+                new YamlSource(_options.Prefix, _options.Time, _loggers.CreateLogger<YamlSource>(), _options.Environment), _live, _loggers.CreateLogger<YamlConfiguration>());
+            ThrowOnError(_yaml.Load());
+            _yaml.Start();
+            return;
+        }
+        Apply(settings);
+        _store = EmbeddedStore.Open(_options.Prefix);
+        _resources = new ResourceStore(_store, _live, _options.Time, _loggers.CreateLogger<ResourceStore>());
+        LogProblems(_resources.Load());
+    }
+
+    void Apply(GatewaySettings settings) => ThrowOnError(_live.Apply(settings));
+
+    void ThrowOnError(IReadOnlyList<Problem> problems)
+    {
+        if (problems.Any(problem => problem.Severity == Severity.Error))
+        {
+            throw new GatewayStartException(problems);
+        }
+        LogProblems(problems);
+    }
+
+    // -- Addresses
+
+    async Task BindAsync(GatewaySettings settings, CancellationToken cancellation)
+    {
+        foreach (var (name, address, handler) in OwnInterfaces(settings))
+        {
+            _own[name] = await HttpEndpoint.StartAsync(address, new HandlerApplication(handler), _loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
+        }
+        _proxies.AddRange(await OpenAsync(ProxyAddresses(settings), settings, cancellation));
+    }
+
+    /// <summary>All of them or none.</summary>
+    async Task<List<HttpEndpoint>> OpenAsync(IEnumerable<EndpointAddress> addresses, GatewaySettings settings, CancellationToken cancellation)
+    {
+        List<HttpEndpoint> opened = [];
+        try
+        {
+            foreach (var address in addresses)
+            {
+                try
+                {
+                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loggers, limits => Limit(limits, settings), cancellation));
+                }
+                catch (EndpointException) when (address.Optional)
+                {
+                    LogNotListening(address.ToString());
+                }
+            }
+            return opened;
+        }
+        catch
+        {
+            foreach (var endpoint in opened)
+            {
+                await endpoint.DisposeAsync();
+            }
+            throw;
+        }
+    }
+
+    static void Limit(KestrelServerLimits limits, GatewaySettings settings)
+    {
+        limits.KeepAliveTimeout = settings.Http.KeepaliveTimeout;
+        limits.RequestHeadersTimeout = settings.Http.ClientHeaderTimeout;
+    }
+
+    static List<EndpointAddress> ProxyAddresses(GatewaySettings settings)
+    {
+        var certificate = settings.Tls is { } tls ? X509Certificate2.CreateFromPemFile(tls.CertificateFile, tls.KeyFile) : null;
+        return [.. settings.Listens.Select(listen => new EndpointAddress(listen.EndPoint, listen.Http2, listen.Tls ? certificate : null) { Optional = listen.Optional })];
+    }
+
+    IEnumerable<(string Name, EndpointAddress Address, RequestDelegate Handler)> OwnInterfaces(GatewaySettings settings)
+    {
+        if (settings.Admin is { } admin)
+        {
+            yield return ("admin", new(admin.Listen), AdminApi.HandleAsync);
+        }
+        if (settings.Control is { } control)
+        {
+            yield return ("control", new(control), new ControlApi(_live, _services, _loggers.CreateLogger<ControlApi>()).HandleAsync);
+        }
+        yield return ("status", new(settings.Status), _status.HandleAsync);
+        if (MetricsApi.Address(settings.PluginAttributes.GetValueOrDefault("prometheus")) is { } metrics)
+        {
+            yield return ("metrics", new(metrics.Listen), new MetricsApi(_metrics, metrics.Uri).HandleAsync);
+        }
+    }
+
+    // -- Reload
+
+    /// <summary>
+    /// Reads conf/ again and changes over without dropping a connection: new addresses are opened first, those that are gone stop accepting and end
+    /// when their last request has. With any error everything stays as it is.
+    /// </summary>
+    public async Task<IReadOnlyList<Problem>> ReloadAsync()
+    {
+        await _changing.WaitAsync();
+        try
+        {
+            var (settings, problems) = SettingsReader.Load(_options.Prefix, _options.Environment);
+            var result = settings is null ? problems : [.. problems, .. await ChangeOverAsync(settings)];
+            LogProblems(result);
+            if (result.Any(problem => problem.Severity == Severity.Error))
+            {
+                LogReloadRefused();
+            }
+            else
+            {
+                LogReloaded();
+            }
+            return result;
+        }
+        finally
+        {
+            _changing.Release();
+        }
+    }
+
+    async Task<IReadOnlyList<Problem>> ChangeOverAsync(GatewaySettings settings)
+    {
+        if (settings.ConfigProvider != Settings.ConfigProvider)
+        {
+            return [Problem.Error("conf/config.yaml (deployment)", "the configuration provider cannot be changed by a reload: restart")];
+        }
+        List<Problem> problems = [.. UnchangeableByReload(settings)];
+        var wanted = ProxyAddresses(settings);
+        var added = wanted.Where(address => !_proxies.Exists(running => running.Address == address)).ToList();
+        List<HttpEndpoint> opened;
+        try
+        {
+            opened = await OpenAsync(added, settings, _stopping.Token);
+        }
+        catch (EndpointException e)
+        {
+            return [Problem.Error("conf/config.yaml", e.Message)];
+        }
+        problems.AddRange(_live.Apply(settings));
+        if (problems.Exists(problem => problem.Severity == Severity.Error))
+        {
+            foreach (var endpoint in opened)
+            {
+                await endpoint.DisposeAsync();
+            }
+            return problems;
+        }
+        Settings = settings;
+        LetIn(settings);
+        _errorLog.Level = Level(settings);
+        await _accessLog.ApplyAsync(settings.Logs);
+        foreach (var gone in _proxies.Where(running => !wanted.Contains(running.Address)).ToList())
+        {
+            _proxies.Remove(gone);
+            _ = DrainAsync(gone);
+        }
+        _proxies.ForEach(running => Limit(running.Limits, settings));
+        _proxies.AddRange(opened);
+        if (_yaml is not null)
+        {
+            problems.AddRange(_yaml.Load());
+        }
+        return problems;
+    }
+
+    IEnumerable<Problem> UnchangeableByReload(GatewaySettings settings)
+    {
+        var running = OwnInterfaces(Settings).Select(own => (own.Name, own.Address)).ToHashSet();
+        if (!running.SetEquals(OwnInterfaces(settings).Select(own => (own.Name, own.Address))))
+        {
+            yield return Problem.Warning("conf/config.yaml", "addresses of the Admin API, Control API, status and metrics change at the next restart");
+        }
+    }
+
+    async Task DrainAsync(HttpEndpoint endpoint)
+    {
+        try
+        {
+            await endpoint.StopAsync(_stopping.Token);
+            await endpoint.DisposeAsync();
+        }
+        catch (Exception e)
+        {
+            LogDrainFailed(e, endpoint.Address.ToString());
+        }
+    }
+
+    // -- Stop
+
+    /// <summary>
+    /// Graceful: accepts nothing new and lets requests end, up to <c>sluice.shutdown_timeout</c>; quick: aborts them. A quick stop during a graceful
+    /// one makes that quick.
+    /// </summary>
+    public async Task StopAsync(bool graceful)
+    {
+        _status.NotReady = "shutting down";
+        if (!graceful)
+        {
+            await _stopping.CancelAsync();
+        }
+        using var tooLong = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
+        using var limit = _options.Time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), tooLong, Settings.ShutdownTimeout, Timeout.InfiniteTimeSpan);
+        await Task.WhenAll(_proxies.Select(endpoint => endpoint.StopAsync(tooLong.Token)));
+        await DisposeAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_stopped)
+        {
+            return;
+        }
+        _stopped = true;
+        await _stopping.CancelAsync();
+        foreach (var endpoint in _proxies.Concat(_own.Values))
+        {
+            await endpoint.DisposeAsync();
+        }
+        if (_yaml is not null)
+        {
+            await _yaml.DisposeAsync();
+        }
+        if (_store is not null)
+        {
+            await _store.DisposeAsync();
+        }
+        _pool.Dispose();
+        await _accessLog.DisposeAsync();
+        LogStopped();
+        _loggers.Dispose();
+        await _errorLog.DisposeAsync();
+        _instance?.Dispose();
+    }
+
+    // -- Check
+
+    /// <summary>Everything that <see cref="StartAsync"/> would complain about short of binding: settings, nginx.conf, apisix.yaml.</summary>
+    public static IReadOnlyList<Problem> Check(string prefix, Func<string, string?> environment)
+    {
+        var (settings, problems) = SettingsReader.Load(prefix, environment);
+        if (settings?.ConfigProvider != ConfigProvider.Yaml)
+        {
+            return problems;
+        }
+        var nowhere = NullLoggerFactory.Instance;
+        var services = new PluginServices(TimeProvider.System, nowhere, new GatewayMetrics(NullLogger.Instance));
+        var live = new LiveConfiguration(new SnapshotCompiler(services, Builtin.All));
+        live.Apply(settings);
+        var yaml = new YamlConfiguration(
+            new YamlSource(prefix, TimeProvider.System, NullLogger<YamlSource>.Instance, environment), live, NullLogger<YamlConfiguration>.Instance);
+        return [.. problems, .. yaml.Load()];
+    }
+
+    void LogProblems(IEnumerable<Problem> problems)
+    {
+        foreach (var problem in problems)
+        {
+            if (problem.Severity == Severity.Error)
+            {
+                LogConfigurationError(problem.Place, problem.Message);
+            }
+            else
+            {
+                LogConfigurationWarning(problem.Place, problem.Message);
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "started, prefix: {Prefix}, listening on {Addresses}")]
+    partial void LogStarted(string prefix, string addresses);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "not listening on {Address}: this machine does not have it")]
+    partial void LogNotListening(string address);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "stopped")]
+    partial void LogStopped();
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "reloaded")]
+    partial void LogReloaded();
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "reload refused: the configuration has errors, the old one keeps running")]
+    partial void LogReloadRefused();
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Place}: {What}")]
+    partial void LogConfigurationError(string place, string what);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Place}: {What}")]
+    partial void LogConfigurationWarning(string place, string what);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "closing {Address} failed")]
+    partial void LogDrainFailed(Exception exception, string address);
+}

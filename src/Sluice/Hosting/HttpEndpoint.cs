@@ -1,0 +1,151 @@
+using System.Net;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Sluice.Net;
+
+namespace Sluice.Hosting;
+
+/// <summary>One address that the gateway listens on: a Kestrel server of its own, so that a reload opens and closes addresses one by one.</summary>
+sealed class HttpEndpoint : IAsyncDisposable
+{
+    readonly WebApplication _services;
+    readonly IServer _server;
+    readonly KestrelServerOptions _options;
+    readonly ListenOptions _listen;
+
+    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen)
+    {
+        Address = address;
+        _services = services;
+        _server = services.Services.GetRequiredService<IServer>();
+        _options = options;
+        _listen = listen;
+    }
+
+    /// <summary>As configured; port 0 stays 0 here.</summary>
+    public EndpointAddress Address { get; }
+
+    /// <summary>As bound.</summary>
+    public IPEndPoint Bound => _listen.IPEndPoint!;
+
+    public KestrelServerLimits Limits => _options.Limits;
+
+    /// <summary>Binds and begins to accept.</summary>
+    /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
+    public static async Task<HttpEndpoint> StartAsync<TContext>(
+        EndpointAddress address, IHttpApplication<TContext> application, ILoggerFactory loggers, Action<KestrelServerLimits> limit, CancellationToken cancellation)
+        where TContext : notnull
+    {
+        var priorKnowledge = address is { Http2: true, Certificate: null } ? new Http2PriorKnowledge() : null;
+        KestrelServerOptions options = null!;
+        ListenOptions listen = null!;
+        var builder = WebApplication.CreateEmptyBuilder(new());
+        builder.Services.AddSingleton(loggers);
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
+        {
+            options = kestrel;
+            Harden(kestrel);
+            limit(kestrel.Limits);
+            kestrel.Listen(address.EndPoint, endpoint =>
+            {
+                listen = endpoint;
+                endpoint.Protocols = address is { Http2: true, Certificate: not null } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1;
+                if (address.Certificate is { } certificate)
+                {
+                    endpoint.UseHttps(new HttpsConnectionAdapterOptions { ServerCertificate = certificate });
+                }
+                if (priorKnowledge is not null)
+                {
+                    endpoint.Use(priorKnowledge.Use);
+                }
+            });
+            if (priorKnowledge is not null)
+            {
+                kestrel.Listen(priorKnowledge.EndPoint, endpoint => endpoint.Protocols = HttpProtocols.Http2);
+            }
+        });
+        if (priorKnowledge is not null)
+        {
+            // beside the socket transport, which Kestrel adds only where there is none yet
+            builder.Services.AddSingleton<IConnectionListenerFactory>(priorKnowledge);
+        }
+        var services = builder.Build();
+        var server = services.Services.GetRequiredService<IServer>();
+        try
+        {
+            await server.StartAsync(application, cancellation);
+        }
+        catch (IOException e) when (e.InnerException is AddressInUseException)
+        {
+            await services.DisposeAsync();
+            throw new EndpointException($"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
+        }
+        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
+        {
+            await services.DisposeAsync();
+            throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
+        }
+        return new HttpEndpoint(address, services, options, listen);
+    }
+
+    static void Harden(KestrelServerOptions options)
+    {
+        options.AddServerHeader = false;
+        options.AllowResponseHeaderCompression = true;
+        // header values are bytes: they leave as they came
+        options.RequestHeaderEncodingSelector = static _ => Encoding.Latin1;
+        options.ResponseHeaderEncodingSelector = static _ => Encoding.Latin1;
+        // bodies are bounded by client_max_body_size, silences by client_body_timeout and send_timeout
+        options.Limits.MaxRequestBodySize = null;
+        options.Limits.MinRequestBodyDataRate = null;
+        options.Limits.MinResponseDataRate = null;
+    }
+
+    /// <summary>Accepts nothing new; requests under way end until the token says that it takes too long, then they are aborted.</summary>
+    public Task StopAsync(CancellationToken tooLong) => _server.StopAsync(tooLong);
+
+    public async ValueTask DisposeAsync()
+    {
+        using (var now = new CancellationTokenSource())
+        {
+            await now.CancelAsync();
+            await _server.StopAsync(now.Token);
+        }
+        await _services.DisposeAsync();
+    }
+}
+
+/// <param name="Certificate">Null: plaintext.</param>
+/// <param name="Http2">Plaintext: HTTP/2 with prior knowledge beside HTTP/1.1; TLS: by ALPN.</param>
+sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, X509Certificate2? Certificate = null)
+{
+    /// <summary>No harm when the machine does not have it (the IPv6 half of an address without an IP).</summary>
+    public bool Optional { get; init; }
+
+    public override string ToString() => EndPoint.ToString();
+}
+
+/// <summary>An address cannot be listened on.</summary>
+sealed class EndpointException(string message, Exception inner) : Exception(message, inner);
+
+/// <summary>Serves a plain handler, for the gateway's own interfaces (Admin API, Control API, status, metrics).</summary>
+sealed class HandlerApplication(RequestDelegate handler) : IHttpApplication<HttpContext>
+{
+    public HttpContext CreateContext(IFeatureCollection contextFeatures) => new DefaultHttpContext(contextFeatures);
+
+    public Task ProcessRequestAsync(HttpContext context) => handler(context);
+
+    public void DisposeContext(HttpContext context, Exception? exception)
+    {
+    }
+}

@@ -1,0 +1,25 @@
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Sluice.Observability;
+using Sluice.Pipeline;
+
+namespace Sluice.Hosting;
+
+/// <summary>What Kestrel calls for each request: an exchange under the running snapshot, the pipeline, one line in the access log.</summary>
+sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog) : IHttpApplication<Exchange>
+{
+    public Exchange CreateContext(IFeatureCollection contextFeatures) =>
+        new(new DefaultHttpContext(contextFeatures), live.Current, services, services.Time.GetTimestamp());
+
+    public Task ProcessRequestAsync(Exchange context)
+    {
+        services.Metrics.RequestStarted();
+        return pipeline.RunAsync(context);
+    }
+
+    public void DisposeContext(Exchange context, Exception? exception)
+    {
+        accessLog.Write(context);
+    }
+}

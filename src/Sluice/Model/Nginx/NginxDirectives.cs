@@ -1,0 +1,256 @@
+using System.Collections.Frozen;
+using System.Globalization;
+
+namespace Sluice.Model.Nginx;
+
+[Flags]
+enum NginxContexts
+{
+    Main = 1,
+    Http = 2,
+    Server = 4,
+    Location = 8,
+    Everywhere = Http | Server | Location,
+}
+
+/// <summary>One directive that has an effect: where it may stand, how many arguments it takes, what it does to its level.</summary>
+/// <param name="Set">Returns what is wrong with its arguments, null when nothing is.</param>
+sealed record NginxRule(int MinArguments, int MaxArguments, bool Repeatable, Func<NginxLevel, string[], Action<string>, string?> Set)
+{
+    /// <summary>What a wrong value should have been: <c>it must be "on" or "off"</c>.</summary>
+    public static string Invalid(string value, string directive, string expected) => $"invalid value \"{value}\" in \"{directive}\" directive, {expected}";
+}
+
+/// <summary>
+/// The directives that the gateway knows. Those in <see cref="Effective"/> may stand in http, server and location; <c>http</c>, <c>server</c>,
+/// <c>location</c>, <c>listen</c>, <c>server_name</c>, <c>http2</c> and <c>include</c> are read by <see cref="NginxConfigReader"/> itself.
+/// </summary>
+static class NginxDirectives
+{
+    /// <summary>nginx would take more, and then fail to allocate it.</summary>
+    const long MaxBuffer = 1L << 30;
+
+    public static FrozenDictionary<string, NginxRule> Effective { get; } = new Dictionary<string, NginxRule>
+    {
+        ["proxy_buffering"] = Flag("proxy_buffering", (level, on) => level.ProxyBuffering = on),
+        ["proxy_request_buffering"] = Flag("proxy_request_buffering", (level, on) => level.ProxyRequestBuffering = on),
+        ["chunked_transfer_encoding"] = Flag("chunked_transfer_encoding", (level, on) => level.ChunkedTransferEncoding = on),
+        ["tcp_nodelay"] = Flag("tcp_nodelay", (level, on) => level.TcpNodelay = on),
+        ["proxy_buffer_size"] = Size("proxy_buffer_size", 1, MaxBuffer, (level, size) => level.ProxyBufferSize = (int)size),
+        ["proxy_busy_buffers_size"] = Size("proxy_busy_buffers_size", 1, MaxBuffer, (level, size) => level.ProxyBusyBuffersSize = (int)size),
+        ["proxy_max_temp_file_size"] = Size("proxy_max_temp_file_size", 0, long.MaxValue, (level, size) => level.ProxyMaxTempFileSize = size),
+        ["client_body_buffer_size"] = Size("client_body_buffer_size", 1, MaxBuffer, (level, size) => level.ClientBodyBufferSize = (int)size),
+        ["client_max_body_size"] = Size("client_max_body_size", 0, long.MaxValue, (level, size) => level.ClientMaxBodySize = size),
+        ["proxy_connect_timeout"] = Time("proxy_connect_timeout", (level, time) => level.ProxyConnectTimeout = time),
+        ["proxy_send_timeout"] = Time("proxy_send_timeout", (level, time) => level.ProxySendTimeout = time),
+        ["proxy_read_timeout"] = Time("proxy_read_timeout", (level, time) => level.ProxyReadTimeout = time),
+        ["send_timeout"] = Time("send_timeout", (level, time) => level.SendTimeout = time),
+        ["client_header_timeout"] = Time("client_header_timeout", (level, time) => level.ClientHeaderTimeout = time),
+        ["client_body_timeout"] = Time("client_body_timeout", (level, time) => level.ClientBodyTimeout = time),
+        ["keepalive_timeout"] = Time("keepalive_timeout", (level, time) => level.KeepaliveTimeout = time) with { MaxArguments = 2 },
+        ["proxy_buffers"] = new(2, 2, false, SetBuffers),
+        ["proxy_temp_path"] = new(1, 4, false, SetTempPath),
+        ["proxy_ignore_headers"] = new(1, int.MaxValue, true, IgnoreHeaders),
+        ["proxy_http_version"] = new(1, 1, false, SetHttpVersion),
+        ["proxy_set_header"] = new(2, 2, true, (level, arguments, _) => AddTo(level.SetHeaders, arguments, "proxy_set_header")),
+        ["add_header"] = new(2, 3, true, (level, arguments, _) => AddTo(level.AddHeaders, arguments, "add_header")),
+    }.ToFrozenDictionary();
+
+    static NginxRule Flag(string name, Action<NginxLevel, bool> set) => new(1, 1, false, (level, arguments, _) =>
+    {
+        var value = arguments[0].ToLowerInvariant();
+        if (value is not ("on" or "off"))
+        {
+            return NginxRule.Invalid(arguments[0], name, "it must be \"on\" or \"off\"");
+        }
+        set(level, value == "on");
+        return null;
+    });
+
+    static NginxRule Size(string name, long min, long max, Action<NginxLevel, long> set) => new(1, 1, false, (level, arguments, _) =>
+    {
+        if (!NginxUnits.TryParseSize(arguments[0], out var size) || size < min || size > max)
+        {
+            return NginxRule.Invalid(arguments[0], name, "it must be a size like 4096, 4k or 1m" + Limits(min, max));
+        }
+        set(level, size);
+        return null;
+    });
+
+    static string Limits(long min, long max) => max == MaxBuffer ? $", from {min} byte to 1g" : "";
+
+    static NginxRule Time(string name, Action<NginxLevel, TimeSpan> set) => new(1, 1, false, (level, arguments, warn) =>
+    {
+        if (!NginxUnits.TryParseTime(arguments[0], out var time))
+        {
+            return NginxRule.Invalid(arguments[0], name, "it must be a time like 60s, 5m, 1h30m or 500ms");
+        }
+        if (arguments.Length > 1)
+        {
+            warn($"the second value of \"{name}\" has no meaning here: no Keep-Alive header is sent");
+        }
+        set(level, time);
+        return null;
+    });
+
+    static string? SetBuffers(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        if (!int.TryParse(arguments[0], NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number is < 1 or > 1 << 20)
+        {
+            return NginxRule.Invalid(arguments[0], "proxy_buffers", "the number of buffers comes first: \"proxy_buffers 8 4k\"");
+        }
+        if (!NginxUnits.TryParseSize(arguments[1], out var size) || size is < 1 or > MaxBuffer)
+        {
+            return NginxRule.Invalid(arguments[1], "proxy_buffers", "it must be a size like 4096, 4k or 1m");
+        }
+        level.ProxyBuffers = (number, (int)size);
+        return null;
+    }
+
+    static string? SetTempPath(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        if (arguments[0].Length == 0)
+        {
+            return NginxRule.Invalid("", "proxy_temp_path", "it must be a directory");
+        }
+        foreach (var digits in arguments.Skip(1))
+        {
+            if (digits is not ("1" or "2" or "3"))
+            {
+                return NginxRule.Invalid(digits, "proxy_temp_path", "a level must be 1, 2 or 3");
+            }
+        }
+        if (arguments.Length > 1)
+        {
+            warn("the levels of \"proxy_temp_path\" have no meaning here: temporary files have no names");
+        }
+        level.ProxyTempPath = arguments[0];
+        return null;
+    }
+
+    static string? IgnoreHeaders(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        level.IgnoreAccelBuffering ??= false;
+        foreach (var header in arguments)
+        {
+            switch (header.ToLowerInvariant())
+            {
+                case "x-accel-buffering":
+                    level.IgnoreAccelBuffering = true;
+                    break;
+                case "x-accel-redirect" or "x-accel-expires" or "x-accel-limit-rate" or "x-accel-charset" or "expires" or "cache-control"
+                    or "set-cookie" or "vary":
+                    warn($"\"proxy_ignore_headers {header}\" has no effect here: only X-Accel-Buffering is obeyed");
+                    break;
+                default:
+                    return NginxRule.Invalid(header, "proxy_ignore_headers",
+                        "it must be one of X-Accel-Buffering, X-Accel-Redirect, X-Accel-Expires, X-Accel-Limit-Rate, X-Accel-Charset, Expires, Cache-Control, Set-Cookie, Vary");
+            }
+        }
+        return null;
+    }
+
+    static string? SetHttpVersion(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        level.ProxyHttpVersion = arguments[0] switch
+        {
+            "1.0" => System.Net.HttpVersion.Version10,
+            "1.1" => System.Net.HttpVersion.Version11,
+            _ => null,
+        };
+        return level.ProxyHttpVersion is null ? NginxRule.Invalid(arguments[0], "proxy_http_version", "it must be \"1.0\" or \"1.1\"") : null;
+    }
+
+    static string? AddTo(List<NginxHeader> headers, string[] arguments, string directive)
+    {
+        var (name, value) = (arguments[0], arguments[1]);
+        if (name.Length == 0 || name.AsSpan().ContainsAnyExcept(HeaderName))
+        {
+            return NginxRule.Invalid(name, directive, "it must be the name of a header");
+        }
+        if (value.AsSpan().ContainsAny("\r\n\0"))
+        {
+            return NginxRule.Invalid(value.ReplaceLineEndings("\\n"), directive, "a header has one line");
+        }
+        if (arguments.Length == 3 && arguments[2] != "always")
+        {
+            return $"invalid parameter \"{arguments[2]}\" in \"{directive}\" directive, it must be \"always\"";
+        }
+        headers.Add(new(name, value, Always: arguments.Length == 3));
+        return null;
+    }
+
+    static readonly System.Buffers.SearchValues<char> HeaderName =
+        System.Buffers.SearchValues.Create("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+    /// <summary>What to use instead of a directive that has no meaning here, null when there is nothing; false when nobody knows the name.</summary>
+    public static bool IsIgnored(string name, out string? instead)
+    {
+        instead = Instead.GetValueOrDefault(name);
+        return instead is not null || Ignored.Contains(name) || name.EndsWith("_by_lua_block", StringComparison.Ordinal)
+            || name.EndsWith("_by_lua_file", StringComparison.Ordinal) || name.EndsWith("_by_lua", StringComparison.Ordinal)
+            // a typing error in a directive that matters must not pass for one that does not
+            || (IgnoredPrefixes.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal)) && Suggestion.Nearest(name, Effective.Keys, most: 2) is null);
+    }
+
+    static readonly FrozenDictionary<string, string> Instead = new Dictionary<string, string>
+    {
+        ["proxy_pass"] = "routes say where requests go",
+        ["grpc_pass"] = "routes say where requests go",
+        ["return"] = "use a route with the plugin redirect or mocking",
+        ["rewrite"] = "use a route with the plugin proxy-rewrite or redirect",
+        ["if"] = "use a route with vars",
+        ["allow"] = "use the plugin ip-restriction",
+        ["deny"] = "use the plugin ip-restriction",
+        ["limit_req"] = "use the plugin limit-req",
+        ["limit_conn"] = "use the plugin limit-conn",
+        ["upstream"] = "upstreams are resources: PUT /apisix/admin/upstreams/ID",
+        ["ssl_certificate"] = "use apisix.ssl in conf/config.yaml",
+        ["ssl_certificate_key"] = "use apisix.ssl in conf/config.yaml",
+        ["ssl_protocols"] = "use apisix.ssl.ssl_protocols in conf/config.yaml",
+        ["resolver"] = "use apisix.dns_resolver in conf/config.yaml",
+        ["access_log"] = "use nginx_config.http.access_log in conf/config.yaml",
+        ["log_format"] = "use nginx_config.http.access_log_format in conf/config.yaml",
+        ["error_log"] = "use nginx_config.error_log in conf/config.yaml",
+        ["set_real_ip_from"] = "use nginx_config.http.real_ip_from in conf/config.yaml",
+        ["real_ip_header"] = "use nginx_config.http.real_ip_header in conf/config.yaml",
+        ["real_ip_recursive"] = "use nginx_config.http.real_ip_recursive in conf/config.yaml",
+        ["underscores_in_headers"] = "use nginx_config.http.underscores_in_headers in conf/config.yaml",
+        ["worker_processes"] = "one process serves all cores",
+        ["stream"] = "TCP and UDP are not proxied",
+        ["server_tokens"] = "use apisix.enable_server_tokens in conf/config.yaml",
+        ["lua_package_path"] = "use apisix.extra_lua_path in conf/config.yaml",
+        ["proxy_next_upstream"] = "use retries of the upstream",
+        ["proxy_next_upstream_tries"] = "use retries of the upstream",
+        ["proxy_next_upstream_timeout"] = "use retry_timeout of the upstream",
+    }.ToFrozenDictionary();
+
+    static readonly string[] IgnoredPrefixes =
+    [
+        "ssl_", "proxy_ssl_", "proxy_cache", "proxy_cookie_", "grpc_", "fastcgi_", "uwsgi_", "scgi_", "memcached_", "lua_", "gzip", "brotli", "zstd",
+        "auth_", "http2_", "http3_", "quic_", "open_file_cache", "open_log_file_cache", "limit_", "map_hash_", "types_hash_", "server_names_hash_",
+        "variables_hash_", "worker_", "debug_", "ssi_", "sub_filter", "image_filter", "xslt_", "mp4", "flv", "hls_", "dav_", "geoip", "perl_", "js_",
+        "opentelemetry", "otel_", "health_check", "keepalive_", "vhost_traffic_status", "more_", "set_", "echo_", "push_stream", "nchan_", "upload_",
+        "proxy_bind", "proxy_store", "proxy_hide_", "proxy_pass_", "proxy_headers_hash_", "proxy_socket_", "mgmt", "userid", "secure_link", "spdy_", "charset_",
+        "apisix_", "request_id", "real_ip_", "access_by_", "content_by_", "init_by_", "wasm_", "modsecurity", "session_log", "status_", "random_",
+        "proxy_limit_", "proxy_force_", "proxy_intercept_", "proxy_next_", "proxy_temp_file_", "rewrite_", "uninitialized_", "referer_", "valid_ref",
+        "postpone_", "stub_", "timer_", "try_", "sendfile", "output_buffers", "directio", "aio_write", "browser", "ancient_", "modern_",
+    ];
+
+    static readonly FrozenSet<string> Ignored = """
+        absolute_redirect keepalive_time keepalive_disable keepalive_requests keepalive_min_timeout proxy_hide_header proxy_pass_header
+        expires aio slice perl ssi charset accept_mutex accept_mutex_delay add_after_body add_before_body add_trailer addition_types alias autoindex
+        autoindex_exact_size autoindex_format autoindex_localtime break chunk client_body_in_file_only client_body_in_single_buffer
+        client_body_temp_path client_header_buffer_size connection_pool_size create_full_put_path daemon default default_type
+        disable_symlinks drizzle_pass empty_gif encrypted_session_expires env epoll_events error_page etag events eventport_events f4f f4f_buffer_size
+        geo google_perftools_profiles gunzip gunzip_buffers hash if_modified_since ignore_invalid_headers index internal internal_redirect
+        ip_hash keyval keyval_zone kqueue_events large_client_header_buffers least_conn least_time lingering_close lingering_time
+        lingering_timeout load_module lock_file log_escape_non_ascii log_not_found log_subrequest lua mail map master_process match max_headers max_ranges memcached_pass
+        merge_slashes min_delete_depth mirror mirror_request_body msie_padding msie_refresh multi_accept ntlm open_log_file override_charset
+        pcre_jit pid port_in_redirect postgres_pass proxy_max_temp proxy_method proxy_redirect proxy_send_lowat proxy_set_body proxy_allow_upstream proxy_pass_trailers
+        queue quota random read_ahead recursive_error_pages redis2_pass redis_pass request_pool_size reset_timedout_connection resolver_timeout root
+        satisfy send_lowat server_name_in_redirect server_rewrite set source_charset
+        split_clients sticky sticky_cookie_insert subrequest_output_buffer_size sysguard state status tcp_nopush thread_pool
+        types upstream_conf use user valid_referers working_directory xclient zone add_header_inherit early_hints proxy_request_dynamic
+        """.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).ToFrozenSet();
+}

@@ -1,0 +1,161 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Sluice.Model.Json;
+
+namespace Sluice.Model;
+
+/// <summary>
+/// Binds validated JSON to the records of Resources.cs. What the schema guarantees is not checked again; an empty array where an object
+/// belongs (APISIX accepts that) reads as an empty object.
+/// </summary>
+public static class ResourceBinder
+{
+    public static RouteConfig Route(Document document)
+    {
+        var value = document.Value;
+        return new RouteConfig(
+            document.Id,
+            Text(value, "name"),
+            Text(value, "uri"),
+            Texts(value, "uris"),
+            Text(value, "host"),
+            Texts(value, "hosts"),
+            Texts(value, "methods"),
+            Text(value, "remote_addr"),
+            Texts(value, "remote_addrs"),
+            value["vars"] as JsonArray,
+            Text(value, "filter_func"),
+            Text(value, "script"),
+            Map(value, "plugins"),
+            Map(value, "upstream") is { } upstream ? Upstream(upstream, id: null) : null,
+            Id(value, "upstream_id"),
+            Id(value, "service_id"),
+            Id(value, "plugin_config_id"),
+            Timeout(value),
+            Map(value, "labels"),
+            Flag(value, "enable_websocket"),
+            Integer(value, "priority") ?? 0,
+            Integer(value, "status") ?? 1,
+            Id(value, "script_id"));
+    }
+
+    public static ServiceConfig Service(Document document)
+    {
+        var value = document.Value;
+        return new ServiceConfig(
+            document.Id,
+            Text(value, "name"),
+            Texts(value, "hosts"),
+            Map(value, "plugins"),
+            Map(value, "upstream") is { } upstream ? Upstream(upstream, id: null) : null,
+            Id(value, "upstream_id"),
+            Flag(value, "enable_websocket"),
+            Map(value, "labels"),
+            Text(value, "script"));
+    }
+
+    public static UpstreamConfig Upstream(Document document) => Upstream(document.Value, document.Id);
+
+    /// <param name="id">Null for an upstream that is written inside a route or service.</param>
+    public static UpstreamConfig Upstream(JsonObject value, string? id) => new(
+        id,
+        Text(value, "name"),
+        Nodes(value["nodes"]),
+        Text(value, "type") ?? "roundrobin",
+        Text(value, "hash_on"),
+        Text(value, "key"),
+        Text(value, "scheme") ?? "http",
+        Text(value, "pass_host") ?? "pass",
+        Text(value, "upstream_host"),
+        Timeout(value),
+        Integer(value, "retries"),
+        Number(value, "retry_timeout") ?? 0,
+        Map(value, "keepalive_pool") is { } pool ? KeepalivePool(pool) : null,
+        Map(value, "tls") is { } tls ? Tls(tls) : null,
+        Map(value, "checks"),
+        Text(value, "service_name"),
+        Text(value, "discovery_type"),
+        Map(value, "discovery_args"),
+        Map(value, "labels"));
+
+    public static ConsumerConfig Consumer(Document document) => new(
+        Text(document.Value, "username") ?? document.Id,
+        Id(document.Value, "group_id"),
+        Map(document.Value, "plugins"),
+        Map(document.Value, "labels"));
+
+    public static ConsumerGroupConfig ConsumerGroup(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
+
+    public static PluginConfigConfig PluginConfig(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
+
+    public static GlobalRuleConfig GlobalRule(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
+
+    /// <summary>An id as text; APISIX takes <c>"upstream_id": 1</c> and <c>"1"</c> alike.</summary>
+    public static string? Id(JsonObject value, string name) => value[name] switch
+    {
+        null => null,
+        var node when node.GetValueKind() == JsonValueKind.Number => LuaText.ToDouble(node) is var number && Math.Abs(number) < 1e15
+            ? ((long)number).ToString(CultureInfo.InvariantCulture)
+            : LuaText.Number(number),
+        var node => node.GetValue<string>(),
+    };
+
+    static NodeConfig[] Nodes(JsonNode? nodes) => nodes switch
+    {
+        JsonObject map => [.. map.Select(node => Node(node.Key, Integer(node.Value!)))],
+        JsonArray list => [.. list.Select(node => Node((JsonObject)node!))],
+        _ => [],
+    };
+
+    static NodeConfig Node(string address, int weight) => NodeAddress.TryParse(address, out var host, out var port)
+        ? new NodeConfig(host, port, weight)
+        : throw new FormatException($"node {address}: expected host or host:port");
+
+    static NodeConfig Node(JsonObject node) => new(
+        Text(node, "host")!.Trim('[', ']'),
+        Integer(node, "port"),
+        Integer(node, "weight") ?? 1,
+        Integer(node, "priority") ?? 0,
+        Map(node, "metadata"));
+
+    static TimeoutConfig? Timeout(JsonObject value) => Map(value, "timeout") is { } timeout
+        ? new TimeoutConfig(Number(timeout, "connect"), Number(timeout, "send"), Number(timeout, "read"))
+        : null;
+
+    static KeepalivePoolConfig KeepalivePool(JsonObject value) => new(
+        Integer(value, "size") ?? 320,
+        Number(value, "idle_timeout") ?? 60,
+        Integer(value, "requests") ?? 1000);
+
+    static TlsConfig Tls(JsonObject value) => new(
+        Flag(value, "verify") ?? false,
+        Text(value, "client_cert"),
+        Text(value, "client_key"),
+        Id(value, "client_cert_id"));
+
+    static string? Text(JsonObject value, string name) => value[name]?.GetValue<string>();
+
+    static string[]? Texts(JsonObject value, string name) => value[name] switch
+    {
+        JsonArray list => [.. list.Select(item => item!.GetValue<string>())],
+        JsonObject => [],
+        _ => null,
+    };
+
+    static JsonObject? Map(JsonObject value, string name) => value[name] switch
+    {
+        JsonObject map => map,
+        JsonArray => [],
+        _ => null,
+    };
+
+    static bool? Flag(JsonObject value, string name) => value[name]?.GetValue<bool>();
+
+    static double? Number(JsonObject value, string name) => value[name] is { } number ? LuaText.ToDouble(number) : null;
+
+    static int? Integer(JsonObject value, string name) => value[name] is { } number ? Integer(number) : null;
+
+    /// <summary>A whole number; what is beyond an int's range is the nearest int.</summary>
+    static int Integer(JsonNode number) => (int)Math.Clamp(LuaText.ToDouble(number), int.MinValue, int.MaxValue);
+}

@@ -1,0 +1,90 @@
+using System.Text.Json.Nodes;
+
+namespace Sluice.Model;
+
+// What users write, bound from validated JSON (snake_case). Immutable; a change makes new ones.
+
+/// <summary>A route: which requests (uri, host, methods, vars, …), which plugins, which upstream.</summary>
+public sealed record RouteConfig(
+    string Id,
+    string? Name,
+    string? Uri,
+    string[]? Uris,
+    string? Host,
+    string[]? Hosts,
+    string[]? Methods,
+    string? RemoteAddr,
+    string[]? RemoteAddrs,
+    JsonArray? Vars,
+    string? FilterFunc,
+    string? Script,
+    JsonObject? Plugins,
+    UpstreamConfig? Upstream,
+    string? UpstreamId,
+    string? ServiceId,
+    string? PluginConfigId,
+    TimeoutConfig? Timeout,
+    JsonObject? Labels,
+    bool? EnableWebsocket,
+    int Priority = 0,
+    int Status = 1,
+    string? ScriptId = null);
+
+/// <summary>What several routes share: plugins, upstream, hosts. A route's own values win.</summary>
+public sealed record ServiceConfig(
+    string Id,
+    string? Name,
+    string[]? Hosts,
+    JsonObject? Plugins,
+    UpstreamConfig? Upstream,
+    string? UpstreamId,
+    bool? EnableWebsocket,
+    JsonObject? Labels,
+    string? Script = null);
+
+public sealed record UpstreamConfig(
+    string? Id,
+    string? Name,
+    NodeConfig[] Nodes,
+    string Type = "roundrobin",
+    string? HashOn = null,
+    string? Key = null,
+    string Scheme = "http",
+    string PassHost = "pass",
+    string? UpstreamHost = null,
+    TimeoutConfig? Timeout = null,
+    int? Retries = null,
+    double RetryTimeout = 0,
+    KeepalivePoolConfig? KeepalivePool = null,
+    TlsConfig? Tls = null,
+    JsonObject? Checks = null,
+    string? ServiceName = null,
+    string? DiscoveryType = null,
+    JsonObject? DiscoveryArgs = null,
+    JsonObject? Labels = null);
+
+/// <param name="Port">Null: the scheme's default (80, 443).</param>
+/// <param name="Weight">Share of requests; 0 = none.</param>
+/// <param name="Priority">Higher first; lower ones only when none of the higher is left to try.</param>
+public sealed record NodeConfig(string Host, int? Port, int Weight = 1, int Priority = 0, JsonObject? Metadata = null);
+
+/// <summary>Seconds, fractions allowed. APISIX's defaults: 60 each.</summary>
+public sealed record TimeoutConfig(double? Connect, double? Send, double? Read);
+
+/// <param name="Size">Idle connections kept per upstream.</param>
+/// <param name="IdleTimeout">Seconds an idle connection is kept.</param>
+/// <param name="Requests">Requests after which a connection is not reused.</param>
+public sealed record KeepalivePoolConfig(int Size = 320, double IdleTimeout = 60, int Requests = 1000);
+
+/// <param name="Verify">Whether the upstream's certificate is checked; APISIX's default is no.</param>
+/// <param name="ClientCert">PEM, shown to the upstream together with <paramref name="ClientKey"/>.</param>
+/// <param name="ClientCertId">An ssl resource to take certificate and key from instead.</param>
+public sealed record TlsConfig(bool Verify = false, string? ClientCert = null, string? ClientKey = null, string? ClientCertId = null);
+
+public sealed record ConsumerConfig(string Username, string? GroupId, JsonObject? Plugins, JsonObject? Labels);
+
+public sealed record ConsumerGroupConfig(string Id, JsonObject Plugins);
+
+public sealed record PluginConfigConfig(string Id, JsonObject Plugins);
+
+public sealed record GlobalRuleConfig(string Id, JsonObject Plugins);

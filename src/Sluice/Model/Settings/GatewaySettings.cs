@@ -1,0 +1,126 @@
+using System.Net;
+using System.Text.Json.Nodes;
+using Sluice.Model.Nginx;
+using Sluice.Observability;
+
+namespace Sluice.Model.Settings;
+
+/// <summary>What <c>conf/config.yaml</c> and <c>conf/nginx.conf</c> say. Immutable; a reload makes a new one.</summary>
+public sealed record GatewaySettings
+{
+    /// <summary>The instance's directory: what relative paths are relative to.</summary>
+    public required string Prefix { get; init; }
+
+    public required DeploymentRole Role { get; init; }
+
+    public required ConfigProvider ConfigProvider { get; init; }
+
+    /// <summary>Where requests to proxy come in: node_listen, ssl.listen and nginx's listen, each address once. Empty for a control plane.</summary>
+    public required IReadOnlyList<ListenSettings> Listens { get; init; }
+
+    /// <summary>Null: there is no certificate, or no HTTPS.</summary>
+    public required TlsSettings? Tls { get; init; }
+
+    /// <summary>Null: no Admin API.</summary>
+    public required AdminSettings? Admin { get; init; }
+
+    /// <summary>Null: no Control API.</summary>
+    public required IPEndPoint? Control { get; init; }
+
+    public required IPEndPoint Status { get; init; }
+
+    public required DnsSettings Dns { get; init; }
+
+    public required LogSettings Logs { get; init; }
+
+    public required HttpSettings Http { get; init; }
+
+    /// <summary>Null: all that there are.</summary>
+    public required IReadOnlyList<string>? Plugins { get; init; }
+
+    /// <summary><c>plugin_attr</c>, by plugin.</summary>
+    public required IReadOnlyDictionary<string, JsonObject> PluginAttributes { get; init; }
+
+    /// <summary>Buffers, time-outs and headers by address, server name and path.</summary>
+    public required NginxConfig Nginx { get; init; }
+
+    public required bool DebugHeaders { get; init; }
+
+    public required TimeSpan ShutdownTimeout { get; init; }
+
+    /// <summary>Absolute.</summary>
+    public required string DataDirectory { get; init; }
+
+    /// <summary>Lua's search path, as written.</summary>
+    public required string ExtraLuaPath { get; init; }
+
+    /// <summary>A path of the configuration as an absolute one.</summary>
+    public string Absolute(string path) => Path.GetFullPath(Path.Combine(Prefix, path));
+}
+
+public enum DeploymentRole
+{
+    Traditional,
+    DataPlane,
+    ControlPlane,
+}
+
+public enum ConfigProvider
+{
+    Embedded,
+    Yaml,
+}
+
+/// <param name="Port">0: a free one.</param>
+/// <param name="Ipv6Only">False: <c>[::]</c> takes IPv4 connections as well.</param>
+/// <param name="Optional">The IPv6 half of an address without an IP: no harm when the machine has no IPv6.</param>
+public sealed record ListenSettings(
+    IPAddress Ip, int Port, bool Http2, bool Tls, string Place, bool Ipv6Only = true, bool Optional = false, int? Backlog = null)
+{
+    public IPEndPoint EndPoint => new(Ip, Port);
+}
+
+/// <param name="CertificateFile">Absolute path of a PEM chain.</param>
+/// <param name="KeyFile">Absolute path of its key.</param>
+public sealed record TlsSettings(string CertificateFile, string KeyFile, bool Tls12, bool Tls13, string Place);
+
+/// <param name="KeyRequired">False: whoever reaches the port may change everything.</param>
+/// <param name="Allow">Empty: everybody.</param>
+public sealed record AdminSettings(IPEndPoint Listen, IReadOnlyList<AdminKey> Keys, bool KeyRequired, IReadOnlyList<Cidr> Allow, bool Cors);
+
+/// <param name="Viewer">May only read.</param>
+public sealed record AdminKey(string Name, string Key, bool Viewer);
+
+/// <param name="Servers">Null: those of /etc/resolv.conf.</param>
+/// <param name="Valid">Null: as long as an answer's TTL says.</param>
+public sealed record DnsSettings(IReadOnlyList<IPEndPoint>? Servers, TimeSpan? Valid, TimeSpan Timeout);
+
+/// <param name="ErrorLog">Absolute path, or <c>stderr</c>.</param>
+/// <param name="ErrorLevel">nginx's name: <c>warn</c>.</param>
+/// <param name="AccessLog">Absolute path; null: no access log.</param>
+public sealed record LogSettings(string ErrorLog, string ErrorLevel, string? AccessLog, AccessLogFormat AccessFormat);
+
+/// <param name="TrustedAddresses">Whose <c>X-Forwarded-*</c> is believed.</param>
+/// <param name="TrustedCaFile">Absolute path; null: the machine's.</param>
+public sealed record HttpSettings(
+    RouterMode Router,
+    bool DeleteUriTailSlash,
+    bool ServerTokens,
+    bool ShowUpstreamStatus,
+    IReadOnlyList<Cidr> TrustedAddresses,
+    bool UnderscoresInHeaders,
+    string RealIpHeader,
+    IReadOnlyList<Cidr> RealIpFrom,
+    bool RealIpRecursive,
+    TimeSpan ClientHeaderTimeout,
+    TimeSpan KeepaliveTimeout,
+    string? TrustedCaFile,
+    bool UpstreamServerName,
+    KeepalivePoolConfig UpstreamKeepalive);
+
+public enum RouterMode
+{
+    HostUri,
+    Uri,
+    UriWithParameter,
+}

@@ -1,0 +1,180 @@
+using System.Collections.Frozen;
+using Sluice.Observability;
+using static Sluice.Model.Settings.SettingType;
+
+namespace Sluice.Model.Settings;
+
+
+/// <summary>What may stand in <c>conf/config.yaml</c>, in the order of the reference.</summary>
+static class SettingsKeys
+{
+    /// <summary>The sections that are shown, with what they are about.</summary>
+    public static readonly (string Path, string Doc)[] Sections =
+    [
+        ("apisix", "The gateway: where it listens and how it treats requests."),
+        ("apisix.ssl", "HTTPS towards clients."),
+        ("apisix.control", "Where the Control API listens."),
+        ("apisix.status", "Where /status and /status/ready listen."),
+        ("apisix.router", "How routes are matched."),
+        ("deployment", "Where the configuration of routes comes from and who may change it."),
+        ("deployment.role_traditional", "For role traditional."),
+        ("deployment.role_data_plane", "For role data_plane."),
+        ("deployment.role_control_plane", "For role control_plane."),
+        ("deployment.admin", "The Admin API."),
+        ("deployment.admin.admin_listen", "Where the Admin API listens."),
+        ("nginx_config", "Logs, time-outs and snippets in nginx's language."),
+        ("nginx_config.http", "Proxying."),
+        ("nginx_config.http.upstream", "Connections to upstreams that do not say otherwise with keepalive_pool."),
+        ("sluice", "What APISIX does not have."),
+    ];
+
+    public static readonly SettingsKey[] All =
+    [
+        new("apisix.node_listen", Listen, "[9080]", "Where the gateway listens: a port, or a list of ports and of {ip, port, enable_http2}. Port 0 takes a free one."),
+        new("apisix.node_listen[].ip", Address, "0.0.0.0", "The address; without one, all (IPv6 too, see enable_ipv6)."),
+        new("apisix.node_listen[].port", Port, "9080", "The port."),
+        new("apisix.node_listen[].enable_http2", TrueOrFalse, "", "HTTP/2 without TLS (h2c) on this port; without it, as apisix.enable_http2 says."),
+        new("apisix.node_listen[].enable_http3", Any, "", "HTTP/3.", "HTTP/3 is not spoken"),
+        new("apisix.enable_ipv6", TrueOrFalse, "true", "Addresses of node_listen without an ip are opened for IPv6 as well."),
+        new("apisix.enable_http2", TrueOrFalse, "true", "HTTP/2 towards clients."),
+        new("apisix.enable_admin", TrueOrFalse, "true", "The Admin API."),
+        new("apisix.enable_control", TrueOrFalse, "true", "The Control API."),
+        new("apisix.control.ip", Address, "127.0.0.1", "Its address."),
+        new("apisix.control.port", Port, "9090", "Its port."),
+        new("apisix.status.ip", Address, "127.0.0.1", "Its address."),
+        new("apisix.status.port", Port, "7085", "Its port."),
+        new("apisix.ssl.enable", TrueOrFalse, "true", "HTTPS on the addresses of ssl.listen, as soon as there is a certificate."),
+        new("apisix.ssl.listen", Listen, "[{port: 9443}]", "Where HTTPS is spoken, once ssl_cert and ssl_cert_key are given: a list of {ip, port}."),
+        new("apisix.ssl.listen[].ip", Address, "0.0.0.0", "The address; without one, all."),
+        new("apisix.ssl.listen[].port", Port, "9443", "The port."),
+        new("apisix.ssl.listen[].enable_http2", TrueOrFalse, "", "HTTP/2 on this port; without it, as apisix.enable_http2 says."),
+        new("apisix.ssl.listen[].enable_http3", Any, "", "HTTP/3.", "HTTP/3 is not spoken"),
+        new("apisix.ssl.ssl_cert", Text, "", "File with the certificate chain (PEM) for all names. Sluice's own key.", Example: "conf/cert/server.crt"),
+        new("apisix.ssl.ssl_cert_key", Text, "", "File with its private key (PEM). Sluice's own key.", Example: "conf/cert/server.key"),
+        new("apisix.ssl.ssl_trusted_certificate", Text, "system", "File with the CA certificates that upstreams are checked against; system: the machine's."),
+        new("apisix.ssl.ssl_protocols", Text, "TLSv1.2 TLSv1.3", "TLS versions towards clients."),
+        new("apisix.ssl.ssl_ciphers", Any, "", "Ciphers.", "the platform chooses ciphers"),
+        new("apisix.ssl.ssl_session_tickets", Any, "", "Session tickets.", "the platform decides"),
+        new("apisix.ssl.fallback_sni", Any, "", "SNI of clients that send none.", "there is one certificate for all names"),
+        new("apisix.dns_resolver", ListOf(Resolver), "", "DNS servers; without any, those of /etc/resolv.conf.", Example: "[1.1.1.1, 8.8.8.8]"),
+        new("apisix.dns_resolver_valid", Seconds, "", "How long a DNS answer holds, instead of its TTL.", Example: "30"),
+        new("apisix.resolver_timeout", Seconds, "5", "How long a DNS answer is waited for."),
+        new("apisix.delete_uri_tail_slash", TrueOrFalse, "false", "/x/ is matched as /x."),
+        new("apisix.router.http", Choice("radixtree_host_uri", "radixtree_uri", "radixtree_uri_with_parameter"), "radixtree_host_uri",
+            "radixtree_host_uri: host first, then path; radixtree_uri: path first; radixtree_uri_with_parameter: path first, with :name parameters."),
+        new("apisix.router.ssl", Choice("radixtree_sni"), "radixtree_sni", "Match certificates by SNI.", "there is one certificate for all names"),
+        new("apisix.enable_server_tokens", TrueOrFalse, "true", "The Server header tells the version."),
+        new("apisix.show_upstream_status_in_response_header", TrueOrFalse, "false", "X-APISIX-Upstream-Status on every answer; false: on 5xx only."),
+        new("apisix.extra_lua_path", Text, "", "Where require() looks for Lua modules besides lua/ under the prefix.", Example: "/opt/lua/?.lua"),
+        new("apisix.trusted_addresses", ListOf(AddressRange), "", "Who may send X-Forwarded-*: of all others these headers are replaced.", Example: "[10.0.0.0/8]"),
+        new("apisix.data_encryption", Any, "", "Encryption of stored secrets.", "it comes later"),
+        new("apisix.proxy_cache", Any, "", "Caching of answers.", "answers are not cached"),
+        new("apisix.proxy_protocol", Any, "", "PROXY protocol.", "it is not spoken"),
+        new("apisix.stream_proxy", Any, "", "TCP and UDP.", "only HTTP is proxied"),
+        new("apisix.proxy_mode", Choice("http", "stream", "http&stream"), "http", "What is proxied.", "only HTTP is proxied"),
+        new("apisix.normalize_uri_like_servlet", Any, "", "Path rules of Java servlets.", "paths are normalised as nginx does it"),
+        new("apisix.extra_lua_cpath", Any, "", "Native Lua modules.", "native modules are not loaded"),
+        new("apisix.lua_module_hook", Any, "", "A module that changes the gateway itself.", "it changes APISIX's own code"),
+        .. NoEffect("apisix.", "it belongs to APISIX's inner workings", "enable_dev_mode", "enable_reuseport", "enable_resolv_search_opt", "disable_sync_configuration_during_start",
+            "worker_startup_time_threshold", "events", "lru", "disable_upstream_healthcheck", "id", "allow_admin", "admin_key", "config_center", "port_admin", "https_admin",
+            "stream_lua_shared_dict", "tracing"),
+
+        new("deployment.role", Choice("traditional", "data_plane", "control_plane"), "traditional",
+            "traditional: gateway and Admin API in one; data_plane: only the gateway; control_plane: only the Admin API."),
+        new("deployment.role_traditional.config_provider", Choice("embedded", "yaml", "etcd"), "embedded",
+            "embedded: a store in data_dir, changed through the Admin API; yaml: the file conf/apisix.yaml. (etcd comes later.)"),
+        new("deployment.role_data_plane.config_provider", Choice("yaml", "etcd", "xds"), "yaml", "yaml: the file conf/apisix.yaml. (etcd comes later.)"),
+        new("deployment.role_control_plane.config_provider", Choice("embedded", "etcd"), "embedded", "embedded: a store in data_dir. (etcd comes later.)"),
+        new("deployment.admin.admin_key_required", TrueOrFalse, "true", "Requests need a key. Without it, whoever reaches the port may change everything."),
+        new("deployment.admin.admin_key", Sections_, "[]", "Who may use the Admin API. Without any, a key is made at the first start, printed once and kept here.",
+            Example: "[{name: admin, key: \"${{ADMIN_KEY}}\", role: admin}]"),
+        new("deployment.admin.admin_key[].name", Text, "", "For the logs."),
+        new("deployment.admin.admin_key[].key", Text, "", "The key: what X-API-KEY must say."),
+        new("deployment.admin.admin_key[].role", Choice("admin", "viewer"), "admin", "admin: may change everything; viewer: may only read."),
+        new("deployment.admin.admin_listen.ip", Address, "127.0.0.1", "Its address. APISIX listens on all; here that must be asked for."),
+        new("deployment.admin.admin_listen.port", Port, "9180", "Its port."),
+        new("deployment.admin.allow_admin", ListOf(AddressRange), "[127.0.0.0/24, \"::1\"]", "Who may connect; an empty list: everybody."),
+        new("deployment.admin.enable_admin_cors", TrueOrFalse, "true", "Answers carry Access-Control-Allow-Origin: *."),
+        new("deployment.admin.enable_admin_ui", Any, "", "Dashboard.", "it comes later"),
+        new("deployment.admin.https_admin", Any, "", "HTTPS for the Admin API.", "it comes later"),
+        new("deployment.admin.admin_api_mtls", Any, "", "Client certificates for the Admin API.", "it comes later"),
+        new("deployment.admin.admin_api_version", Any, "", "Version of the Admin API.", "it is v3"),
+        new("deployment.etcd", Any, "", "Where etcd is.", "etcd comes later; the store is embedded or a YAML file"),
+        new("deployment.certs", Any, "", "Certificates between planes.", "planes do not talk over etcd yet"),
+
+        new("nginx_config.error_log", FilePath, "logs/error.log", "Where errors are logged, under the prefix; \"stderr\" or /dev/stderr: the terminal."),
+        new("nginx_config.error_log_level", Choice("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"), "warn", "From which level on."),
+        new("nginx_config.http_configuration_snippet", Snippet, "", "Directives for http { … }, see the reference of nginx directives.", Example: "proxy_buffering off;"),
+        new("nginx_config.http_server_configuration_snippet", Snippet, "", "Directives for the server { … } that answers on node_listen.", Example: "proxy_read_timeout 1h;"),
+        new("nginx_config.http_server_location_configuration_snippet", Snippet, "", "Directives for that server's location / { … }.", Example: "proxy_request_buffering off;"),
+        .. NoEffect("nginx_config.", "there is nothing of this kind here", "main_configuration_snippet", "http_admin_configuration_snippet", "http_end_configuration_snippet", "stream_configuration_snippet"),
+        .. NoEffect("nginx_config.", "one process serves all cores", "worker_processes", "enable_cpu_affinity", "worker_rlimit_nofile", "max_pending_timers", "max_running_timers", "event",
+            "worker_rlimit_core", "user", "envs", "meta", "stream", "pcre"),
+        new("nginx_config.worker_shutdown_timeout", Time, "", "How long streams may go on after quit.", "use sluice.shutdown_timeout"),
+
+        new("nginx_config.http.enable_access_log", TrueOrFalse, "true", "Requests are logged."),
+        new("nginx_config.http.access_log", FilePath, "logs/access.log", "Where, under the prefix; /dev/stdout: the terminal."),
+        new("nginx_config.http.access_log_format", Text, "'" + AccessLogFormat.Default + "'", "How, with nginx's and APISIX's variables."),
+        new("nginx_config.http.access_log_format_escape", Choice("default", "json", "none"), "default", "How values are escaped."),
+        new("nginx_config.http.access_log_buffer", Any, "", "Buffer of the access log.", "it is written as fast as the disk takes it"),
+        new("nginx_config.http.keepalive_timeout", Time, "60s", "How long an idle client connection is kept."),
+        new("nginx_config.http.client_header_timeout", Time, "60s", "How long a request's head may take."),
+        new("nginx_config.http.client_body_timeout", Time, "60s", "How long a request's body may pause."),
+        new("nginx_config.http.client_max_body_size", Size, "0", "The largest request body; 0: any. A larger one is answered with 413."),
+        new("nginx_config.http.send_timeout", Time, "10s", "How long a client may take nothing of an answer that waits for it."),
+        new("nginx_config.http.underscores_in_headers", OnOff, "\"on\"", "Request headers with _ in their names are taken; off: dropped."),
+        new("nginx_config.http.real_ip_header", Text, "X-Real-IP", "The header that tells the client's address, when the connection comes from real_ip_from."),
+        new("nginx_config.http.real_ip_recursive", OnOff, "\"off\"", "Of several addresses the last that is not trusted; off: the last."),
+        new("nginx_config.http.real_ip_from", ListOf(RealIpSource), "[127.0.0.1, \"unix:\"]", "Whose real_ip_header is believed."),
+        new("nginx_config.http.proxy_ssl_server_name", TrueOrFalse, "true", "TLS towards upstreams names the host (SNI)."),
+        new("nginx_config.http.upstream.keepalive", Count, "320", "Idle connections kept per upstream."),
+        new("nginx_config.http.upstream.keepalive_requests", Count, "1000", "Requests after which a connection is not used again."),
+        new("nginx_config.http.upstream.keepalive_timeout", Time, "60s", "How long an idle connection is kept."),
+        .. NoEffect("nginx_config.http.", "memory needs no sizes here", "lua_shared_dict", "custom_lua_shared_dict", "variables_hash_max_size"),
+        new("nginx_config.http.charset", Any, "", "Charset added to Content-Type.", "what the upstream says is left alone"),
+        new("nginx_config.http.custom_log_formats", Any, "", "More log formats.", "there is one access log"),
+
+        new("plugins", ListOf(Text), "", "The plugins that may be used; without it, all that there are.", Example: "[proxy-rewrite, proxy-buffering, key-auth, prometheus]"),
+        new("plugin_attr", SettingType.Object, "", "Settings of plugins for the whole gateway, by the plugin's name.", Example: "{prometheus: {export_addr: {ip: 127.0.0.1, port: 9091}}}"),
+        new("stream_plugins", ListOf(Text), "", "Plugins for TCP and UDP.", "only HTTP is proxied"),
+        .. NoEffect("", "it comes later", "discovery"),
+        .. NoEffect("", "there is nothing of this kind here", "ext-plugin", "wasm", "xrpc", "graphql"),
+        .. NoEffect("", "use deployment.etcd", "etcd"),
+
+        new("sluice.debug_headers", TrueOrFalse, "false", "Answers tell in X-Sluice-* headers what the gateway did: which rule decided on buffering, which node answered."),
+        new("sluice.shutdown_timeout", Seconds, "240", "How many seconds streams may go on after quit or restart."),
+        new("sluice.data_dir", FilePath, "data", "Where the embedded store is, under the prefix."),
+    ];
+
+    static SettingType Sections_ => SettingType.Sections;
+
+    static IEnumerable<SettingsKey> NoEffect(string parent, string why, params string[] names) =>
+        names.Select(name => new SettingsKey(parent + name, Any, "", "", why));
+
+    public static FrozenDictionary<string, SettingsKey> ByPath { get; } = All.ToFrozenDictionary(key => key.Path);
+
+    /// <summary>Everything that has keys under it, and their names.</summary>
+    public static FrozenDictionary<string, string[]> Children { get; } = All
+        .SelectMany(key => Ancestors(key.Path))
+        .Distinct()
+        .GroupBy(pair => pair.Parent)
+        .ToFrozenDictionary(group => group.Key, group => group.Select(pair => pair.Name).ToArray());
+
+    static IEnumerable<(string Parent, string Name)> Ancestors(string path)
+    {
+        while (true)
+        {
+            var dot = path.LastIndexOf('.');
+            yield return (dot < 0 ? "" : path[..dot], path[(dot + 1)..]);
+            if (dot < 0)
+            {
+                yield break;
+            }
+            path = path[..dot];
+            if (path.EndsWith("[]", StringComparison.Ordinal))
+            {
+                yield break;
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+using System.Net;
+using System.Text.Json.Nodes;
+using Sluice.Model.Nginx;
+using Sluice.Model.Yaml;
+using Sluice.Observability;
+
+namespace Sluice.Model.Settings;
+
+/// <summary>Reads an instance's <c>conf/config.yaml</c> and <c>conf/nginx.conf</c>.</summary>
+public sealed class SettingsReader
+{
+    const string ConfigFile = "conf/config.yaml";
+    const long MaxFile = 16 << 20;
+
+    readonly string _prefix;
+    readonly List<Problem> _problems;
+    readonly SettingsValues _values;
+
+    SettingsReader(string prefix, List<Problem> problems, SettingsValues values)
+    {
+        _prefix = prefix;
+        _problems = problems;
+        _values = values;
+    }
+
+    /// <summary>Settings are null exactly when a problem is an error. A file that does not exist means the defaults.</summary>
+    public static (GatewaySettings? Settings, IReadOnlyList<Problem> Problems) Load(string prefix, Func<string, string?> environment)
+    {
+        var problems = new List<Problem>();
+        var config = ReadFile(prefix, ConfigFile, problems);
+        var nginx = ReadFile(prefix, "conf/nginx.conf", problems);
+        return Read(prefix, config, nginx, environment, problems);
+    }
+
+    /// <summary>The same for texts that are not on disk.</summary>
+    public static (GatewaySettings? Settings, IReadOnlyList<Problem> Problems) Parse(
+        string prefix, string config, string? nginx, Func<string, string?> environment) =>
+        Read(prefix, config, nginx, environment, []);
+
+    static string? ReadFile(string prefix, string name, List<Problem> problems)
+    {
+        var path = Path.Combine(prefix, name);
+        try
+        {
+            if (!File.Exists(path) && !Directory.Exists(path))
+            {
+                return null;
+            }
+            if (new FileInfo(path) is { Exists: true, Length: > MaxFile })
+            {
+                problems.Add(Problem.Error(name, $"is larger than {MaxFile >> 20} MB"));
+                return null;
+            }
+            return File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            problems.Add(Problem.Error(name, $"cannot be read: {e.Message.ReplaceLineEndings(" ")}"));
+            return null;
+        }
+    }
+
+    static (GatewaySettings? Settings, IReadOnlyList<Problem> Problems) Read(
+        string prefix, string? config, string? nginx, Func<string, string?> environment, List<Problem> problems)
+    {
+        prefix = Path.GetFullPath(prefix);
+        try
+        {
+            var tree = YamlReader.Parse(config ?? "", ConfigFile, environment);
+            problems.AddRange(tree.Problems);
+            var values = new SettingsValues(tree, problems);
+            // a value of the wrong type has no meaning to go on with
+            var readable = problems.TrueForAll(problem => problem.Severity != Severity.Error);
+            var nginxConfig = ReadNginx(prefix, nginx, readable ? values : null, problems);
+            var settings = readable ? new SettingsReader(prefix, problems, values).Build(nginxConfig) : null;
+            return (problems.Exists(problem => problem.Severity == Severity.Error) ? null : settings, problems);
+        }
+        catch (YamlTextException e)
+        {
+            problems.Add(e.ToProblem());
+            ReadNginx(prefix, nginx, null, problems);
+            return (null, problems);
+        }
+    }
+
+    static NginxConfig ReadNginx(string prefix, string? conf, SettingsValues? values, List<Problem> problems)
+    {
+        string? Snippet(string key) => values?.Text("nginx_config." + key);
+        string[] directives = ["keepalive_timeout", "client_header_timeout", "client_body_timeout", "client_max_body_size", "send_timeout"];
+        var (config, found) = NginxConfigReader.Read(new(
+            conf,
+            Path.Combine(prefix, "conf"),
+            Snippet("http_configuration_snippet"),
+            Snippet("http_server_configuration_snippet"),
+            Snippet("http_server_location_configuration_snippet"),
+            values is null ? null : [.. directives.Select(name => (name, values.Text("nginx_config.http." + name), values.Place("nginx_config.http." + name)))],
+            values is null ? null : [.. Listens(values, "apisix.node_listen", tls: false).Select(listen => listen.EndPoint)]));
+        problems.AddRange(found);
+        return config;
+    }
+
+    GatewaySettings Build(NginxConfig nginx)
+    {
+        var role = _values.Text("deployment.role") switch
+        {
+            "data_plane" => DeploymentRole.DataPlane,
+            "control_plane" => DeploymentRole.ControlPlane,
+            _ => DeploymentRole.Traditional,
+        };
+        var provider = Provider();
+        var tls = Tls(nginx);
+        var settings = new GatewaySettings
+        {
+            Prefix = _prefix,
+            Role = role,
+            ConfigProvider = provider,
+            Tls = tls,
+            Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls is not null),
+            // who reads a file has nothing that the Admin API could change
+            Admin = role == DeploymentRole.DataPlane || provider == ConfigProvider.Yaml || !_values.Flag("apisix.enable_admin") ? null : Admin(),
+            Control = _values.Flag("apisix.enable_control") ? EndPoint("apisix.control") : null,
+            Status = EndPoint("apisix.status"),
+            Dns = new(
+                _values.Texts("apisix.dns_resolver") is { Count: > 0 } servers ? [.. servers.Select(Resolver)] : null,
+                _values.Seconds("apisix.dns_resolver_valid"),
+                _values.Seconds("apisix.resolver_timeout")!.Value),
+            Logs = Logs(),
+            Http = Http(),
+            Plugins = _values.Texts("plugins"),
+            PluginAttributes = PluginAttributes(),
+            Nginx = nginx,
+            DebugHeaders = _values.Flag("sluice.debug_headers"),
+            ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
+            DataDirectory = Absolute(_values.Text("sluice.data_dir")),
+            ExtraLuaPath = _values.Text("apisix.extra_lua_path"),
+        };
+        CheckPorts(settings);
+        return settings;
+    }
+
+    string Absolute(string path) => Path.GetFullPath(Path.Combine(_prefix, path));
+
+    ConfigProvider Provider()
+    {
+        var path = $"deployment.role_{_values.Text("deployment.role")}.config_provider";
+        switch (_values.Text(path))
+        {
+            case "embedded":
+                return ConfigProvider.Embedded;
+            case "yaml":
+                return ConfigProvider.Yaml;
+            case var other:
+                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded" : "embedded or yaml";
+                _values.Error(path, $"config_provider \"{other}\" comes later; use {instead}");
+                return ConfigProvider.Embedded;
+        }
+    }
+
+    AdminSettings Admin()
+    {
+        var keys = new List<AdminKey>();
+        var index = 0;
+        foreach (var item in _values.List("deployment.admin.admin_key"))
+        {
+            var key = item["key"] is { } text ? _values.TextOf(text) : "";
+            if (key.Length > 0 && keys.Exists(other => other.Key == key))
+            {
+                _values.Error($"deployment.admin.admin_key[{index}].key", "two entries have the same key");
+            }
+            else if (key.Length > 0)
+            {
+                keys.Add(new(item["name"] is { } name ? _values.TextOf(name) : "admin", key, (string?)item["role"] == "viewer"));
+            }
+            index++;
+        }
+        var required = _values.Flag("deployment.admin.admin_key_required");
+        if (!required)
+        {
+            _values.Warn("deployment.admin.admin_key_required", "the Admin API asks for no key: whoever reaches its port may change everything");
+        }
+        return new(EndPoint("deployment.admin.admin_listen"), keys, required, Ranges("deployment.admin.allow_admin"),
+            _values.Flag("deployment.admin.enable_admin_cors"));
+    }
+
+    IPEndPoint EndPoint(string section) => new(SettingType.ParseAddress(_values.Text(section + ".ip"))!, _values.Whole(section + ".port"));
+
+    IReadOnlyList<Cidr> Ranges(string path) =>
+        [.. (_values.Texts(path) ?? []).Where(text => text != "unix:").Select(text => Cidr.TryParse(text, out var range) ? range : default)];
+
+    static IPEndPoint Resolver(string text)
+    {
+        if (SettingType.ParseAddress(text) is { } address)
+        {
+            return new(address, 53);
+        }
+        return IPEndPoint.Parse(text);
+    }
+
+    LogSettings Logs()
+    {
+        AccessLogFormat? format = null;
+        const string path = "nginx_config.http.access_log_format";
+        var escape = _values.Text("nginx_config.http.access_log_format_escape") switch
+        {
+            "json" => AccessLogEscape.Json,
+            "none" => AccessLogEscape.None,
+            _ => AccessLogEscape.Default,
+        };
+        try
+        {
+            format = AccessLogFormat.Compile(Unquoted(_values.Text(path)), escape);
+        }
+        catch (FormatException e)
+        {
+            _values.Error(path, e.Message);
+        }
+        var errorLog = _values.Text("nginx_config.error_log");
+        return new(
+            errorLog is "stderr" or "/dev/stderr" ? "stderr" : Absolute(errorLog),
+            _values.Text("nginx_config.error_log_level"),
+            _values.Flag("nginx_config.http.enable_access_log") ? Absolute(_values.Text("nginx_config.http.access_log")) : null,
+            format ?? AccessLogFormat.Compile(AccessLogFormat.Default));
+    }
+
+    // APISIX puts the format into nginx.conf as it is written: '"$a" "$b"' there are two quoted strings, joined.
+    static string Unquoted(string format)
+    {
+        var trimmed = format.Trim();
+        if (trimmed is not ['"' or '\'', ..])
+        {
+            return trimmed;
+        }
+        try
+        {
+            return NginxParser.Parse(new("", $"log_format {trimmed};")) is [var only] ? string.Concat(only.Arguments) : trimmed;
+        }
+        catch (NginxSyntaxException)
+        {
+            return trimmed;
+        }
+    }
+
+    HttpSettings Http() => new(
+        _values.Text("apisix.router.http") switch
+        {
+            "radixtree_uri" => RouterMode.Uri,
+            "radixtree_uri_with_parameter" => RouterMode.UriWithParameter,
+            _ => RouterMode.HostUri,
+        },
+        _values.Flag("apisix.delete_uri_tail_slash"),
+        _values.Flag("apisix.enable_server_tokens"),
+        _values.Flag("apisix.show_upstream_status_in_response_header"),
+        Ranges("apisix.trusted_addresses"),
+        _values.Flag("nginx_config.http.underscores_in_headers"),
+        _values.Text("nginx_config.http.real_ip_header"),
+        Ranges("nginx_config.http.real_ip_from"),
+        _values.Flag("nginx_config.http.real_ip_recursive"),
+        _values.Time("nginx_config.http.client_header_timeout"),
+        _values.Time("nginx_config.http.keepalive_timeout"),
+        _values.Text("apisix.ssl.ssl_trusted_certificate") is { } file && file != "system" ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null,
+        _values.Flag("nginx_config.http.proxy_ssl_server_name"),
+        new(
+            _values.Whole("nginx_config.http.upstream.keepalive"),
+            _values.Time("nginx_config.http.upstream.keepalive_timeout").TotalSeconds,
+            _values.Whole("nginx_config.http.upstream.keepalive_requests")));
+
+    string ExistingFile(string path)
+    {
+        var file = Absolute(_values.Text(path));
+        if (!File.Exists(file))
+        {
+            _values.Error(path, $"there is no file {_values.Text(path)}");
+        }
+        return file;
+    }
+
+    Dictionary<string, JsonObject> PluginAttributes()
+    {
+        var attributes = new Dictionary<string, JsonObject>();
+        foreach (var (name, value) in _values.Get("plugin_attr") as JsonObject ?? [])
+        {
+            if (value is JsonObject settings)
+            {
+                attributes.Add(name, settings);
+            }
+            else if (value is not null)
+            {
+                _values.Error(YamlPath.Append("plugin_attr", name), $"wrong type: expected a mapping, got {SettingType.Describe(value)}");
+            }
+        }
+        return attributes;
+    }
+
+    // --- listening
+
+    TlsSettings? Tls(NginxConfig nginx)
+    {
+        var (certificate, key) = (_values.Text("apisix.ssl.ssl_cert"), _values.Text("apisix.ssl.ssl_cert_key"));
+        foreach (var listen in nginx.Listens.Where(listen => listen.Ssl && (certificate.Length == 0 || !_values.Flag("apisix.ssl.enable"))))
+        {
+            _problems.Add(Problem.Error(listen.Place, "\"listen … ssl\" needs a certificate: give apisix.ssl.ssl_cert and ssl_cert_key in conf/config.yaml"));
+        }
+        if (!_values.Flag("apisix.ssl.enable"))
+        {
+            return null;
+        }
+        if (certificate.Length == 0 && key.Length == 0)
+        {
+            if (_values.IsGiven("apisix.ssl.listen") && !_values.IsDefault("apisix.ssl.listen"))
+            {
+                _values.Warn("apisix.ssl.listen", "HTTPS is not opened: there is no certificate, give apisix.ssl.ssl_cert and ssl_cert_key");
+            }
+            return null;
+        }
+        if (certificate.Length == 0 || key.Length == 0)
+        {
+            var (given, missing) = certificate.Length == 0 ? ("ssl_cert_key", "ssl_cert") : ("ssl_cert", "ssl_cert_key");
+            _values.Error("apisix.ssl." + given, $"apisix.ssl.{missing} is missing: certificate and key belong together");
+            return null;
+        }
+        var protocols = _values.Text("apisix.ssl.ssl_protocols").Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        foreach (var unknown in protocols.Except(["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]))
+        {
+            _values.Error("apisix.ssl.ssl_protocols", $"unknown protocol \"{unknown}\", there are TLSv1.2 and TLSv1.3");
+        }
+        foreach (var old in protocols.Intersect(["TLSv1", "TLSv1.1"]))
+        {
+            _values.Warn("apisix.ssl.ssl_protocols", $"{old} is broken and is not offered");
+        }
+        if (!protocols.Contains("TLSv1.2") && !protocols.Contains("TLSv1.3"))
+        {
+            _values.Error("apisix.ssl.ssl_protocols", "neither TLSv1.2 nor TLSv1.3 is left");
+        }
+        return new(ExistingFile("apisix.ssl.ssl_cert"), ExistingFile("apisix.ssl.ssl_cert_key"),
+            protocols.Contains("TLSv1.2"), protocols.Contains("TLSv1.3"), _values.Place("apisix.ssl.ssl_cert"));
+    }
+
+    static List<ListenSettings> Listens(SettingsValues values, string path, bool tls)
+    {
+        var listens = new List<ListenSettings>();
+        var http2 = values.Flag("apisix.enable_http2");
+        var ipv6 = values.Flag("apisix.enable_ipv6");
+        var value = values.Get(path)!;
+        var items = value as JsonArray ?? [value.DeepClone()];
+        for (var i = 0; i < items.Count; i++)
+        {
+            var item = items[i]!;
+            var place = values.Place(value is JsonArray && values.IsGiven(path) ? YamlPath.Append(path, i) : path);
+            var section = item as JsonObject;
+            var port = section is null ? item.GetValue<int>() : section["port"]?.GetValue<int>() ?? (tls ? 9443 : 9080);
+            var listen = new ListenSettings(
+                section?["ip"] is { } ip ? SettingType.ParseAddress(SettingType.Scalar(ip))! : IPAddress.Any,
+                port,
+                section?["enable_http2"]?.GetValue<bool>() ?? http2,
+                tls,
+                place);
+            listens.Add(listen);
+            // two sockets with port 0 would be two ports
+            if (section?["ip"] is null && ipv6 && port != 0)
+            {
+                listens.Add(listen with { Ip = IPAddress.IPv6Any, Optional = true });
+            }
+        }
+        return listens;
+    }
+
+    List<ListenSettings> AllListens(NginxConfig nginx, bool tls)
+    {
+        var all = new List<ListenSettings>();
+        var own = Listens(_values, "apisix.node_listen", tls: false).Concat(tls ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
+        foreach (var listen in own)
+        {
+            var first = listen.Port == 0 ? null : all.Find(other => other.EndPoint.Equals(listen.EndPoint));
+            if (first is null)
+            {
+                all.Add(listen);
+            }
+            else if (!listen.Optional)
+            {
+                _problems.Add(Problem.Error(listen.Place, $"{listen.EndPoint} is listened on twice, first in {first.Place}"));
+            }
+        }
+        var http2 = _values.Flag("apisix.enable_http2");
+        foreach (var listen in nginx.Listens)
+        {
+            var index = all.FindIndex(other => other.EndPoint.Equals(listen.EndPoint));
+            if (index < 0)
+            {
+                all.Add(new(listen.Address, listen.Port, listen.Http2 || http2, listen.Ssl, listen.Place, listen.Ipv6Only, Optional: false, listen.Backlog));
+            }
+            else if (listen.Ssl && !all[index].Tls)
+            {
+                _problems.Add(Problem.Error(listen.Place, $"{listen.EndPoint} cannot speak TLS: {all[index].Place} listens there without"));
+            }
+            else
+            {
+                all[index] = all[index] with { Optional = false, Http2 = all[index].Http2 || listen.Http2, Backlog = listen.Backlog };
+            }
+        }
+        return all;
+    }
+
+    // Two listeners on one port: the second would fail at start, with less to say.
+    void CheckPorts(GatewaySettings settings)
+    {
+        var others = new (IPEndPoint? EndPoint, string Path)[]
+        {
+            (settings.Admin?.Listen, "deployment.admin.admin_listen.port"),
+            (settings.Control, "apisix.control.port"),
+            (settings.Status, "apisix.status.port"),
+        };
+        var taken = settings.Listens.Select(listen => (listen.EndPoint, listen.Place)).ToList();
+        foreach (var (endPoint, path) in others)
+        {
+            if (endPoint is null || endPoint.Port == 0)
+            {
+                continue;
+            }
+            var holder = taken.Find(other => other.EndPoint.Port == endPoint.Port && Overlap(other.EndPoint.Address, endPoint.Address));
+            if (holder.EndPoint is not null)
+            {
+                _values.Error(path, $"port {endPoint.Port} is taken already by {holder.Place}");
+            }
+            taken.Add((endPoint, _values.Place(path)));
+        }
+    }
+
+    static bool Overlap(IPAddress a, IPAddress b) =>
+        a.AddressFamily == b.AddressFamily && (a.Equals(b) || a.Equals(IPAddress.Any) || b.Equals(IPAddress.Any) || a.Equals(IPAddress.IPv6Any) || b.Equals(IPAddress.IPv6Any));
+}

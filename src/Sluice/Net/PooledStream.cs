@@ -1,0 +1,62 @@
+using System.Net.Sockets;
+
+namespace Sluice.Net;
+
+/// <summary>A connection to an upstream in its whole life, over many requests. While it is idle, the pool owns it; otherwise one <see cref="UpstreamConnection"/>.</summary>
+sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
+{
+    int closed;
+
+    public UpstreamEndpoint Endpoint => endpoint;
+
+    public ByteStream Stream => stream;
+
+    /// <summary>Requests that it has served completely.</summary>
+    public int Requests { get; set; }
+
+    /// <summary>Timestamp of the pool's clock.</summary>
+    public long IdleSince { get; set; }
+
+    /// <summary>In the pool's list; guarded by the pool's lock.</summary>
+    public bool Idle { get; set; }
+
+    /// <summary>The wait of an idle connection ended, so the upstream closed it or sent something that nobody asked for; guarded by the pool's lock.</summary>
+    public bool WatchEnded { get; set; }
+
+    /// <summary>
+    /// Waits, while the connection is idle, for what must not come. The next request takes it over: it is its wait for the answer.
+    /// Gives the failure of the wait, which the kernel tells only once.
+    /// </summary>
+    public Task<Exception?>? Watch { get; set; }
+
+    /// <summary>False when somebody else closed it.</summary>
+    public bool TryClose(bool reset = false)
+    {
+        if (Interlocked.Exchange(ref closed, 1) != 0)
+        {
+            return false;
+        }
+        if (reset)
+        {
+            stream.Abort();
+        }
+        else
+        {
+            stream.Close();
+        }
+        return true;
+    }
+
+    public async Task<Exception?> WaitAsync()
+    {
+        try
+        {
+            await stream.WaitReadableAsync();
+            return null;
+        }
+        catch (Exception error) when (error is SocketException or IOException or ObjectDisposedException)
+        {
+            return error;
+        }
+    }
+}

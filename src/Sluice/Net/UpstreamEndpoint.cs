@@ -1,0 +1,34 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace Sluice.Net;
+
+/// <summary>How to speak TLS with an upstream.</summary>
+/// <param name="ServerName">Name for SNI and for the check of the certificate; without one no SNI is sent.</param>
+/// <param name="Verify">Check the upstream's certificate; off, any certificate is taken.</param>
+public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true)
+{
+    public static readonly UpstreamTls None = new(false);
+}
+
+/// <summary>Where a connection goes; connections are pooled per value of this.</summary>
+/// <param name="Host">As configured, for logs.</param>
+/// <param name="Address">An <see cref="IPEndPoint"/> or a <see cref="UnixDomainSocketEndPoint"/>.</param>
+public sealed record UpstreamEndpoint(string Host, EndPoint Address, UpstreamTls Tls)
+{
+    public static UpstreamEndpoint Tcp(string host, IPAddress address, int port, UpstreamTls? tls = null) =>
+        new(host, new IPEndPoint(address, port), tls ?? UpstreamTls.None);
+
+    public static UpstreamEndpoint Unix(string path, UpstreamTls? tls = null) =>
+        new("unix:" + path, new UnixDomainSocketEndPoint(path), tls ?? UpstreamTls.None);
+
+    /// <summary>As nginx writes it in <c>$upstream_addr</c>.</summary>
+    public string AddressText => Address is UnixDomainSocketEndPoint ? Host : Address.ToString()!;
+}
+
+/// <summary>How long connections to one endpoint are kept. Zero means no limit for the time and the number of requests, and no keeping for the size.</summary>
+public sealed record PoolLimits(int Size, TimeSpan IdleTimeout, int MaxRequests)
+{
+    /// <summary>APISIX's defaults of <c>keepalive_pool</c>.</summary>
+    public static readonly PoolLimits Default = new(320, TimeSpan.FromSeconds(60), 1000);
+}

@@ -1,0 +1,179 @@
+using System.Buffers;
+using System.Text;
+
+namespace Sluice.Observability;
+
+/// <summary>nginx's <c>log_format … escape=</c>.</summary>
+public enum AccessLogEscape
+{
+    /// <summary><c>"</c>, <c>\</c> and bytes below 32 or above 126 become <c>\xXX</c>; a variable without a value is <c>-</c>.</summary>
+    Default,
+
+    /// <summary>What JSON strings need; a variable without a value is empty.</summary>
+    Json,
+
+    /// <summary>As it is; a variable without a value is empty.</summary>
+    None,
+}
+
+/// <summary>An access log's line in nginx's <c>log_format</c> language: text with <c>$name</c> and <c>${name}</c>, compiled once.</summary>
+public sealed class AccessLogFormat
+{
+    /// <summary>APISIX's <c>nginx_config.http.access_log_format</c>.</summary>
+    public const string Default =
+        "$remote_addr - $remote_user [$time_local] $http_host \"$request\" $status $body_bytes_sent $request_time \"$http_referer\" "
+        + "\"$http_user_agent\" $upstream_addr $upstream_status $upstream_response_time \"$upstream_scheme://$upstream_host$upstream_uri\"";
+
+    static readonly SearchValues<char> PlainDefault = SearchValues.Create([.. Enumerable.Range(0, 127).Select(c => (char)c).Where(c => c is >= ' ' and <= '~' and not ('"' or '\\'))]);
+    static readonly SearchValues<char> NeedsJson = SearchValues.Create([.. Enumerable.Range(0, 32).Select(c => (char)c), '"', '\\']);
+
+    readonly record struct Part(byte[] Text, string? Variable);
+
+    readonly Part[] _parts;
+    readonly AccessLogEscape _escape;
+
+    AccessLogFormat(Part[] parts, AccessLogEscape escape)
+    {
+        _parts = parts;
+        _escape = escape;
+    }
+
+    /// <summary>The variables that a line asks for, without the dollar sign.</summary>
+    public IEnumerable<string> Variables => _parts.Select(part => part.Variable).OfType<string>();
+
+    /// <exception cref="FormatException">A <c>$</c> without a name; the message tells the column.</exception>
+    public static AccessLogFormat Compile(string format, AccessLogEscape escape = AccessLogEscape.Default)
+    {
+        var parts = new List<Part>();
+        var trimmed = format.AsSpan().TrimEnd();
+        var rest = trimmed;
+        while (!rest.IsEmpty)
+        {
+            var dollar = rest.IndexOf('$');
+            var text = dollar < 0 ? rest : rest[..dollar];
+            rest = rest[text.Length..];
+            if (!text.IsEmpty)
+            {
+                parts.Add(new Part(Encoding.UTF8.GetBytes(text.ToString()), null));
+                continue;
+            }
+            var braces = rest.Length > 1 && rest[1] == '{';
+            var name = rest[(braces ? 2 : 1)..];
+            var length = 0;
+            while (length < name.Length && (char.IsAsciiLetterOrDigit(name[length]) || name[length] == '_'))
+            {
+                length++;
+            }
+            if (length == 0 || (braces && (length == name.Length || name[length] != '}')))
+            {
+                throw new FormatException($"access log format: invalid variable name at column {trimmed.Length - rest.Length + 1}");
+            }
+            parts.Add(new Part([], name[..length].ToString()));
+            rest = name[(braces ? length + 1 : length)..];
+        }
+        return new AccessLogFormat([.. parts], escape);
+    }
+
+    /// <summary>One line with its LF.</summary>
+    public void Render(IVariables variables, IBufferWriter<byte> line)
+    {
+        foreach (var part in _parts)
+        {
+            if (part.Variable is null)
+            {
+                line.Write(part.Text);
+                continue;
+            }
+            Write(variables.Get(part.Variable), line);
+        }
+        line.Write("\n"u8);
+    }
+
+    void Write(string? value, IBufferWriter<byte> line)
+    {
+        if (value is null)
+        {
+            line.Write(_escape == AccessLogEscape.Default ? "-"u8 : default);
+            return;
+        }
+        var plain = _escape switch
+        {
+            AccessLogEscape.Default => !value.AsSpan().ContainsAnyExcept(PlainDefault),
+            AccessLogEscape.Json => !value.AsSpan().ContainsAny(NeedsJson),
+            _ => true,
+        };
+        if (plain)
+        {
+            Encoding.UTF8.GetBytes(value, line);
+            return;
+        }
+        var utf8 = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(value.Length));
+        var bytes = utf8.AsSpan(0, Encoding.UTF8.GetBytes(value, utf8));
+        if (_escape == AccessLogEscape.Json)
+        {
+            EscapeJson(bytes, line);
+        }
+        else
+        {
+            EscapeDefault(bytes, line);
+        }
+        ArrayPool<byte>.Shared.Return(utf8);
+    }
+
+    static void EscapeDefault(ReadOnlySpan<byte> bytes, IBufferWriter<byte> line)
+    {
+        var target = line.GetSpan(bytes.Length * 4);
+        var at = 0;
+        foreach (var c in bytes)
+        {
+            if (c is >= (byte)' ' and <= (byte)'~' and not ((byte)'"' or (byte)'\\'))
+            {
+                target[at++] = c;
+                continue;
+            }
+            target[at++] = (byte)'\\';
+            target[at++] = (byte)'x';
+            target[at++] = Hex(c >> 4);
+            target[at++] = Hex(c & 15);
+        }
+        line.Advance(at);
+    }
+
+    static void EscapeJson(ReadOnlySpan<byte> bytes, IBufferWriter<byte> line)
+    {
+        var target = line.GetSpan(bytes.Length * 6);
+        var at = 0;
+        foreach (var c in bytes)
+        {
+            var letter = c switch
+            {
+                (byte)'"' => '"',
+                (byte)'\\' => '\\',
+                (byte)'\n' => 'n',
+                (byte)'\r' => 'r',
+                (byte)'\t' => 't',
+                (byte)'\b' => 'b',
+                (byte)'\f' => 'f',
+                < 32 => 'u',
+                _ => '\0',
+            };
+            if (letter == '\0')
+            {
+                target[at++] = c;
+                continue;
+            }
+            target[at++] = (byte)'\\';
+            target[at++] = (byte)letter;
+            if (letter == 'u')
+            {
+                target[at++] = (byte)'0';
+                target[at++] = (byte)'0';
+                target[at++] = Hex(c >> 4);
+                target[at++] = Hex(c & 15);
+            }
+        }
+        line.Advance(at);
+    }
+
+    static byte Hex(int digit) => (byte)"0123456789ABCDEF"[digit];
+}

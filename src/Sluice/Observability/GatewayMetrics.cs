@@ -1,0 +1,167 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using Prometheus;
+
+namespace Sluice.Observability;
+
+/// <summary>What an instance exposes and how: <c>plugin_attr.prometheus</c>.</summary>
+public sealed record GatewayMetricsOptions(
+    string MetricPrefix = "apisix_", double[]? DefaultBuckets = null, int SeriesLimit = 10_000, string Hostname = "", string Version = "");
+
+/// <summary>The labels that a route's configuration fixes; empty for requests that matched no route.</summary>
+public sealed record RouteLabels(string Route = "", string MatchedUri = "", string MatchedHost = "", string Service = "");
+
+/// <summary>The labels that requests of one route differ in.</summary>
+public readonly record struct TrafficLabels(
+    string Consumer = "", string Node = "", string RequestType = TrafficLabels.Http, string RequestModel = "", string Model = "")
+{
+    public const string Http = "traditional_http";
+
+    public TrafficLabels() : this("") { }
+}
+
+/// <summary>One exchange at its end. <paramref name="Upstream"/> is null when no upstream answered.</summary>
+public readonly record struct ExchangeSummary(
+    int Status, bool FromUpstream, TimeSpan Total, TimeSpan? Upstream, long BytesIn, long BytesOut, bool IsStream);
+
+/// <summary>
+/// All meters of the gateway: APISIX's with its names and labels, and Sluice's own for streams. Label values that come from traffic are bounded: above
+/// <see cref="GatewayMetricsOptions.SeriesLimit"/> sets per family they are counted as <c>other</c>, with one warning.
+/// <code>var meters = metrics.ForRoute(labels);  // once per route    meters.For(new(consumer, node)).Finish(summary);  // per request: no label lookup</code>
+/// </summary>
+public sealed partial class GatewayMetrics
+{
+    internal const string Other = "other";
+
+    static readonly double[] LatencyBuckets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000];
+    static readonly double[] FirstByteBuckets = [.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60];
+    static readonly double[] LifetimeBuckets = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 21600, 86400];
+
+    readonly CollectorRegistry _registry = Metrics.NewCustomRegistry();
+    readonly ConcurrentDictionary<RouteLabels, RouteMeters> _routes = [];
+    readonly ILogger _log;
+    readonly int _limit;
+    readonly ConcurrentDictionary<string, int> _series = [];
+    readonly ConcurrentDictionary<string, bool> _warned = [];
+    readonly Gauge _requests;
+    readonly Gauge _upstreamStatus;
+    readonly Counter _accessLogDrops;
+
+    internal readonly Counter Status, Bandwidth, StreamEnds, StreamEvents, SpooledBytes;
+    internal readonly Histogram Latency, FirstByte, StreamLifetime;
+    internal readonly Gauge ActiveStreams;
+
+    public GatewayMetrics(ILogger log, GatewayMetricsOptions? options = null)
+    {
+        options ??= new GatewayMetricsOptions();
+        _log = log;
+        _limit = options.SeriesLimit;
+        var make = Metrics.WithCustomRegistry(_registry);
+        var prefix = options.MetricPrefix;
+        string[] traffic = ["route", "service", "consumer", "node", "request_type", "request_llm_model", "llm_model"];
+
+        var connections = make.CreateGauge(prefix + "nginx_http_current_connections", "Number of HTTP connections", ["state"]);
+        Connections = new ConnectionMeters(connections);
+        _requests = make.CreateGauge(prefix + "http_requests_total", "The total number of client requests since the gateway started");
+        make.CreateGauge(prefix + "node_info", "Info of the gateway node", ["hostname", "version"])
+            .WithLabels(options.Hostname.Length > 0 ? options.Hostname : Environment.MachineName, options.Version).Set(1);
+        _upstreamStatus = make.CreateGauge(prefix + "upstream_status", "Upstream status from health check", ["name", "ip", "port"]);
+        Status = make.CreateCounter(prefix + "http_status", "HTTP status codes per service in the gateway",
+            ["code", "route", "matched_uri", "matched_host", "service", "consumer", "node", "request_type", "request_llm_model", "llm_model", "response_source"]);
+        Latency = make.CreateHistogram(prefix + "http_latency", "HTTP request latency in milliseconds per service in the gateway; streams are not in it",
+            ["type", .. traffic], new HistogramConfiguration { Buckets = options.DefaultBuckets ?? LatencyBuckets });
+        Bandwidth = make.CreateCounter(prefix + "bandwidth", "Total bandwidth in bytes consumed per service in the gateway", ["type", .. traffic]);
+
+        FirstByte = make.CreateHistogram("sluice_time_to_first_byte_seconds", "From a request's arrival to the first byte of its answer's body",
+            ["route"], new HistogramConfiguration { Buckets = FirstByteBuckets });
+        ActiveStreams = make.CreateGauge("sluice_active_streams", "Streams that are open now", ["route"]);
+        StreamLifetime = make.CreateHistogram("sluice_stream_duration_seconds", "How long streams were open",
+            ["route"], new HistogramConfiguration { Buckets = LifetimeBuckets });
+        StreamEnds = make.CreateCounter("sluice_stream_ends_total", "Streams that ended, by reason", ["route", "reason"]);
+        StreamEvents = make.CreateCounter("sluice_stream_events_total", "Events that passed, on routes that look at events", ["route"]);
+        SpooledBytes = make.CreateCounter("sluice_spooled_bytes_total", "Bytes of buffered bodies that went to temporary files", ["route"]);
+        _accessLogDrops = make.CreateCounter("sluice_access_log_dropped_lines_total", "Access log lines that were never written");
+    }
+
+    public ConnectionMeters Connections { get; }
+
+    public void RequestStarted() => _requests.Inc();
+
+    /// <summary>The meters of a route; the same labels give the same meters, so that they outlive a change of configuration.</summary>
+    public RouteMeters ForRoute(RouteLabels labels) => _routes.GetOrAdd(labels, static (key, metrics) => new RouteMeters(metrics, key), this);
+
+    /// <summary>A route is gone: so are its series. Requests still on their way count into nothing.</summary>
+    public void Forget(RouteLabels labels)
+    {
+        if (_routes.TryRemove(labels, out var meters))
+        {
+            meters.Remove(lastOfItsRoute: !_routes.Keys.Any(other => other.Route == labels.Route));
+        }
+    }
+
+    /// <summary>What the health checks say of a node. Nodes are configuration, not traffic: they have no limit, and are forgotten by name.</summary>
+    public void UpstreamStatus(string upstream, string ip, int port, bool healthy)
+    {
+        _upstreamStatus.WithLabels(upstream, ip, port.ToString(CultureInfo.InvariantCulture)).Set(healthy ? 1 : 0);
+    }
+
+    public void ForgetUpstreamStatus(string upstream, string ip, int port) =>
+        _upstreamStatus.RemoveLabelled(upstream, ip, port.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>Asks for the count whenever the metrics are read.</summary>
+    public void WatchAccessLogDrops(Func<long> dropped) =>
+        _registry.AddBeforeCollectCallback(() => _accessLogDrops.IncTo(dropped()));
+
+    /// <summary>The text exposition format.</summary>
+    public Task WriteAsync(Stream stream, CancellationToken cancel = default) => _registry.CollectAndExportAsTextAsync(stream, cancel);
+
+    /// <summary>Whether the family may have one label set more.</summary>
+    internal bool Claim(string family)
+    {
+        var count = _series.AddOrUpdate(family, 1, (_, claimed) => Math.Min(claimed, _limit) + 1);
+        if (count > _limit && _warned.TryAdd(family, true))
+        {
+            LogLimit(_log, family, _limit);
+        }
+        return count <= _limit;
+    }
+
+    internal void Release(string family, int count) => _series.AddOrUpdate(family, 0, (_, claimed) => Math.Max(0, Math.Min(claimed, _limit) - count));
+
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "metrics: more than {Limit} label sets in {Family}; further consumers, nodes and models are counted as \"other\"")]
+    static partial void LogLimit(ILogger log, string family, int limit);
+}
+
+/// <summary>APISIX's nginx connection gauges.</summary>
+public sealed class ConnectionMeters
+{
+    readonly Gauge.Child _active, _accepted, _handled, _reading, _writing, _waiting;
+
+    internal ConnectionMeters(Gauge gauge)
+    {
+        _active = gauge.WithLabels("active");
+        _accepted = gauge.WithLabels("accepted");
+        _handled = gauge.WithLabels("handled");
+        _reading = gauge.WithLabels("reading");
+        _writing = gauge.WithLabels("writing");
+        _waiting = gauge.WithLabels("waiting");
+    }
+
+    public void Opened()
+    {
+        _accepted.Inc();
+        _handled.Inc();
+        _active.Inc();
+    }
+
+    public void Closed() => _active.Dec();
+
+    /// <summary>What the open connections do: reading a request, writing an answer, or idle.</summary>
+    public void Set(long reading, long writing, long waiting)
+    {
+        _reading.Set(reading);
+        _writing.Set(writing);
+        _waiting.Set(waiting);
+    }
+}

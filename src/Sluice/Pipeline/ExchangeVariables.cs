@@ -1,0 +1,173 @@
+using System.Globalization;
+using System.Net;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Primitives;
+
+namespace Sluice.Pipeline;
+
+/// <summary>The variables of a request, by nginx's and APISIX's names (nginx: "Alphabetical index of variables"; APISIX: apisix-variable).</summary>
+public sealed partial class Exchange
+{
+    public string? Get(string name)
+    {
+        if (_custom is not null && _custom.TryGetValue(name, out var custom))
+        {
+            return custom;
+        }
+        return name switch
+        {
+            "uri" or "document_uri" => Uri,
+            "request_uri" => Args.Length == 0 ? Uri : $"{Uri}?{Args}",
+            "real_request_uri" => RawTarget,
+            "args" or "query_string" => Args,
+            "is_args" => Args.Length == 0 ? "" : "?",
+            "host" => Host,
+            "hostname" => Environment.MachineName,
+            "http_host" => Request.Headers.Host.ToString() is { Length: > 0 } host ? host : null,
+            "method" or "request_method" => Request.Method,
+            "request" => $"{Request.Method} {RawTarget} {Request.Protocol}",
+            "scheme" => Request.Scheme,
+            "https" => Request.IsHttps ? "on" : "",
+            "server_protocol" => Request.Protocol is "HTTP/2" ? "HTTP/2.0" : Request.Protocol,
+            "server_addr" => Http.Connection.LocalIpAddress is { } local ? Text(local) : null,
+            "server_port" => Number(Http.Connection.LocalPort),
+            "remote_addr" => Text(RemoteAddress),
+            "realip_remote_addr" => Http.Connection.RemoteIpAddress is { } peer ? Text(peer) : null,
+            "remote_port" or "realip_remote_port" => Number(Http.Connection.RemotePort),
+            "remote_user" => BasicUser(),
+            "content_type" => Request.ContentType,
+            "content_length" => Request.ContentLength is { } length ? Number(length) : null,
+            "request_length" => Number(BodyBytesReceived),
+            "request_time" => Seconds(ElapsedMs / 1000),
+            "request_completion" => Failure is null ? "OK" : "",
+            "request_id" => RequestId,
+            "status" => Number(Response.StatusCode),
+            "body_bytes_sent" or "bytes_sent" => Number(BodyBytesSent),
+            "connection" => Http.Connection.Id,
+            "connection_requests" => null,
+            "pid" => Number(Environment.ProcessId),
+            "pipe" => ".",
+            "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
+            "time_local" => Services.Time.GetLocalNow().ToString("dd/MMM/yyyy:HH:mm:ss zz", CultureInfo.InvariantCulture) + Services.Time.GetLocalNow().Offset.ToString("mm", CultureInfo.InvariantCulture),
+            "time_iso8601" => Services.Time.GetLocalNow().ToString("yyyy-MM-ddTHH:mm:sszzz", CultureInfo.InvariantCulture),
+            "ssl_protocol" => Http.Features.Get<ITlsHandshakeFeature>()?.Protocol.ToString(),
+            "ssl_cipher" => Http.Features.Get<ITlsHandshakeFeature>()?.NegotiatedCipherSuite?.ToString(),
+            "ssl_server_name" => Http.Features.Get<ITlsHandshakeFeature>()?.HostName,
+
+            "upstream_addr" => Upstream.Addresses,
+            "upstream_status" => Upstream.Statuses,
+            "upstream_scheme" => Upstream.Scheme ?? Request.Scheme,
+            "upstream_host" => Upstream.Host ?? Request.Headers.Host.ToString(),
+            "upstream_uri" => Upstream.Uri ?? "",
+            "upstream_connect_time" => Seconds(Upstream.ConnectSeconds),
+            "upstream_header_time" => Seconds(Upstream.HeaderSeconds),
+            "upstream_response_time" => Seconds(Upstream.ResponseSeconds),
+            "upstream_bytes_received" or "upstream_response_length" => Upstream.Addresses is null ? null : Number(Upstream.BytesReceived),
+
+            "route_id" => Route?.Id,
+            "route_name" => Route?.Config.Name,
+            "service_id" => Route?.Config.ServiceId,
+            "service_name" => Route?.Service?.Name,
+            "matched_uri" => MatchedUri,
+            "consumer_name" => Consumer?.Username,
+            "consumer_group_id" => Consumer?.GroupId,
+            "balancer_ip" => Upstream.NodeIp,
+            "balancer_port" => Upstream.NodeIp is null ? null : Number(Upstream.NodePort),
+            "apisix_upstream_response_time" => Seconds(Upstream.ResponseSeconds),
+
+            "sluice_buffering" => Buffering is { } rule ? rule.On ? "on" : "off" : null,
+            "sluice_buffering_rule" => Buffering?.ToString(),
+            "sluice_failure" => Failure?.Kind,
+            _ => ByPrefix(name),
+        };
+    }
+
+    /// <summary>The request target exactly as the client sent it.</summary>
+    public string RawTarget => Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
+
+    /// <summary>Host without the port, lower case (nginx's <c>$host</c>).</summary>
+    public string Host => field ??= HostOnly(Request.Headers.Host.ToString()).ToLowerInvariant();
+
+    /// <summary>32 hex digits, the same for the whole exchange (nginx's <c>$request_id</c>).</summary>
+    public string RequestId => field ??= Guid.NewGuid().ToString("N");
+
+
+
+    Dictionary<string, string>? _custom;
+
+    /// <summary>Sets a variable; it wins over a computed one of the same name.</summary>
+    public void Set(string name, string value) => (_custom ??= [])[name] = value;
+
+    string? ByPrefix(string name)
+    {
+        var split = name.IndexOf('_', StringComparison.Ordinal);
+        if (split < 0)
+        {
+            return null;
+        }
+        var rest = name[(split + 1)..];
+        return name.AsSpan(0, split) switch
+        {
+            "arg" => QueryArgument(rest),
+            "http" => Header(Request.Headers, rest),
+            "cookie" => Request.Cookies[rest],
+            "sent" when rest.StartsWith("http_", StringComparison.Ordinal) => Header(Response.Headers, rest[5..]),
+            "upstream" when rest.StartsWith("http_", StringComparison.Ordinal) => Header(Response.Headers, rest[5..]),
+            "uri" when rest.StartsWith("param_", StringComparison.Ordinal) => UriParameters.Get(rest[6..]),
+            _ => null,
+        };
+    }
+
+    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name)
+    {
+        var value = headers[name.Replace('_', '-')];
+        return StringValues.IsNullOrEmpty(value) ? null : value.Count == 1 ? value[0] : string.Join(", ", value.ToArray());
+    }
+
+    /// <summary>The first argument of this name, not decoded, as nginx's <c>$arg_x</c>.</summary>
+    string? QueryArgument(string name)
+    {
+        foreach (var range in Args.AsSpan().Split('&'))
+        {
+            var pair = Args.AsSpan(range);
+            var equals = pair.IndexOf('=');
+            var key = equals < 0 ? pair : pair[..equals];
+            if (key.Equals(name, StringComparison.OrdinalIgnoreCase))
+            {
+                return equals < 0 ? "" : pair[(equals + 1)..].ToString();
+            }
+        }
+        return null;
+    }
+
+    string? BasicUser()
+    {
+        var header = Request.Headers.Authorization.ToString();
+        if (!header.StartsWith("Basic ", StringComparison.OrdinalIgnoreCase))
+        {
+            return null;
+        }
+        Span<byte> decoded = stackalloc byte[512];
+        if (header.Length > 512 || !Convert.TryFromBase64String(header[6..].Trim(), decoded, out var length))
+        {
+            return null;
+        }
+        var text = System.Text.Encoding.UTF8.GetString(decoded[..length]);
+        var colon = text.IndexOf(':', StringComparison.Ordinal);
+        return colon > 0 ? text[..colon] : null;
+    }
+
+    /// <summary>Host header without its port; brackets of IPv6 addresses stay.</summary>
+    static string HostOnly(string host)
+    {
+        var colon = host.LastIndexOf(':');
+        return colon > 0 && host.IndexOf(']', StringComparison.Ordinal) < colon ? host[..colon] : host;
+    }
+
+    static string Text(IPAddress address) => (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString();
+
+    static string Number(long number) => number.ToString(CultureInfo.InvariantCulture);
+
+    static string? Seconds(double? seconds) => seconds?.ToString("F3", CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,419 @@
+using System.Globalization;
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Logging;
+using Sluice.Model;
+using Sluice.Net;
+using Sluice.Relay;
+using Sluice.Upstreams;
+
+namespace Sluice.Pipeline;
+
+/// <summary>Forwards a request: picks a node, sends, retries on the next one while nothing was answered, relays the answer.</summary>
+public sealed partial class Forwarder(
+    PluginServices services, ConnectionPool pool, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
+{
+    readonly TimeProvider _time = services.Time;
+    readonly ConnectionPool _pool = pool;
+    readonly HostResolver _resolver = resolver;
+    readonly string _temporaryDirectory = temporaryDirectory;
+
+    const int MaxHeadBytes = 64 * 1024;
+
+    static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(60);
+
+    /// <summary>The gateway's own answer when there is none of an upstream; null when the upstream's has been relayed.</summary>
+    public async ValueTask<Answer?> ForwardAsync(Exchange exchange)
+    {
+        if (exchange.Route!.Upstream is not { } upstream)
+        {
+            exchange.Failure = new(FailureSource.Gateway, "no_upstream", "the route has no upstream, or the one it names does not exist", 503);
+            LogFailure(exchange.Route.Id, exchange.Failure.Kind, exchange.Failure.Detail);
+            return Answer.ErrorMessage(503, "503 Service Temporarily Unavailable");
+        }
+        exchange.Upstream.Scheme = exchange.UpstreamScheme ?? upstream.Config.Scheme;
+        using var body = await RequestBody.OpenAsync(exchange, _temporaryDirectory);
+
+        HashSet<int>? tried = null;
+        var freshOnly = false;
+        for (var attempt = 0; ;)
+        {
+            if (upstream.Pick(tried) is not { } node)
+            {
+                return NoNode(exchange);
+            }
+            if (attempt == 0 && tried is null && !freshOnly && await BeforeProxyAsync(exchange, node) is { } answer)
+            {
+                return answer;
+            }
+            var call = new Call(this, exchange, upstream, node, body);
+            try
+            {
+                await using (call)
+                {
+                    await call.AskAsync(freshOnly);
+                    await call.RelayAsync();
+                    return null;
+                }
+            }
+            catch (UpstreamException e) when (!exchange.Response.HasStarted)
+            {
+                if (body.ClientFault is { } fault)
+                {
+                    System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(fault);
+                }
+                if (e.Kind == UpstreamFailureKind.ClientGone)
+                {
+                    throw;
+                }
+                if (e.StalePooledConnection && !freshOnly && (body.IsEmpty || (!body.Consumed && IsIdempotent(exchange.UpstreamMethod))))
+                {
+                    freshOnly = true;
+                    continue;
+                }
+                exchange.Upstream.AddAttempt(call.Address, StatusOf(e.Kind));
+                exchange.Failure = FailureOf(e, node);
+                LogUpstreamFailure(exchange.Route.Id, node.Name, exchange.Failure.Kind, e.Message);
+                if (attempt++ >= upstream.Retries || !MayRetry(exchange, call, body) || OutOfTime(exchange, upstream))
+                {
+                    return ErrorAnswer(exchange.Failure);
+                }
+                (tried ??= []).Add(node.Index);
+                freshOnly = false;
+                exchange.Response.Clear();
+            }
+            catch (UpstreamException e)
+            {
+                // the head is out: never a second answer, never a clean end
+                exchange.Failure ??= FailureOf(e, node);
+                if (e.Kind != UpstreamFailureKind.ClientGone)
+                {
+                    LogUpstreamFailure(exchange.Route.Id, node.Name, exchange.Failure.Kind, e.Message);
+                }
+                exchange.Http.Abort();
+                return null;
+            }
+            catch (Exception e) when (e is BodyFilterException or SpoolException)
+            {
+                exchange.Failure = new(FailureSource.Gateway, e is SpoolException ? "spool_failed" : "body_filter_failed", e.Message, 500);
+                LogFailure(exchange.Route.Id, exchange.Failure.Kind, e.Message);
+                if (!exchange.Response.HasStarted)
+                {
+                    exchange.Response.Clear();
+                    return Answer.ErrorMessage(500, "500 Internal Server Error");
+                }
+                exchange.Http.Abort();
+                return null;
+            }
+        }
+    }
+
+    static async ValueTask<Answer?> BeforeProxyAsync(Exchange exchange, Node node)
+    {
+        exchange.Upstream.NodeIp = node.Config.Host;
+        exchange.Upstream.NodePort = node.Port;
+        foreach (var steps in (Step<IBeforeProxy>[][])[exchange.Snapshot.GlobalRules.BeforeProxy, exchange.Chain.BeforeProxy])
+        {
+            foreach (var (phase, use) in steps)
+            {
+                if (use.Applies(exchange) && await phase.BeforeProxyAsync(exchange) is { } answer)
+                {
+                    return use.Dress(answer);
+                }
+            }
+        }
+        return null;
+    }
+
+    Answer NoNode(Exchange exchange)
+    {
+        exchange.Failure ??= new(FailureSource.Gateway, "no_node", "the upstream has no node to try", 502);
+        LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
+        return ErrorAnswer(exchange.Failure);
+    }
+
+    static Answer ErrorAnswer(Failure failure) =>
+        Answer.ErrorMessage(failure.Status, $"{failure.Status} {Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(failure.Status)}")
+            .With("X-APISIX-Upstream-Status", $"{failure.Status}");
+
+    bool OutOfTime(Exchange exchange, Upstream upstream) =>
+        upstream.Config.RetryTimeout > 0 && _time.GetElapsedTime(exchange.StartTimestamp).TotalSeconds > upstream.Config.RetryTimeout;
+
+    /// <summary>nginx's proxy_next_upstream: what was sent of a POST, LOCK or PATCH is not sent again; a body that was passed on cannot be.</summary>
+    static bool MayRetry(Exchange exchange, Call call, RequestBody body) =>
+        !body.Consumed && (!call.RequestSent || IsIdempotent(exchange.UpstreamMethod));
+
+    static bool IsIdempotent(string method) => method is not ("POST" or "PATCH" or "LOCK");
+
+    static int StatusOf(UpstreamFailureKind kind) =>
+        kind is UpstreamFailureKind.ConnectTimeout or UpstreamFailureKind.ReadTimeout or UpstreamFailureKind.SendTimeout ? 504 : 502;
+
+    /// <summary><c>read_timeout</c> of ReadTimeout.</summary>
+    static string Name(UpstreamFailureKind kind) => JsonNamingPolicy.SnakeCaseLower.ConvertName(kind.ToString());
+
+    static Failure FailureOf(UpstreamException e, Node node) => e.Kind == UpstreamFailureKind.ClientGone
+        ? new(FailureSource.Client, "client_gone", "the client closed the connection", 499)
+        : new(FailureSource.Upstream, Name(e.Kind), $"{node.Name}: {e.Message}", StatusOf(e.Kind));
+
+    /// <summary>One attempt on one node.</summary>
+    sealed class Call(Forwarder forwarder, Exchange exchange, Upstream upstream, Node node, RequestBody body) : IAsyncDisposable
+    {
+        readonly TimeProvider _time = forwarder._time;
+        UpstreamConnection? _connection;
+        IdleDeadline? _sendSilence;
+        Task _sending = Task.CompletedTask;
+        CancellationTokenRegistration _clientGone;
+        ResponseHead _head = null!;
+        long _started;
+
+        /// <summary>The address tried, as in <c>$upstream_addr</c>.</summary>
+        public string Address { get; private set; } = node.Name;
+
+        public bool RequestSent { get; private set; }
+
+        TimeSpan Timeout(Func<TimeoutConfig, double?> configured, TimeSpan? ofBlock) =>
+            exchange.Route!.Timeout is { } timeout && configured(timeout) is { } seconds ? TimeSpan.FromSeconds(seconds) : ofBlock ?? DefaultTimeout;
+
+        TimeSpan ReadTimeout => Timeout(static timeout => timeout.Read, exchange.Scope.ProxyReadTimeout);
+
+        // -- 1. Ask
+
+        public async ValueTask AskAsync(bool fresh)
+        {
+            _started = _time.GetTimestamp();
+            var tls = exchange.Upstream.Scheme == "https";
+            var addresses = await forwarder._resolver.ResolveAsync(node.Config.Host, exchange.Http.RequestAborted);
+            var serverName = tls ? ServerName() : null;
+            var endpoint = upstream.Endpoint(node, addresses.Next(), tls, serverName);
+            Address = endpoint.AddressText;
+            exchange.Upstream.NodeIp = (endpoint.Address as System.Net.IPEndPoint)?.Address.ToString();
+            _connection = await forwarder._pool.RentAsync(
+                endpoint, upstream.Limits, Timeout(static timeout => timeout.Connect, exchange.Scope.ProxyConnectTimeout), fresh, exchange.Http.RequestAborted);
+            exchange.Upstream.ConnectSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+            _clientGone = exchange.Http.RequestAborted.UnsafeRegister(static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ClientGone), _connection);
+
+            // The request goes out; its body may still be going while the answer comes in.
+            var sendTimeout = Timeout(static timeout => timeout.Send, exchange.Scope.ProxySendTimeout);
+            _sendSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout), _connection);
+            UpstreamHead.WriteRequest(exchange, _connection, node, body.Framing);
+            RequestSent = true;
+            _sendSilence.Start(sendTimeout);
+            await _connection.SendHeadAsync();
+            _sendSilence.Stop();
+            if (!body.IsEmpty)
+            {
+                _sending = body.SendAsync(_connection, _sendSilence, sendTimeout);
+            }
+
+            // The read timeout runs from when the request is out, or from now on if the answer comes while the body is still going.
+            using var readSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
+            var reading = ReadHeadAsync(_connection, readSilence).AsTask();
+            if (!_sending.IsCompleted)
+            {
+                await Task.WhenAny(_sending, reading);
+            }
+            if (!reading.IsCompleted)
+            {
+                readSilence.Start(ReadTimeout);
+            }
+            _head = await reading;
+            readSilence.Stop();
+            exchange.Upstream.HeaderSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+        }
+
+        string ServerName()
+        {
+            var host = exchange.UpstreamHost ?? upstream.Config.PassHost switch
+            {
+                "node" => node.Config.Host,
+                "rewrite" => upstream.Config.UpstreamHost ?? node.Config.Host,
+                _ => exchange.Host,
+            };
+            var colon = host.LastIndexOf(':');
+            return colon > 0 && !host.EndsWith(']') ? host[..colon] : host;
+        }
+
+        static async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence)
+        {
+            while (true)
+            {
+                var head = await connection.ReadHeadAsync(MaxHeadBytes);
+                if (head.Status is >= 200 or 101)
+                {
+                    return head;
+                }
+                silence.Touch();
+            }
+        }
+
+        // -- 2. Relay
+
+        public async ValueTask RelayAsync()
+        {
+            exchange.Failure = null;
+            exchange.Upstream.AddAttempt(Address, _head.Status);
+            if (_head.Status == 101 && !UpstreamHead.WantsUpgrade(exchange))
+            {
+                throw new UpstreamException(UpstreamFailureKind.BadResponse, "101 Switching Protocols to a request that asked for none");
+            }
+            UpstreamHead.CopyResponse(exchange, _head);
+            if (_head.Status == 101)
+            {
+                await TunnelAsync();
+                return;
+            }
+            if (_head.Status >= 500)
+            {
+                exchange.Response.Headers["X-APISIX-Upstream-Status"] = $"{_head.Status}";
+            }
+            exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), BufferingRules.IsStream(_head.Headers.First("Content-Type")));
+            HeaderPhase.Run(exchange);
+            if (exchange.Snapshot.Settings.DebugHeaders)
+            {
+                exchange.Response.Headers["X-Sluice-Buffering"] = exchange.Buffering.ToString();
+            }
+            if (exchange.ReplacedBody is { } replaced)
+            {
+                await ReplaceAsync(replaced);
+                return;
+            }
+            var length = DeclaredLength();
+            if (_head.Body.Kind == BodyKind.None || !HeaderPhase.MayHaveBody(exchange.Response.StatusCode))
+            {
+                // an answer to HEAD, a 304: the length that a GET would have
+                exchange.Response.ContentLength = HeaderPhase.MayHaveBody(exchange.Response.StatusCode) || exchange.Response.StatusCode == 304 ? length : null;
+                await FinishAsync();
+                return;
+            }
+            var filters = BodyFilters.Open(exchange);
+            exchange.Response.ContentLength = filters is null && _head.Body.Kind == BodyKind.Length ? length : null;
+            if (exchange.Response.ContentLength is null && !exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1")
+            {
+                // chunked_transfer_encoding off: Kestrel delimits answers to HTTP/1.0 by closing
+                exchange.Request.Protocol = "HTTP/1.0";
+                exchange.Response.Headers.Connection = "close";
+            }
+            await RelayBodyAsync(filters);
+            CopyTrailers();
+            await FinishAsync();
+        }
+
+        async ValueTask RelayBodyAsync(BodyFilters? filters)
+        {
+            var scope = exchange.Scope;
+            var settings = new RelaySettings(scope.ProxyBufferSize, scope.ProxyBuffersSize, ReadTimeout, scope.SendTimeout);
+            using var relay = new BodyRelay(_connection!, exchange.Response.BodyWriter, filters, settings, _time, () =>
+            {
+                exchange.Failure ??= new(FailureSource.Client, "send_timeout", "the client took nothing for the whole send_timeout", 408);
+                exchange.Http.Abort();
+            });
+            try
+            {
+                // a body that fits into the first piece has nothing to absorb
+                if (exchange.Buffering!.On && !(_head.Body.Kind == BodyKind.Length && _head.Body.Length <= scope.ProxyBufferSize))
+                {
+                    var spool = new BodySpool(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
+                    await relay.AbsorbAsync(spool, ReleaseEarlyAsync);
+                }
+                else
+                {
+                    await relay.StreamAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
+                }
+            }
+            finally
+            {
+                exchange.BodyBytesSent += relay.BytesSent;
+                exchange.Upstream.BytesReceived += relay.BytesReceived;
+                exchange.FirstByteTimestamp = relay.FirstByteTimestamp;
+            }
+        }
+
+        /// <summary>The upstream has sent all: it is free, however long the client takes.</summary>
+        ValueTask ReleaseEarlyAsync()
+        {
+            exchange.Upstream.ResponseSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+            return _sending.IsCompletedSuccessfully ? _connection!.DisposeAsync() : ValueTask.CompletedTask;
+        }
+
+        void CopyTrailers()
+        {
+            var trailers = _connection!.Trailers;
+            for (var i = 0; i < trailers.Count && exchange.Response.SupportsTrailers(); i++)
+            {
+                exchange.Response.AppendTrailer(trailers.Name(i), trailers.Value(i));
+            }
+        }
+
+        /// <summary>A header filter put a body of its own in place: the upstream's is not read.</summary>
+        async ValueTask ReplaceAsync(ReadOnlyMemory<byte> replaced)
+        {
+            _connection!.Abort(UpstreamFailureKind.Shutdown);
+            await AnswerWriter.WriteBodyAsync(exchange, replaced);
+            await FinishAsync();
+        }
+
+        /// <summary>Content-Length of an answer without a body.</summary>
+        long? DeclaredLength() => _head.Body.Kind == BodyKind.Length ? _head.Body.Length
+            : long.TryParse(_head.Headers.First("Content-Length"), NumberStyles.None, CultureInfo.InvariantCulture, out var declared) ? declared : null;
+
+        ValueTask FinishAsync()
+        {
+            exchange.Upstream.ResponseSeconds ??= _time.GetElapsedTime(_started).TotalSeconds;
+            return ValueTask.CompletedTask;
+        }
+
+        // -- Upgrade
+
+        async ValueTask TunnelAsync()
+        {
+            HeaderPhase.Run(exchange);
+            exchange.Response.Headers.Upgrade = _head.Headers.First("Upgrade");
+            var client = await exchange.Http.Features.Get<IHttpUpgradeFeature>()!.UpgradeAsync();
+            using var silence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
+            silence.Start(ReadTimeout);
+            var tunnel = new Tunnel(client, _connection!, silence);
+            try
+            {
+                await tunnel.RunAsync();
+            }
+            finally
+            {
+                exchange.BodyBytesSent += tunnel.BytesToClient;
+                exchange.BodyBytesReceived += tunnel.BytesToUpstream;
+                exchange.Upstream.BytesReceived += tunnel.BytesToClient;
+                await FinishAsync();
+            }
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _clientGone.DisposeAsync();
+            if (!_sending.IsCompleted)
+            {
+                // answered before the whole request was sent: the rest is nobody's business any more
+                _connection?.Abort(UpstreamFailureKind.Shutdown);
+                exchange.Request.BodyReader.CancelPendingRead();
+            }
+            try
+            {
+                await _sending;
+            }
+            catch (Exception e) when (e is UpstreamException or OperationCanceledException)
+            {
+                // said already, if it mattered, by the side that reads the answer
+            }
+            _sendSilence?.Dispose();
+            if (_connection is not null)
+            {
+                await _connection.DisposeAsync();
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "route {Route}: {Kind}: {Detail}")]
+    partial void LogFailure(string route, string kind, string detail);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "route {Route}: upstream {Node}: {Kind}: {Detail}")]
+    partial void LogUpstreamFailure(string route, string node, string kind, string detail);
+}

@@ -1,0 +1,40 @@
+using Microsoft.AspNetCore.Http;
+using Sluice.Model.Nginx;
+
+namespace Sluice.Pipeline;
+
+/// <summary>The header_filter phase: global rules, the route's plugins, then <c>add_header</c> of the nginx block.</summary>
+static class HeaderPhase
+{
+    static readonly int[] AddHeaderStatuses = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
+
+    public static void Run(Exchange exchange)
+    {
+        Run(exchange, exchange.Snapshot.GlobalRules.HeaderFilters);
+        Run(exchange, exchange.Chain.HeaderFilters);
+        foreach (var header in exchange.Scope.AddHeaders)
+        {
+            if (header.Always || AddHeaderStatuses.Contains(exchange.Response.StatusCode))
+            {
+                var value = Template.Expand(header.Value, exchange);
+                if (value.Length > 0)
+                {
+                    exchange.Response.Headers.Append(header.Name, value);
+                }
+            }
+        }
+    }
+
+    static void Run(Exchange exchange, Step<IHeaderFilter>[] steps)
+    {
+        foreach (var (phase, use) in steps)
+        {
+            if (use.Applies(exchange))
+            {
+                phase.FilterHeaders(exchange);
+            }
+        }
+    }
+
+    public static bool MayHaveBody(int status) => status is >= 200 and not (204 or 304);
+}

@@ -1,0 +1,68 @@
+using System.Text.Json.Nodes;
+
+namespace Sluice.Pipeline;
+
+/// <summary>A plugin at one place where it is configured.</summary>
+/// <param name="Plugin">The running plugin.</param>
+/// <param name="Scope">Where: <c>route r1</c>, <c>service s1</c>, <c>consumer jack</c>, <c>global_rule 1</c>.</param>
+public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, PluginMeta Meta, JsonObject Config, string Scope)
+{
+    public int Priority => Meta.Priority ?? Descriptor.Info.Priority;
+
+    /// <summary>Configured at the consumer or its group: wins over what the route says.</summary>
+    public bool IsConsumers { get; } = Scope.StartsWith("consumer ", StringComparison.Ordinal);
+
+    /// <summary>Whether <c>_meta.filter</c> lets the plugin run for this request.</summary>
+    public bool Applies(Exchange exchange) => Meta.Filter is null || Meta.Filter.Matches(exchange);
+
+    /// <summary>The plugin's answer with <c>_meta.error_response</c> applied.</summary>
+    public Answer Dress(Answer answer) => Meta.ErrorResponse switch
+    {
+        null => answer,
+        JsonValue text when text.TryGetValue(out string? body) => answer with { Body = System.Text.Encoding.UTF8.GetBytes(body) },
+        var body => answer with { Body = System.Text.Encoding.UTF8.GetBytes(body.ToJsonString() + "\n") },
+    };
+}
+
+/// <summary>One plugin's part in one phase.</summary>
+public readonly record struct Step<TPhase>(TPhase Phase, PluginUse Use);
+
+/// <summary>The plugins of a route (or of the global rules), sorted once per phase by priority. Immutable.</summary>
+public sealed class PluginChain
+{
+    public static PluginChain Empty { get; } = new([]);
+
+    public PluginChain(IEnumerable<PluginUse> uses)
+    {
+        Uses = [.. uses.Where(use => !use.Meta.Disable)
+            .OrderByDescending(use => use.Priority).ThenBy(use => use.Descriptor.Name, StringComparer.Ordinal)];
+        Rewrite = Select<IRewrite>();
+        Access = Select<IAccess>();
+        BeforeProxy = Select<IBeforeProxy>();
+        HeaderFilters = Select<IHeaderFilter>();
+        BodyFilters = [.. Uses.Where(use => use.Plugin is IBodyFilter or IWholeBodyFilter or IEventFilter)];
+        Log = Select<ILog>();
+        BufferingRules = Select<IBufferingRule>();
+    }
+
+    /// <summary>In order of priority, disabled ones left out.</summary>
+    public PluginUse[] Uses { get; }
+
+    public Step<IRewrite>[] Rewrite { get; }
+
+    public Step<IAccess>[] Access { get; }
+
+    public Step<IBeforeProxy>[] BeforeProxy { get; }
+
+    public Step<IHeaderFilter>[] HeaderFilters { get; }
+
+    /// <summary>Plugins that look into bodies, whichever way: by piece, by event or whole.</summary>
+    public PluginUse[] BodyFilters { get; }
+
+    public Step<ILog>[] Log { get; }
+
+    public Step<IBufferingRule>[] BufferingRules { get; }
+
+    Step<TPhase>[] Select<TPhase>() =>
+        [.. Uses.Where(use => use.Plugin is TPhase).Select(use => new Step<TPhase>((TPhase)use.Plugin, use))];
+}

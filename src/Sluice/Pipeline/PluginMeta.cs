@@ -1,0 +1,59 @@
+using System.Text.Json.Nodes;
+using Sluice.Model.Expressions;
+
+namespace Sluice.Pipeline;
+
+/// <summary>The <c>_meta</c> part that every plugin's configuration may have (APISIX: terminology/plugin, "Plugin common configuration").</summary>
+/// <param name="Disable">The plugin is as if it were not there.</param>
+/// <param name="Priority">Instead of the plugin's own.</param>
+/// <param name="Filter">Runs only for requests that match.</param>
+/// <param name="ErrorResponse">Body of the plugin's answers instead of its own: a text or a JSON object.</param>
+public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter, JsonNode? ErrorResponse)
+{
+    public static PluginMeta None { get; } = new(false, null, null, null);
+
+    public static JsonObject Schema { get; } = JsonNode.Parse(
+        """
+        {
+          "type": "object",
+          "properties": {
+            "disable": { "type": "boolean" },
+            "error_response": { "oneOf": [ { "type": "string" }, { "type": "object" } ] },
+            "priority": { "type": "integer", "description": "priority of plugins by customized order" },
+            "filter": { "type": "array", "description": "filter determines whether the plugin needs to be executed at runtime" },
+            "pre_function": { "type": "string" }
+          }
+        }
+        """)!.AsObject();
+
+    /// <summary>The part of a configuration that passed <see cref="Check"/>.</summary>
+    public static PluginMeta Of(JsonObject config) => config["_meta"] is not JsonObject meta
+        ? None
+        : new(
+            meta["disable"]?.GetValue<bool>() ?? false,
+            meta["priority"] is { } priority ? (int)priority.AsValue().GetValue<double>() : null,
+            meta["filter"] is JsonArray { Count: > 0 } filter ? Expression.Compile(filter) : null,
+            meta["error_response"]);
+
+    /// <summary>What the schema cannot say: the error text, or null.</summary>
+    public static string? Check(JsonObject config)
+    {
+        if (config["_meta"] is not JsonObject meta)
+        {
+            return null;
+        }
+        if (meta.ContainsKey("pre_function"))
+        {
+            return "property \"_meta.pre_function\" needs Lua, which this version of Sluice does not run";
+        }
+        try
+        {
+            _ = meta["filter"] is JsonArray { Count: > 0 } filter ? Expression.Compile(filter) : null;
+            return null;
+        }
+        catch (FormatException e)
+        {
+            return $"failed to validate the 'vars' expression: {e.Message}";
+        }
+    }
+}

@@ -1,0 +1,136 @@
+using System.Buffers;
+using System.Net;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Sluice.Net;
+using Sluice.Relay;
+
+namespace Sluice.Pipeline;
+
+/// <summary>
+/// A request's body on its way to the upstream. Buffered (<c>proxy_request_buffering on</c>): read whole before the upstream is asked, so that it
+/// can be sent again to another node. Otherwise each piece goes on as it comes and can be sent once.
+/// </summary>
+sealed class RequestBody : IDisposable
+{
+    readonly Exchange _exchange;
+    readonly ReplayableBody? _buffered;
+
+    RequestBody(Exchange exchange, RequestBodyFraming framing, ReplayableBody? buffered)
+    {
+        _exchange = exchange;
+        Framing = framing;
+        _buffered = buffered;
+    }
+
+    public RequestBodyFraming Framing { get; }
+
+    public bool IsEmpty => Framing is { IsChunked: false, Bytes: 0 };
+
+    /// <summary>Bytes were taken from the client and are not kept: the request cannot be sent again.</summary>
+    public bool Consumed { get; private set; }
+
+    /// <summary>What went wrong on the client's side while the body was streamed (a bad chunk, too large, gone).</summary>
+    public Exception? ClientFault { get; private set; }
+
+    public static async ValueTask<RequestBody> OpenAsync(Exchange exchange, string temporaryDirectory)
+    {
+        var request = exchange.Request;
+        if (exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody != true)
+        {
+            return new(exchange, request.ContentLength == 0 ? RequestBodyFraming.Length(0) : RequestBodyFraming.None, null);
+        }
+        if (!BufferingRules.Request(exchange, BufferingRules.IsStream(request.ContentType)).On)
+        {
+            return new(exchange, request.ContentLength is { } length ? RequestBodyFraming.Length(length) : RequestBodyFraming.Chunked, null);
+        }
+        var buffered = new ReplayableBody(exchange.Scope.ClientBodyBufferSize, temporaryDirectory);
+        try
+        {
+            while (true)
+            {
+                var result = await request.BodyReader.ReadAsync();
+                foreach (var segment in result.Buffer)
+                {
+                    await buffered.AppendAsync(segment);
+                }
+                exchange.BodyBytesReceived += result.Buffer.Length;
+                request.BodyReader.AdvanceTo(result.Buffer.End);
+                if (result.IsCompleted)
+                {
+                    break;
+                }
+            }
+            buffered.Seal();
+            return new(exchange, RequestBodyFraming.Length(buffered.Length), buffered);
+        }
+        catch
+        {
+            buffered.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Sends the body. A fault of the client's is kept in <see cref="ClientFault"/> and aborts the upstream; the upstream's is thrown.</summary>
+    public async Task SendAsync(UpstreamConnection upstream, IdleDeadline silence, TimeSpan sendTimeout)
+    {
+        if (_buffered is not null)
+        {
+            using var reader = _buffered.OpenReader();
+            while (await reader.ReadAsync() is { IsEmpty: false } piece)
+            {
+                silence.Start(sendTimeout);
+                await upstream.WriteBodyAsync(piece);
+            }
+            await upstream.EndBodyAsync();
+            silence.Stop();
+            return;
+        }
+        while (true)
+        {
+            System.IO.Pipelines.ReadResult result;
+            try
+            {
+                result = await _exchange.Request.BodyReader.ReadAsync();
+            }
+            catch (Exception e)
+            {
+                ClientFault = e;
+                upstream.Abort(UpstreamFailureKind.ClientGone);
+                return;
+            }
+            Consumed |= !result.Buffer.IsEmpty;
+            _exchange.BodyBytesReceived += result.Buffer.Length;
+            try
+            {
+                if (!result.Buffer.IsEmpty)
+                {
+                    silence.Start(sendTimeout);
+                    await upstream.WriteBodyAsync(result.Buffer);
+                    silence.Stop();
+                }
+            }
+            finally
+            {
+                _exchange.Request.BodyReader.AdvanceTo(result.Buffer.End);
+            }
+            if (result.IsCompleted)
+            {
+                await upstream.EndBodyAsync(Trailers());
+                return;
+            }
+        }
+    }
+
+    IEnumerable<KeyValuePair<string, string>>? Trailers()
+    {
+        if (!_exchange.Request.SupportsTrailers() || !_exchange.Request.CheckTrailersAvailable())
+        {
+            return null;
+        }
+        var trailers = _exchange.Http.Features.Get<IHttpRequestTrailersFeature>()!.Trailers;
+        return trailers.Count == 0 ? null : trailers.SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
+    }
+
+    public void Dispose() => _buffered?.Dispose();
+}

@@ -1,0 +1,147 @@
+using System.Buffers;
+using System.Text;
+
+namespace Sluice.Pipeline;
+
+/// <summary>
+/// The request target as nginx normalises it before matching (<c>$uri</c>): percent-decoded, <c>//</c> merged, <c>.</c> and
+/// <c>..</c> resolved (RFC 3986, section 5.2.4). The upstream still gets the raw target.
+/// </summary>
+public static class RequestTarget
+{
+    static readonly SearchValues<char> Unusual = SearchValues.Create("%.#");
+
+    /// <summary>False for what nginx answers 400: a bad percent code, an encoded NUL, a path above the root, no leading slash.</summary>
+    /// <param name="rawPath">The target up to the question mark.</param>
+    public static bool TryNormalize(string rawPath, out string uri)
+    {
+        uri = rawPath;
+        if (rawPath.Length == 0 || rawPath[0] != '/')
+        {
+            return false;
+        }
+        if (rawPath.AsSpan().IndexOfAny(Unusual) < 0 && !rawPath.Contains("//", StringComparison.Ordinal))
+        {
+            return true;
+        }
+        var bytes = ArrayPool<byte>.Shared.Rent(rawPath.Length * 3);
+        try
+        {
+            if (!TryDecode(rawPath, bytes, out var length) || !TryResolve(bytes, ref length))
+            {
+                return false;
+            }
+            uri = ToText(bytes.AsSpan(0, length));
+            return true;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+        }
+    }
+
+    /// <summary>A path as it may stand in a request line, escaped as nginx escapes: the reverse of <see cref="TryNormalize"/>.</summary>
+    public static string Escape(string path)
+    {
+        if (!path.AsSpan().ContainsAnyExcept(Plain))
+        {
+            return path;
+        }
+        var bytes = Encoding.UTF8.GetBytes(path);
+        var result = new StringBuilder(path.Length + 32);
+        foreach (var value in bytes)
+        {
+            if (Plain.Contains((char)value))
+            {
+                result.Append((char)value);
+            }
+            else
+            {
+                result.Append('%').Append(value.ToString("X2", System.Globalization.CultureInfo.InvariantCulture));
+            }
+        }
+        return result.ToString();
+    }
+
+    /// <summary>What RFC 3986 lets stand in a path, without the percent sign and the question mark.</summary>
+    static readonly SearchValues<char> Plain = SearchValues.Create("!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
+
+    static bool TryDecode(string path, byte[] bytes, out int length)
+    {
+        length = 0;
+        for (var i = 0; i < path.Length; i++)
+        {
+            var c = path[i];
+            if (c == '#')
+            {
+                break;
+            }
+            if (c != '%')
+            {
+                // targets come as Latin-1: one char is one byte
+                bytes[length++] = (byte)c;
+                continue;
+            }
+            if (i + 2 >= path.Length || !char.IsAsciiHexDigit(path[i + 1]) || !char.IsAsciiHexDigit(path[i + 2]))
+            {
+                return false;
+            }
+            var value = (byte)Convert.ToInt32(path.Substring(i + 1, 2), 16);
+            if (value == 0)
+            {
+                return false;
+            }
+            bytes[length++] = value;
+            i += 2;
+        }
+        return true;
+    }
+
+    /// <summary>Segment by segment, in place: empty and <c>.</c> go, <c>..</c> takes the one before away.</summary>
+    static bool TryResolve(byte[] bytes, ref int length)
+    {
+        var write = 1;
+        var read = 1;
+        while (read <= length)
+        {
+            var end = Array.IndexOf(bytes, (byte)'/', read, length - read);
+            var isLast = end < 0;
+            end = isLast ? length : end;
+            var segment = bytes.AsSpan(read, end - read);
+            if (segment.SequenceEqual(".."u8))
+            {
+                if (write == 1)
+                {
+                    return false;
+                }
+                write = Array.LastIndexOf(bytes, (byte)'/', write - 2) + 1;
+            }
+            else if (segment.Length > 0 && !segment.SequenceEqual("."u8))
+            {
+                segment.CopyTo(bytes.AsSpan(write));
+                write += segment.Length;
+                if (!isLast)
+                {
+                    bytes[write++] = (byte)'/';
+                }
+            }
+            read = end + 1;
+        }
+        length = write;
+        return true;
+    }
+
+    static string ToText(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            return StrictUtf8.GetString(bytes);
+        }
+        catch (DecoderFallbackException)
+        {
+            return Encoding.Latin1.GetString(bytes);
+        }
+    }
+
+    static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
+}

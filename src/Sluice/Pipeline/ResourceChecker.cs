@@ -1,0 +1,120 @@
+using System.Text.Json.Nodes;
+using Sluice.Model;
+using Sluice.Model.Expressions;
+using Sluice.Model.Schema;
+
+namespace Sluice.Pipeline;
+
+/// <summary>
+/// Checks one resource as the Admin API and every other source do, with APISIX's words, and fills the schemas' defaults in.
+/// </summary>
+public static class ResourceChecker
+{
+    /// <summary>The error as it stands in <c>error_msg</c>, or null. <paramref name="value"/> gets the defaults filled in.</summary>
+    /// <param name="documents">What the resource may refer to.</param>
+    /// <param name="warnings">Gets what is accepted but has no effect: <c>plugins.proxy-rewrite.disable_bufering</c> and the like.</param>
+    public static string? Check(
+        ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins, ICollection<string>? warnings = null)
+    {
+        if (kind == ResourceKind.PluginMetadata)
+        {
+            return plugins.Find(id) is not { } plugin ? "invalid plugin name" : Prefixed("invalid configuration: ", plugin.MetadataSchema?.Validate(value));
+        }
+        return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
+            ?? NotYet(kind, value)
+            ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : value["upstream"] as JsonObject)
+            ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
+            ?? CheckReference(value, "service_id", ResourceKind.Services, "service", documents)
+            ?? CheckReference(value, "plugin_config_id", ResourceKind.PluginConfigs, "plugin config", documents)
+            ?? CheckReference(value, "group_id", ResourceKind.ConsumerGroups, "consumer group", documents)
+            ?? Prefixed(kind == ResourceKind.Consumers ? "invalid plugins configuration: " : "", CheckPlugins(kind, value["plugins"] as JsonObject, plugins, warnings))
+            ?? CheckVars(value["vars"] as JsonArray);
+    }
+
+    /// <summary>Features that APISIX has and this version of Sluice does not: refused rather than ignored.</summary>
+    static string? NotYet(ResourceKind kind, JsonObject value)
+    {
+        foreach (var property in (string[])["filter_func", "script"])
+        {
+            if (kind == ResourceKind.Routes && value.ContainsKey(property))
+            {
+                return $"invalid configuration: property \"{property}\" needs Lua, which this version of Sluice does not run";
+            }
+        }
+        return null;
+    }
+
+    static string? CheckUpstream(JsonObject? upstream)
+    {
+        if (upstream is null)
+        {
+            return null;
+        }
+        if (upstream["type"] is JsonValue type && type.GetValue<string>() is not "roundrobin" and var other)
+        {
+            return $"invalid configuration: upstream type \"{other}\" is not supported by this version of Sluice: use \"roundrobin\"";
+        }
+        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https") and var wire)
+        {
+            return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\" or \"https\"";
+        }
+        foreach (var property in (string[])["service_name", "discovery_type", "checks"])
+        {
+            if (upstream.ContainsKey(property))
+            {
+                return $"invalid configuration: upstream property \"{property}\" is not supported by this version of Sluice";
+            }
+        }
+        if (upstream["tls"] is JsonObject tls && (tls.ContainsKey("client_cert") || tls.ContainsKey("client_cert_id")))
+        {
+            return "invalid configuration: client certificates towards upstreams are not supported by this version of Sluice";
+        }
+        return upstream["pass_host"] is JsonValue pass && pass.GetValue<string>() == "rewrite" && upstream["upstream_host"] is null
+            ? "`upstream_host` can't be empty when `pass_host` is `rewrite`"
+            : null;
+    }
+
+    static string? CheckReference(JsonObject value, string property, ResourceKind kind, string name, DocumentSet documents) =>
+        value[property] is JsonValue reference && documents.Find(kind, reference.ToString()) is null
+            ? $"failed to fetch {name} info by {name} id [{reference}], response code: 404"
+            : null;
+
+    static string? CheckPlugins(ResourceKind kind, JsonObject? plugins, PluginRegistry registry, ICollection<string>? warnings)
+    {
+        foreach (var (name, value) in plugins ?? [])
+        {
+            if (registry.Find(name) is not { } plugin)
+            {
+                return $"unknown plugin [{name}]";
+            }
+            if (value is not JsonObject config)
+            {
+                return $"invalid plugin conf type for plugin [{name}]";
+            }
+            if ((kind == ResourceKind.Consumers ? plugin.CheckForConsumer(config) : plugin.Check(config)) is { } error)
+            {
+                return $"failed to check the configuration of plugin {name} err: {error}";
+            }
+            foreach (var property in plugin.Unknown(config, kind == ResourceKind.Consumers))
+            {
+                warnings?.Add($"plugins.{name}.{property}: unknown property, it has no effect");
+            }
+        }
+        return null;
+    }
+
+    static string? CheckVars(JsonArray? vars)
+    {
+        try
+        {
+            _ = vars is { Count: > 0 } ? Expression.Compile(vars) : null;
+            return null;
+        }
+        catch (FormatException e)
+        {
+            return $"failed to validate the 'vars' expression: {e.Message}";
+        }
+    }
+
+    static string? Prefixed(string prefix, string? error) => error is null ? null : prefix + error;
+}

@@ -1,0 +1,34 @@
+using System.Collections.Concurrent;
+using Sluice.Model;
+using Sluice.Upstreams;
+
+namespace Sluice.Pipeline;
+
+/// <summary>A route as requests see it: its configuration with everything it refers to resolved and its plugins merged and sorted.</summary>
+public sealed class Route(
+    RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, Func<Route, Consumer, PluginChain> mergeConsumer)
+{
+    readonly ConcurrentDictionary<Consumer, PluginChain> _consumerChains = new();
+
+    public string Id => Config.Id;
+
+    public RouteConfig Config { get; } = config;
+
+    public ServiceConfig? Service { get; } = service;
+
+    /// <summary>Null: the route has none, or the one it names is gone. A request is answered 503.</summary>
+    public Upstream? Upstream { get; } = upstream;
+
+    /// <summary>Route > plugin config > service.</summary>
+    public PluginChain Chain { get; } = chain;
+
+    public bool EnableWebsocket { get; } = config.EnableWebsocket ?? service?.EnableWebsocket ?? false;
+
+    public TimeoutConfig? Timeout { get; } = config.Timeout ?? upstream?.Config.Timeout;
+
+    /// <summary>Consumer > consumer group > route > plugin config > service. Made when the consumer first uses the route, then kept.</summary>
+    public PluginChain ChainFor(Consumer consumer) =>
+        consumer.Plugins.Count == 0 ? Chain : _consumerChains.GetOrAdd(consumer, static (key, route) => route.Merge(key), this);
+
+    PluginChain Merge(Consumer consumer) => mergeConsumer(this, consumer);
+}

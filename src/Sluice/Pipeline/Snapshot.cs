@@ -1,0 +1,20 @@
+using System.Collections.Frozen;
+using Sluice.Model.Settings;
+using Sluice.Upstreams;
+
+namespace Sluice.Pipeline;
+
+/// <summary>
+/// A whole configuration, compiled: what a request reads from its first to its last byte. Immutable; a change compiles a new one and
+/// swaps one reference, so no request ever sees half a change. Parts whose documents did not change are shared with the previous one.
+/// </summary>
+public sealed record Snapshot(
+    long Version,
+    GatewaySettings Settings,
+    DocumentSet Documents,
+    FrozenDictionary<string, Route> Routes,
+    FrozenDictionary<string, Upstream> Upstreams,
+    Router Router,
+    ConsumerIndex Consumers,
+    PluginChain GlobalRules,
+    PluginRegistry Plugins);

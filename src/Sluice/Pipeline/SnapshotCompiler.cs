@@ -1,0 +1,203 @@
+using System.Collections.Frozen;
+using System.Runtime.CompilerServices;
+using System.Text.Json.Nodes;
+using Sluice.Model;
+using Sluice.Model.Settings;
+using Sluice.Upstreams;
+
+namespace Sluice.Pipeline;
+
+/// <summary>
+/// Turns settings and documents into a <see cref="Snapshot"/>. Documents have been checked one by one (<see cref="ResourceChecker"/>);
+/// what only shows in the whole (two plugins that contradict each other once service and route are merged) is found here.
+/// A reference to something that is gone is no error here: the route then answers 503, as in APISIX.
+/// </summary>
+public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<PluginDescriptor> builtin)
+{
+    /// <summary>Compiles, sharing with <paramref name="previous"/> what did not change. Null when there is any error.</summary>
+    public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
+    {
+        var sameSettings = ReferenceEquals(previous?.Settings, settings);
+        var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins);
+        var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
+        return new Compilation(services, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
+    }
+
+    sealed class Compilation(
+        PluginServices services, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
+    {
+        readonly List<Problem> _problems = [];
+        readonly Dictionary<string, Upstream> _upstreams = [];
+
+        public (Snapshot?, IReadOnlyList<Problem>) Run()
+        {
+            var routes = documents[ResourceKind.Routes].Values.Select(document => Guard(document, Route)).OfType<Route>().ToFrozenDictionary(route => route.Id);
+            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups)
+                ? reusable!.Consumers
+                : new ConsumerIndex(documents[ResourceKind.Consumers].Values.Select(document => Guard(document, Consumer)).OfType<Consumer>(), registry.All);
+            var globalRules = Same(ResourceKind.GlobalRules)
+                ? reusable!.GlobalRules
+                : new PluginChain(documents[ResourceKind.GlobalRules].Values.SelectMany(document =>
+                    Guard(document, rule => Uses(ResourceBinder.GlobalRule(rule).Plugins, $"global_rule {rule.Id}").ToArray()) ?? []));
+            if (_problems.Exists(problem => problem.Severity == Severity.Error))
+            {
+                return (null, _problems);
+            }
+            var router = reusable is not null && routes.Count == reusable.Routes.Count && routes.All(pair => reusable.Routes.GetValueOrDefault(pair.Key) == pair.Value)
+                ? reusable.Router
+                : new Router(routes.Values.OrderBy(route => route.Id, StringComparer.Ordinal));
+            return (new Snapshot((previous?.Version ?? 0) + 1, settings, documents, routes, _upstreams.ToFrozenDictionary(), router, consumers, globalRules, registry), _problems);
+        }
+
+        bool Same(ResourceKind kind) => reusable is not null && ReferenceEquals(reusable.Documents[kind], documents[kind]);
+
+        bool Same(ResourceKind kind, string? id) =>
+            id is null || ReferenceEquals(reusable!.Documents.Find(kind, id), documents.Find(kind, id));
+
+        T? Guard<T>(Document document, Func<Document, T> compile)
+            where T : class
+        {
+            try
+            {
+                return compile(document);
+            }
+            catch (Exception e) when (e is FormatException or InvalidOperationException or ArgumentException)
+            {
+                _problems.Add(Problem.Error(document.Place, e.Message));
+                return null;
+            }
+        }
+
+        Route Route(Document document)
+        {
+            if (reusable?.Routes.GetValueOrDefault(document.Id) is { } known
+                && Same(ResourceKind.Routes, document.Id)
+                && Same(ResourceKind.Services, known.Config.ServiceId)
+                && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
+                && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId))
+            {
+                if (known.Upstream is { } upstream && UpstreamKey(known.Config, known.Service) is { } key)
+                {
+                    _upstreams.TryAdd(key, upstream);
+                }
+                return known;
+            }
+            var config = ResourceBinder.Route(document);
+            var serviceDocument = Find(ResourceKind.Services, config.ServiceId);
+            var service = serviceDocument is null ? null : ResourceBinder.Service(serviceDocument);
+            var merge = new Merge(
+                config.Plugins, $"route {config.Id}",
+                config.PluginConfigId, Find(ResourceKind.PluginConfigs, config.PluginConfigId) is { } shared ? ResourceBinder.PluginConfig(shared).Plugins : null,
+                config.ServiceId, service?.Plugins);
+            var chain = new PluginChain(Uses(merge));
+            if (BufferingRules.Conflict(chain) is { } conflict)
+            {
+                _problems.Add(Problem.Error(document.Place, conflict));
+            }
+            return new Route(config, service, UpstreamOf(config, service), chain, MergeConsumer);
+        }
+
+        Document? Find(ResourceKind kind, string? id) => id is null ? null : documents.Find(kind, id);
+
+        /// <summary>Route's own > route's upstream_id > service's own > service's upstream_id.</summary>
+        Upstream? UpstreamOf(RouteConfig route, ServiceConfig? service)
+        {
+            if (route.Upstream is { } own)
+            {
+                return new Upstream(own);
+            }
+            if (route.UpstreamId is { } id)
+            {
+                return Shared(id);
+            }
+            return service?.Upstream is { } ofService ? SharedByService(route.ServiceId!, ofService)
+                : service?.UpstreamId is { } serviceId ? Shared(serviceId) : null;
+        }
+
+        /// <summary>Where an upstream that routes share is kept; null when it is the route's own.</summary>
+        static string? UpstreamKey(RouteConfig route, ServiceConfig? service) =>
+            route.Upstream is not null ? null : route.UpstreamId ?? (service?.Upstream is not null ? $"service:{route.ServiceId}" : service?.UpstreamId);
+
+        Upstream? Shared(string id)
+        {
+            if (_upstreams.TryGetValue(id, out var known))
+            {
+                return known;
+            }
+            if (documents.Find(ResourceKind.Upstreams, id) is not { } document)
+            {
+                return null;
+            }
+            // the balancer's state goes on as long as the document is the same
+            return _upstreams[id] = reusable is not null && Same(ResourceKind.Upstreams, id) && reusable.Upstreams.TryGetValue(id, out var kept)
+                ? kept
+                : new Upstream(ResourceBinder.Upstream(document.Value, id));
+        }
+
+        Upstream SharedByService(string serviceId, UpstreamConfig config)
+        {
+            var key = $"service:{serviceId}";
+            if (_upstreams.TryGetValue(key, out var known))
+            {
+                return known;
+            }
+            return _upstreams[key] = reusable is not null && Same(ResourceKind.Services, serviceId) && reusable.Upstreams.TryGetValue(key, out var kept)
+                ? kept
+                : new Upstream(config);
+        }
+
+        Consumer Consumer(Document document)
+        {
+            var config = ResourceBinder.Consumer(document);
+            JsonObject plugins = [];
+            if (Find(ResourceKind.ConsumerGroups, config.GroupId) is { } group)
+            {
+                Overlay(plugins, ResourceBinder.ConsumerGroup(group).Plugins);
+            }
+            Overlay(plugins, config.Plugins);
+            return new Consumer(document, config.Username, config.GroupId, plugins, config.Labels);
+        }
+
+        static void Overlay(JsonObject target, JsonObject? source)
+        {
+            foreach (var (name, value) in source ?? [])
+            {
+                target[name] = value?.DeepClone();
+            }
+        }
+
+        // -- Plugins
+
+        sealed record Merge(
+            JsonObject? Route, string RouteScope, string? PluginConfigId, JsonObject? PluginConfig, string? ServiceId, JsonObject? Service);
+
+        IEnumerable<PluginUse> Uses(Merge merge)
+        {
+            HashSet<string> seen = [];
+            return Uses(merge.Route, merge.RouteScope, seen)
+                .Concat(Uses(merge.PluginConfig, $"plugin_config {merge.PluginConfigId}", seen))
+                .Concat(Uses(merge.Service, $"service {merge.ServiceId}", seen));
+        }
+
+        PluginChain MergeConsumer(Route route, Consumer consumer)
+        {
+            // credentials of auth plugins are not configurations: a consumer's key-auth does not replace the route's
+            var own = Uses(consumer.Plugins, $"consumer {consumer.Username}", wanted: plugin => plugin.ConsumerSchema is null).ToArray();
+            return new PluginChain([.. own, .. route.Chain.Uses.Where(use => !own.Any(mine => mine.Descriptor == use.Descriptor))]);
+        }
+
+        IEnumerable<PluginUse> Uses(JsonObject? plugins, string scope, HashSet<string>? seen = null, Func<PluginDescriptor, bool>? wanted = null)
+        {
+            foreach (var (name, value) in plugins ?? [])
+            {
+                if (value is JsonObject config && registry.Find(name) is { } descriptor && wanted?.Invoke(descriptor) != false && seen?.Add(name) != false)
+                {
+                    var meta = PluginMeta.Of(config);
+                    var context = new PluginContext(
+                        scope, documents.Find(ResourceKind.PluginMetadata, name)?.Value, settings.PluginAttributes.GetValueOrDefault(name), services);
+                    yield return new PluginUse(descriptor, descriptor.Create(config, context), meta, config, scope);
+                }
+            }
+        }
+    }
+}

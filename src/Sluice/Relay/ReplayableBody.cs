@@ -1,0 +1,175 @@
+using System.Buffers;
+
+namespace Sluice.Relay;
+
+/// <summary>
+/// Request buffering: a whole body, the first <c>client_body_buffer_size</c> bytes in memory and the rest in a temporary file, read from its start
+/// as often as it takes (a retry on another node reads it again).
+/// <code>append …, Seal(), then any number of OpenReader(), at last Dispose()</code>
+/// </summary>
+public sealed class ReplayableBody(int memoryBytes, string directory, int blockSize = ReplayableBody.DefaultBlockSize) : IDisposable
+{
+    public const int DefaultBlockSize = 16 * 1024;
+
+    readonly List<byte[]> _blocks = [];
+    readonly int _memoryBytes = Math.Max(memoryBytes, 0);
+    byte[]? _hand;              // being filled; the rest of the last block, or one that is on its way to the file
+    int _handUsed;
+    TempFile? _file;
+    long _fileLength;
+    int _memoryLength;
+    bool _disposed;
+
+    /// <summary>How many bytes were appended; the body's length once it is sealed.</summary>
+    public long Length => _memoryLength + _fileLength;
+
+    public long FileBytes => _fileLength;
+
+    public bool IsSealed { get; private set; }
+
+    /// <summary>Where the next bytes go.</summary>
+    public Memory<byte> GetMemory()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (IsSealed)
+        {
+            throw new InvalidOperationException("the body is sealed");
+        }
+        if (_hand is null)
+        {
+            _hand = ArrayPool<byte>.Shared.Rent(blockSize);
+            _handUsed = 0;
+            if (_memoryLength < _memoryBytes)
+            {
+                _blocks.Add(_hand);
+            }
+        }
+        return _hand.AsMemory(_handUsed, Room);
+    }
+
+    /// <summary>So many bytes were put into <see cref="GetMemory"/>.</summary>
+    public ValueTask AdvanceAsync(int count)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)count, (uint)Room, nameof(count));
+        if (count == 0 || _hand is null)
+        {
+            return ValueTask.CompletedTask;
+        }
+        if (!InMemory)
+        {
+            return WriteFileAsync(_hand, count);
+        }
+        _handUsed += count;
+        _memoryLength += count;
+        if (Room == 0)
+        {
+            _hand = null;
+        }
+        return ValueTask.CompletedTask;
+    }
+
+    public async ValueTask AppendAsync(ReadOnlyMemory<byte> data)
+    {
+        while (!data.IsEmpty)
+        {
+            var memory = GetMemory();
+            var count = Math.Min(memory.Length, data.Length);
+            data[..count].CopyTo(memory);
+            data = data[count..];
+            await AdvanceAsync(count);
+        }
+    }
+
+    /// <summary>The body is whole.</summary>
+    public void Seal()
+    {
+        IsSealed = true;
+        if (_hand is not null && !InMemory)
+        {
+            ArrayPool<byte>.Shared.Return(_hand);
+        }
+        _hand = null;
+    }
+
+    /// <summary>The body from its start. Readers are independent of each other; each is for one consumer.</summary>
+    public Reader OpenReader() =>
+        IsSealed ? new Reader(this) : throw new InvalidOperationException("the body is not sealed yet");
+
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+        Seal();
+        _disposed = true;
+        foreach (var block in _blocks)
+        {
+            ArrayPool<byte>.Shared.Return(block);
+        }
+        _blocks.Clear();
+        _file?.Dispose();
+    }
+
+    bool InMemory => _blocks.Count > 0 && _hand == _blocks[^1];
+
+    // a block of memory is filled to the limit of memory, not beyond
+    int Room => InMemory ? Math.Min(blockSize - _handUsed, _memoryBytes - _memoryLength) : blockSize;
+
+    async ValueTask WriteFileAsync(byte[] block, int count)
+    {
+        _file ??= TempFile.Create(directory);
+        await _file.WriteAsync(block.AsMemory(0, count), _fileLength);
+        _fileLength += count;
+    }
+
+    public sealed class Reader : IDisposable
+    {
+        readonly ReplayableBody _body;
+        byte[]? _buffer;
+        long _at;
+
+        internal Reader(ReplayableBody body) => _body = body;
+
+        /// <summary>The next bytes, valid until the next call; none at the end.</summary>
+        public ValueTask<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancel = default)
+        {
+            ObjectDisposedException.ThrowIf(_body._disposed, _body);
+            if (_at >= _body._memoryLength)
+            {
+                return ReadFileAsync(cancel);
+            }
+            var size = _body.BlockSize;
+            var (index, start) = ((int)(_at / size), (int)(_at % size));
+            var data = _body._blocks[index].AsMemory(start, (int)Math.Min(size - start, _body._memoryLength - _at));
+            _at += data.Length;
+            return ValueTask.FromResult<ReadOnlyMemory<byte>>(data);
+        }
+
+        public void Dispose()
+        {
+            if (_buffer is not null)
+            {
+                ArrayPool<byte>.Shared.Return(_buffer);
+                _buffer = null;
+            }
+        }
+
+        async ValueTask<ReadOnlyMemory<byte>> ReadFileAsync(CancellationToken cancel)
+        {
+            var left = _body.Length - _at;
+            if (left == 0)
+            {
+                Dispose();
+                return default;
+            }
+            _buffer ??= ArrayPool<byte>.Shared.Rent(_body.BlockSize);
+            var count = await _body._file!.ReadAsync(
+                _buffer.AsMemory(0, (int)Math.Min(_body.BlockSize, left)), _at - _body._memoryLength, cancel);
+            _at += count;
+            return _buffer.AsMemory(0, count);
+        }
+    }
+
+    int BlockSize => blockSize;
+}

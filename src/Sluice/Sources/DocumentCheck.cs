@@ -1,0 +1,107 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Sluice.Model;
+using Sluice.Pipeline;
+
+namespace Sluice.Sources;
+
+/// <summary>What every source asks of a resource before it becomes a document.</summary>
+static class DocumentCheck
+{
+    static readonly (string Property, ResourceKind Kind)[] References =
+    [
+        ("upstream_id", ResourceKind.Upstreams),
+        ("service_id", ResourceKind.Services),
+        ("plugin_config_id", ResourceKind.PluginConfigs),
+        ("group_id", ResourceKind.ConsumerGroups),
+    ];
+
+    /// <summary>The error as it stands in <c>error_msg</c>, or null; the defaults are filled in.</summary>
+    public static string? Check(
+        ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins, ICollection<string>? warnings = null)
+    {
+        if (kind != ResourceKind.PluginMetadata)
+        {
+            return ResourceChecker.Check(kind, id, value, documents, plugins, warnings);
+        }
+        // the id is the plugin's name and no property of the plugin's schema
+        value.Remove("id");
+        var error = ResourceChecker.Check(kind, id, value, documents, plugins, warnings);
+        value["id"] = id;
+        return error;
+    }
+
+    /// <summary>
+    /// The documents and, in place of those that <paramref name="value"/> refers to and that are gone (a forced deletion leaves that behind),
+    /// empty ones: the route answers 503 then, it does not vanish with the next start.
+    /// </summary>
+    public static DocumentSet WithMissingReferences(this DocumentSet documents, JsonObject value)
+    {
+        foreach (var (property, kind) in References)
+        {
+            if (value[property] is JsonValue reference && documents.Find(kind, reference.ToString()) is null)
+            {
+                documents = documents.With(new Document(kind, reference.ToString(), [], 0, 0, ""));
+            }
+        }
+        return documents;
+    }
+
+    /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one plugin.</summary>
+    public static string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins) => kind switch
+    {
+        ResourceKind.Consumers => SharedKey(id, value, documents, plugins),
+        ResourceKind.GlobalRules => SharedPlugin(id, value, documents),
+        _ => null,
+    };
+
+    static string? SharedKey(string id, JsonObject value, DocumentSet documents, PluginRegistry plugins)
+    {
+        foreach (var (name, config) in PluginsOf(value))
+        {
+            if (plugins.Find(name)?.Info.ConsumerKey is { } property && Text(config, property) is { } key
+                && documents[ResourceKind.Consumers].Values.FirstOrDefault(other =>
+                    other.Id != id && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } holder)
+            {
+                return $"duplicate key found with consumer: {holder.Id}";
+            }
+        }
+        return null;
+    }
+
+    static string? SharedPlugin(string id, JsonObject value, DocumentSet documents)
+    {
+        foreach (var (name, _) in PluginsOf(value))
+        {
+            if (documents[ResourceKind.GlobalRules].Values.FirstOrDefault(other =>
+                other.Id != id && other.Value["plugins"] is JsonObject others && others.ContainsKey(name)) is { } holder)
+            {
+                return $"plugin '{name}' already exists in global rule with id '{holder.Id}'";
+            }
+        }
+        return null;
+    }
+
+    /// <summary>Why a document must not be deleted: the one that still uses it, in APISIX's words; null when nobody does.</summary>
+    public static string? UsedBy(DocumentSet documents, ResourceKind kind, string id)
+    {
+        return kind switch
+        {
+            ResourceKind.Upstreams => User("upstream", "upstream_id", ResourceKind.Routes) ?? User("upstream", "upstream_id", ResourceKind.Services),
+            ResourceKind.Services => User("service directly", "service_id", ResourceKind.Routes),
+            ResourceKind.PluginConfigs => User("plugin config", "plugin_config_id", ResourceKind.Routes),
+            ResourceKind.ConsumerGroups => User("consumer group", "group_id", ResourceKind.Consumers),
+            _ => null,
+        };
+
+        string? User(string what, string property, ResourceKind users) =>
+            documents[users].Values.FirstOrDefault(user => ResourceBinder.Id(user.Value, property) == id) is { } user
+                ? $"can not delete this {what}, {users.Singular()} [{user.Id}] is still using it now"
+                : null;
+    }
+
+    static JsonObject PluginsOf(JsonObject value) => value["plugins"] as JsonObject ?? [];
+
+    static string? Text(JsonNode? config, string property) =>
+        config is JsonObject map && map[property] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+}

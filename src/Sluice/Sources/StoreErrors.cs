@@ -1,0 +1,38 @@
+namespace Sluice.Sources;
+
+/// <summary>The store could not do what was asked. The message is meant for the user: it names the file and the way out.</summary>
+public class StoreException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>Another process holds the prefix.</summary>
+public sealed class PrefixInUseException(string prefix, int? holder) : StoreException(
+    $"another Sluice{(holder is { } pid ? $" (pid {pid})" : "")} already runs on prefix {prefix}: "
+    + $"stop it (sluice stop -p {prefix}) or choose another prefix with -p")
+{
+    public string Prefix { get; } = prefix;
+
+    /// <summary>The pid written in the lock file; null when it could not be read.</summary>
+    public int? Holder { get; } = holder;
+}
+
+/// <summary>The store file is damaged. It was not changed: what can be saved from it still can.</summary>
+public sealed class StoreCorruptException(string file, string what, Exception? inner = null) : StoreException(
+    $"the store {file} is damaged ({what}); it was left untouched. To save what can be saved: "
+    + $"sqlite3 {file} \".recover\" | sqlite3 {file}.recovered, then move {file} and {file}-wal away and {file}.recovered in their place. "
+    + "To start empty: move them away", inner)
+{
+    public string File { get; } = file;
+}
+
+/// <summary>A newer Sluice, or another program, wrote the store file.</summary>
+public sealed class StoreVersionException(string file, string what) : StoreException($"cannot use the store {file}: {what}; it was left untouched");
+
+/// <summary>No room for a write. Nothing of the write is visible; the store goes on working.</summary>
+public sealed class StoreFullException(string file, Exception inner) : StoreException(
+    $"no space left for the store {file}: nothing was changed; free some space and try again", inner);
+
+/// <summary>A watch asked for revisions that are no longer kept: list again and watch from there.</summary>
+public sealed class CompactedException(long requested, long compacted) : StoreException(
+    $"revision {requested} was compacted away: the history starts after revision {compacted}")
+{
+    public long CompactedRevision { get; } = compacted;
+}

@@ -1,0 +1,130 @@
+using System.Net;
+using System.Net.Http.Headers;
+using System.Text;
+using System.Text.Json.Nodes;
+using Sluice.Hosting;
+using Sluice.Model;
+
+namespace Sluice.FunctionalTests;
+
+/// <summary>
+/// A whole gateway in a directory of its own, every port chosen by the kernel. Resources are written through the Admin API, or with
+/// <c>apisixYaml</c> through conf/apisix.yaml.
+/// </summary>
+public sealed class TestGateway : IAsyncDisposable
+{
+    public const string AdminKey = "functional-tests-key";
+
+    TestGateway(string prefix, Gateway gateway)
+    {
+        Prefix = prefix;
+        Gateway = gateway;
+    }
+
+    public string Prefix { get; }
+
+    public Gateway Gateway { get; }
+
+    public IPEndPoint EndPoint => Gateway.ProxyEndpoints[0];
+
+    public Uri Url(string path) => new($"http://{EndPoint}{path}");
+
+    /// <summary>Never buffers, never follows redirects, no timeout of its own.</summary>
+    public HttpClient Client { get; } = new(new SocketsHttpHandler { UseCookies = false, AllowAutoRedirect = false, UseProxy = false })
+    {
+        Timeout = TimeSpan.FromSeconds(30),
+    };
+
+    /// <param name="config">YAML that is merged over the defaults, top-level key by top-level key of <c>apisix</c>, <c>nginx_config</c>, <c>deployment</c>, …</param>
+    /// <param name="nginx">conf/nginx.conf.</param>
+    /// <param name="apisixYaml">conf/apisix.yaml: the gateway runs standalone.</param>
+    public static async Task<TestGateway> StartAsync(string config = "", string? nginx = null, string? apisixYaml = null)
+    {
+        var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
+        Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null));
+        if (nginx is not null)
+        {
+            Write(prefix, "conf/nginx.conf", nginx);
+        }
+        if (apisixYaml is not null)
+        {
+            Write(prefix, "conf/apisix.yaml", apisixYaml);
+        }
+        return new(prefix, await Gateway.StartAsync(new GatewayOptions(prefix)));
+    }
+
+    /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
+    public static string Config(string more = "", bool standalone = false) =>
+        $$"""
+        apisix:
+          node_listen:
+            - {ip: 127.0.0.1, port: 0, enable_http2: true}
+          control: {ip: 127.0.0.1, port: 0}
+          status: {ip: 127.0.0.1, port: 0}
+        deployment:
+          role: traditional
+          role_traditional:
+            config_provider: {{(standalone ? "yaml" : "embedded")}}
+          admin:
+            admin_listen: {ip: 127.0.0.1, port: 0}
+            admin_key:
+              - {name: admin, key: {{AdminKey}}, role: admin}
+        plugin_attr:
+          prometheus:
+            export_addr: {ip: 127.0.0.1, port: 0}
+        {{more}}
+        """;
+
+    public static void Write(string prefix, string file, string text)
+    {
+        var path = Path.Combine(prefix, file);
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        File.WriteAllText(path, text);
+    }
+
+    public void Write(string file, string text) => Write(Prefix, file, text);
+
+    /// <summary>Reloads and fails the test on any error.</summary>
+    public async Task ReloadAsync() =>
+        Assert.DoesNotContain(await Gateway.ReloadAsync(), problem => problem.Severity == Severity.Error);
+
+    /// <summary>An Admin API request; the path begins behind <c>/apisix/admin</c>.</summary>
+    public async Task<(HttpStatusCode Status, JsonNode? Body)> AdminAsync(HttpMethod method, string path, string? json = null, string key = AdminKey)
+    {
+        using var request = new HttpRequestMessage(method, $"http://{Gateway.AdminEndpoint}/apisix/admin{path}");
+        request.Headers.Add("X-API-KEY", key);
+        if (json is not null)
+        {
+            request.Content = new StringContent(json, Encoding.UTF8, new MediaTypeHeaderValue("application/json"));
+        }
+        using var response = await Client.SendAsync(request);
+        var text = await response.Content.ReadAsStringAsync();
+        return (response.StatusCode, text.Length == 0 ? null : JsonNode.Parse(text));
+    }
+
+    /// <summary>PUTs a resource and fails the test when it is refused.</summary>
+    public async Task PutAsync(string path, string json)
+    {
+        var (status, body) = await AdminAsync(HttpMethod.Put, path, json);
+        Assert.True(status is HttpStatusCode.Created or HttpStatusCode.OK, $"PUT {path}: {(int)status} {body?.ToJsonString()}");
+    }
+
+    /// <summary>A route to one upstream node, with plugins or other properties as JSON members: <c>"plugins":{…}</c>.</summary>
+    public Task RouteAsync(string id, string uri, int port, string? more = null) => PutAsync($"/routes/{id}",
+        $$"""{"uri":"{{uri}}",{{(more is null ? "" : more + ",")}}"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1} } }""");
+
+    public async Task<JsonNode> ControlAsync(string path) =>
+        JsonNode.Parse(await Client.GetStringAsync(new Uri($"http://{Gateway.ControlEndpoint}{path}")))!;
+
+    /// <summary>What the error log says so far; it is written behind the events, so wait with <see cref="ErrorLogSaysAsync"/>.</summary>
+    public string ErrorLog => File.ReadAllText(Path.Combine(Prefix, "logs", "error.log"));
+
+    public Task ErrorLogSaysAsync(string text) => Eventually.TrueAsync(() => ErrorLog.Contains(text, StringComparison.Ordinal), () => $"no \"{text}\" in the error log:\n{ErrorLog}");
+
+    public async ValueTask DisposeAsync()
+    {
+        Client.Dispose();
+        await Gateway.DisposeAsync();
+        Directory.Delete(Prefix, recursive: true);
+    }
+}

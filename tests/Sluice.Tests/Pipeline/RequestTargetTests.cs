@@ -1,0 +1,45 @@
+using CsCheck;
+using Sluice.Pipeline;
+
+namespace Sluice.Tests.Pipeline;
+
+public class RequestTargetTests
+{
+    [Theory]
+    [InlineData("/", "/")]
+    [InlineData("/a/b", "/a/b")]
+    [InlineData("/a/./b", "/a/b")]
+    [InlineData("/a/../b", "/b")]
+    [InlineData("/a/b/..", "/a/")]
+    [InlineData("/a/b/.", "/a/b/")]
+    [InlineData("//a///b//", "/a/b/")]
+    [InlineData("/a%2Fb", "/a/b")]
+    [InlineData("/%2e%2E/a", null)]
+    [InlineData("/a/%2e%2e/b", "/b")]
+    [InlineData("/a%20b", "/a b")]
+    [InlineData("/caf%C3%A9", "/café")]
+    [InlineData("/%ff", "/ÿ")]
+    [InlineData("/a#frag", "/a")]
+    [InlineData("/..", null)]
+    [InlineData("/a/../..", null)]
+    [InlineData("/%00", null)]
+    [InlineData("/%zz", null)]
+    [InlineData("/%4", null)]
+    [InlineData("*", null)]
+    [InlineData("", null)]
+    [InlineData("/a..b/.c", "/a..b/.c")]
+    public void Targets_are_normalised_as_nginx_does(string raw, string? expected) =>
+        Assert.Equal(expected, RequestTarget.TryNormalize(raw, out var uri) ? uri : null);
+
+    [Fact]
+    public void A_normalised_path_never_climbs_or_stutters() =>
+        Gen.String[Gen.Char["/.%2eaF0#"], 0, 30].Sample(text =>
+        {
+            if (RequestTarget.TryNormalize("/" + text, out var uri) && !text.Contains('%', StringComparison.Ordinal))
+            {
+                Assert.StartsWith("/", uri, StringComparison.Ordinal);
+                Assert.DoesNotContain("//", uri, StringComparison.Ordinal);
+                Assert.DoesNotContain(uri.Split('/'), segment => segment is "." or "..");
+            }
+        });
+}

@@ -1,0 +1,99 @@
+using Sluice.Model;
+using Sluice.Pipeline;
+
+namespace Sluice.Tests.Pipeline;
+
+public class RouterTests
+{
+    const string Upstream = """ "upstream":{"type":"roundrobin","nodes":{"127.0.0.1:1":1}} """;
+
+    static string? Match(string url, params string[] routes) => Match(TestExchange.Of(Snapshot(routes), url));
+
+    static string? Match(Exchange exchange) => exchange.Snapshot.Router.Match(exchange, exchange.Host)?.Id;
+
+    static Snapshot Snapshot(params string[] routes) => TestExchange.Compile(routes.Select((route, index) =>
+        TestExchange.Document(ResourceKind.Routes, $"r{index}", $"{{{route},{Upstream}}}")));
+
+    [Theory]
+    [InlineData("/exact", "r0")]
+    [InlineData("/exact/", null)]
+    [InlineData("/prefix/a", "r1")]
+    [InlineData("/prefix/", "r1")]
+    [InlineData("/prefix", null)]
+    [InlineData("/prefix/long/x", "r2")]
+    [InlineData("/prefix/lon", "r1")]
+    [InlineData("/user/jack/files/a/b", "r3")]
+    [InlineData("/user//files/a", null)]
+    [InlineData("/user/jack", null)]
+    public void The_longest_uri_wins(string path, string? expected) => Assert.Equal(expected, Match($"http://x{path}",
+        """ "uri":"/exact" """, """ "uri":"/prefix/*" """, """ "uri":"/prefix/long/*" """, """ "uri":"/user/:name/files/*path" """));
+
+    [Fact]
+    public void Exact_uris_win_over_prefixes_whatever_the_priority() =>
+        Assert.Equal("r1", Match("http://x/a/b", """ "uri":"/a/*","priority":10 """, """ "uri":"/a/b" """));
+
+    [Fact]
+    public void Among_equal_uris_priority_decides_and_then_the_conditions()
+    {
+        string[] routes = [""" "uri":"/a","priority":1 """, """ "uri":"/a","priority":5,"methods":["POST"] """];
+        Assert.Equal("r0", Match("http://x/a", routes));
+        Assert.Equal("r1", Match(TestExchange.Of(Snapshot(routes), "http://x/a", "POST")));
+    }
+
+    [Fact]
+    public void A_prefix_whose_conditions_fail_gives_way_to_a_shorter_one() =>
+        Assert.Equal("r1", Match("http://x/a/b/c", """ "uri":"/a/b/*","methods":["PUT"] """, """ "uri":"/a/*" """));
+
+    [Theory]
+    [InlineData("app.example.com", "r0")]
+    [InlineData("APP.Example.com:8080", "r0")]
+    [InlineData("other.example.com", "r1")]
+    [InlineData("a.b.example.com", "r2")]
+    [InlineData("x.b.c.example.com", "r1")]
+    [InlineData("example.com", "r3")]
+    public void Exact_hosts_come_before_wildcards_before_any(string host, string expected) => Assert.Equal(expected, Match($"http://{host}/a",
+        """ "uri":"/a","host":"app.example.com" """, """ "uri":"/a","hosts":["*.example.com"] """,
+        """ "uri":"/a","host":"*.b.example.com" """, """ "uri":"/*" """));
+
+    [Fact]
+    public void A_host_route_without_the_uri_falls_back_to_routes_without_host() =>
+        Assert.Equal("r1", Match("http://a.com/b", """ "uri":"/a","host":"a.com" """, """ "uri":"/b" """));
+
+    [Fact]
+    public void Addresses_and_variables_are_conditions()
+    {
+        var snapshot = Snapshot(""" "uri":"/*","remote_addrs":["10.0.0.0/8"] """, """ "uri":"/*","vars":[["arg_v","==","2"]] """);
+        Assert.Equal("r0", Match(TestExchange.Of(snapshot, "http://x/", address: "10.1.2.3")));
+        Assert.Equal("r1", Match(TestExchange.Of(snapshot, "http://x/?v=2")));
+        Assert.Null(Match(TestExchange.Of(snapshot, "http://x/?v=1")));
+    }
+
+    [Fact]
+    public void Disabled_routes_do_not_match() => Assert.Null(Match("http://x/a", """ "uri":"/a","status":0 """));
+
+    [Fact]
+    public void Parameters_are_variables()
+    {
+        var exchange = TestExchange.Of(Snapshot(""" "uri":"/user/:name/files/*path" """), "http://x/user/jack/files/a/b.txt");
+        Match(exchange);
+        Assert.Equal(("jack", "a/b.txt"), (exchange.Get("uri_param_name"), exchange.Get("uri_param_path")));
+    }
+
+    [Fact]
+    public void A_route_without_hosts_takes_its_services()
+    {
+        var snapshot = TestExchange.Compile([
+            TestExchange.Document(ResourceKind.Services, "s", $$"""{"hosts":["svc.com"],{{Upstream}}}"""),
+            TestExchange.Document(ResourceKind.Routes, "r", """{"uri":"/a","service_id":"s"}""")]);
+        Assert.Equal("r", Match(TestExchange.Of(snapshot, "http://svc.com/a")));
+        Assert.Null(Match(TestExchange.Of(snapshot, "http://other.com/a")));
+    }
+
+    [Fact]
+    public void Ten_thousand_routes_find_theirs()
+    {
+        var snapshot = Snapshot([.. Enumerable.Range(0, 10_000).Select(i => $""" "uri":"/svc{i % 100}/item{i}/*" """)]);
+        Assert.Equal("r4711", Match(TestExchange.Of(snapshot, "http://x/svc11/item4711/x")));
+        Assert.Null(Match(TestExchange.Of(snapshot, "http://x/svc11/item4712/x")));
+    }
+}

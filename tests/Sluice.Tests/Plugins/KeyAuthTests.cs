@@ -1,0 +1,75 @@
+namespace Sluice.Tests.Plugins;
+
+public class KeyAuthTests
+{
+    [Fact]
+    public void A_consumer_needs_a_key()
+    {
+        Assert.Equal("property \"key\" is required", PluginTest.CheckConsumer("key-auth", "{}"));
+        Assert.Null(PluginTest.CheckConsumer("key-auth", """{"key":"k"}"""));
+        Assert.Null(PluginTest.Check("key-auth", "{}"));
+    }
+
+    [Theory]
+    [InlineData(null, "{\"message\":\"Missing API key in request\"}\n")]
+    [InlineData("wrong", "{\"message\":\"Invalid API key in request\"}\n")]
+    public async Task Without_a_consumers_key_the_answer_is_401(string? key, string body)
+    {
+        var result = await Test("{}").GetAsync("/", key is null ? [] : [("apikey", key)]);
+        Assert.Equal(401, result.Status);
+        Assert.Equal(body, result.Body);
+        Assert.Equal("apikey realm=\"key\"", result.Answered("WWW-Authenticate"));
+        Assert.Equal("text/plain; charset=utf-8", result.Answered("Content-Type"));
+    }
+
+    [Fact]
+    public async Task The_consumer_is_known_and_told_to_the_upstream()
+    {
+        var result = await Test("{}").GetAsync("/",
+            ("apikey", "k1"), ("X-Consumer-Username", "evil"), ("X-Consumer-Custom-ID", "evil"), ("X-Credential-Identifier", "evil"), ("X-Consumer-Group-Id", "evil"));
+        Assert.True(result.Proxied);
+        Assert.Equal("jack", result.Exchange.Consumer!.Username);
+        Assert.Equal("jack", result.Sent("X-Consumer-Username"));
+        Assert.Equal("c-7", result.Sent("X-Consumer-Custom-ID"));
+        Assert.Null(result.Sent("X-Credential-Identifier"));
+        Assert.Null(result.Sent("X-Consumer-Group-Id"));
+        Assert.Equal("k1", result.Sent("apikey"));
+    }
+
+    [Fact]
+    public async Task The_key_may_come_in_the_query_and_be_hidden()
+    {
+        var result = await Test("""{"query":"k e","hide_credentials":true}""").GetAsync("/p?a=1&k%20e=k%31&b=%2B");
+        Assert.True(result.Proxied);
+        Assert.Equal("/p?a=1&b=%2B", result.Target);
+        Assert.Equal("a=1&b=%2B", result.Exchange.Args);
+    }
+
+    [Fact]
+    public async Task The_header_is_hidden_when_asked_for()
+    {
+        var result = await Test("""{"header":"X-Key","hide_credentials":true}""").GetAsync("/", ("X-Key", "k1"));
+        Assert.True(result.Proxied);
+        Assert.Null(result.Sent("X-Key"));
+    }
+
+    [Fact]
+    public async Task The_anonymous_consumer_takes_who_has_no_key()
+    {
+        var result = await Test("""{"anonymous_consumer":"jack"}""").GetAsync("/", ("apikey", "wrong"));
+        Assert.True(result.Proxied);
+        Assert.Equal("jack", result.Sent("X-Consumer-Username"));
+        var missing = await Test("""{"anonymous_consumer":"nobody"}""").GetAsync("/");
+        Assert.Equal((401, "{\"message\":\"Invalid user authorization\"}\n"), (missing.Status, missing.Body));
+    }
+
+    [Fact]
+    public async Task The_realm_is_the_configured_one()
+    {
+        var result = await Test("""{"realm":"mine"}""").GetAsync("/");
+        Assert.Equal("apikey realm=\"mine\"", result.Answered("WWW-Authenticate"));
+    }
+
+    static PluginTest Test(string config) => new(
+        $$$"""{"key-auth":{{{config}}}}""", PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}""", """,  "labels":{"custom_id":"c-7"}"""));
+}

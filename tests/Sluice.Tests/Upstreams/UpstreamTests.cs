@@ -1,0 +1,52 @@
+using Sluice.Model;
+using Sluice.Upstreams;
+
+namespace Sluice.Tests.Upstreams;
+
+public class UpstreamTests
+{
+    static Upstream Of(params NodeConfig[] nodes) => new(new UpstreamConfig("u", null, nodes));
+
+    [Fact]
+    public void Weights_are_spread_smoothly()
+    {
+        var upstream = Of(new("a", 80, 5), new("b", 80, 1), new("c", 80, 1));
+        Assert.Equal("aabacaa", string.Concat(Enumerable.Range(0, 7).Select(_ => upstream.Pick(null)!.Config.Host)));
+    }
+
+    [Fact]
+    public void A_node_of_weight_zero_is_never_picked()
+    {
+        var upstream = Of(new("a", 80, 0), new("b", 80));
+        Assert.All(Enumerable.Range(0, 5), _ => Assert.Equal("b", upstream.Pick(null)!.Config.Host));
+        Assert.Null(Of(new NodeConfig("a", 80, 0)).Pick(null));
+    }
+
+    [Fact]
+    public void Lower_priorities_are_tried_only_when_the_higher_ones_are_used_up()
+    {
+        var upstream = Of(new("backup", 80, 1, -1), new("a", 80), new("b", 80));
+        HashSet<int> tried = [];
+        var order = "";
+        while (upstream.Pick(tried) is { } node)
+        {
+            tried.Add(node.Index);
+            order += node.Config.Host + " ";
+        }
+        Assert.Equal("a b backup ", order);
+    }
+
+    [Fact]
+    public void Retries_are_one_for_each_further_node_unless_set()
+    {
+        Assert.Equal(2, Of(new("a", 80), new("b", 80), new("c", 80)).Retries);
+        Assert.Equal(0, new Upstream(new UpstreamConfig("u", null, [new("a", 80), new("b", 80)]) { Retries = 0 }).Retries);
+    }
+
+    [Fact]
+    public void A_port_that_is_not_configured_is_the_schemes()
+    {
+        Assert.Equal("a:80", Of(new NodeConfig("a", null)).Nodes[0].Name);
+        Assert.Equal(("a:443", "a"), (new Upstream(new UpstreamConfig("u", null, [new("a", null)]) { Scheme = "https" }).Nodes[0] is var node ? (node.Name, node.HostHeader) : default));
+    }
+}
