@@ -134,21 +134,18 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                 return SchemaPages.OfPlugin(path[^1], plugins, request.Query);
             case ["schema", var name]:
                 return SchemaPages.OfName(name, plugins, request.Query);
-            case ["consumers", _, "credentials", ..]:
-                return Unsupported("credentials");
-            case [var segment, .. var rest] when ResourceKinds.TryParse(segment, out var kind):
-                return await ResourceAsync(http, kind, rest is [var id, ..] ? id : null, rest.Length > 1 ? rest[1..] : []);
             default:
-                return Unsupported(path is [var unknown, ..] ? unknown : "");
+                return ResourcePath.Of(path) is { } resource ? await ResourceAsync(http, resource) : Unsupported(path is [var unknown, ..] ? unknown : "");
         }
     }
 
-    async Task<JsonAnswer> ResourceAsync(HttpContext http, ResourceKind kind, string? id, string[] subPath)
+    async Task<JsonAnswer> ResourceAsync(HttpContext http, ResourcePath path)
     {
+        var (kind, id) = (path.Kind, path.Id);
         var method = http.Request.Method;
         if (HttpMethods.IsGet(method) || HttpMethods.IsHead(method))
         {
-            return Read(http.Request.Query, kind, id);
+            return Read(http.Request.Query, path);
         }
         if (store is null)
         {
@@ -168,7 +165,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         {
             return id is null
                 ? JsonAnswer.Error(400, $"missing {kind.Singular()} id")
-                : Answer(await store.DeleteAsync(kind, id, http.Request.Query["force"] == "true", http.RequestAborted));
+                : Answer(await store.DeleteAsync(kind, path.DocumentId(id), http.Request.Query["force"] == "true", http.RequestAborted));
         }
         if (!HttpMethods.IsPut(method) && !HttpMethods.IsPost(method) && !HttpMethods.IsPatch(method))
         {
@@ -181,7 +178,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
         if (HttpMethods.IsPatch(method))
         {
-            return await PatchAsync(store, kind, id, subPath, body, isThere, http.RequestAborted);
+            return await PatchAsync(store, path, body, isThere, http.RequestAborted);
         }
         if (!isThere)
         {
@@ -192,29 +189,29 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
             return JsonAnswer.Error(400, $"invalid configuration: wrong type: expected object, got {LuaText.Type(body)}");
         }
         return HttpMethods.IsPut(method)
-            ? await PutAsync(store, kind, id, value, http.RequestAborted)
+            ? await PutAsync(store, path, value, http.RequestAborted)
             : await PostAsync(store, kind, id, value, http.RequestAborted);
     }
 
     static bool IsUnsupported(ResourceKind kind, string method) => kind switch
     {
-        ResourceKind.Consumers => HttpMethods.IsPost(method) || HttpMethods.IsPatch(method),
-        ResourceKind.GlobalRules or ResourceKind.PluginConfigs or ResourceKind.ConsumerGroups or ResourceKind.PluginMetadata => HttpMethods.IsPost(method),
+        ResourceKind.Consumers or ResourceKind.Credentials => HttpMethods.IsPost(method) || HttpMethods.IsPatch(method),
+        ResourceKind.Secrets or ResourceKind.GlobalRules or ResourceKind.PluginConfigs or ResourceKind.ConsumerGroups or ResourceKind.PluginMetadata => HttpMethods.IsPost(method),
         _ => false,
     };
 
     // -- GET
 
-    JsonAnswer Read(IQueryCollection query, ResourceKind kind, string? id)
+    JsonAnswer Read(IQueryCollection query, ResourcePath path)
     {
         var documents = live.Current.Documents;
-        if (id is not null)
+        if (path.Id is { } id)
         {
-            return documents.Find(kind, id) is { } document
+            return documents.Find(path.Kind, path.DocumentId(id)) is { } document
                 ? JsonAnswer.Write(200, writer => WriteDocument(writer, document, withIndexes: true))
                 : KeyNotFound;
         }
-        var list = ResourceList.Select(documents[kind].Values, name => query.TryGetValue(name, out var value) ? value[0] : null);
+        var list = ResourceList.Select(documents[path.Kind].Values.Where(path.Holds), name => query.TryGetValue(name, out var value) ? value[0] : null);
         if (list.Error is { } error)
         {
             return error == ResourceList.BadPageSize ? JsonAnswer.Text(400, error + "\n") : JsonAnswer.Error(400, error);
@@ -243,14 +240,41 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
             writer.WriteNumber("modifiedIndex", document.ModifiedRevision);
         }
         writer.WritePropertyName("value");
-        document.Value.WriteTo(writer);
+        if (withIndexes && document.Kind == ResourceKind.Ssls)
+        {
+            WriteWithoutKeys(writer, document.Value);
+        }
+        else
+        {
+            document.Value.WriteTo(writer);
+        }
+        writer.WriteEndObject();
+    }
+
+    /// <summary>Nobody needs to read a private key back.</summary>
+    static void WriteWithoutKeys(Utf8JsonWriter writer, JsonObject ssl)
+    {
+        writer.WriteStartObject();
+        foreach (var (name, value) in ssl.Where(property => property.Key is not ("key" or "keys")))
+        {
+            writer.WritePropertyName(name);
+            if (value is null)
+            {
+                writer.WriteNullValue();
+            }
+            else
+            {
+                value.WriteTo(writer);
+            }
+        }
         writer.WriteEndObject();
     }
 
     // -- PUT, POST, PATCH
 
-    static async Task<JsonAnswer> PutAsync(ResourceStore store, ResourceKind kind, string? id, JsonObject value, CancellationToken cancel)
+    static async Task<JsonAnswer> PutAsync(ResourceStore store, ResourcePath path, JsonObject value, CancellationToken cancel)
     {
+        var (kind, id) = (path.Kind, path.Id);
         if (ForbiddenProperty(value) is { } forbidden)
         {
             return JsonAnswer.Error(400, forbidden);
@@ -281,7 +305,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                     return JsonAnswer.Error(400, $"wrong {kind.Singular()} id");
                 }
                 value["id"] ??= effective;
-                return Answer(await store.PutAsync(kind, effective, value, cancel));
+                return Answer(await store.PutAsync(kind, path.DocumentId(effective), value, cancel));
         }
     }
 
@@ -297,8 +321,9 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
     }
 
     static async Task<JsonAnswer> PatchAsync(
-        ResourceStore store, ResourceKind kind, string? id, string[] subPath, JsonNode? body, bool isThere, CancellationToken cancel)
+        ResourceStore store, ResourcePath path, JsonNode? body, bool isThere, CancellationToken cancel)
     {
+        var (kind, id, subPath) = (path.Kind, path.Id, path.SubPath);
         if (id is null)
         {
             return JsonAnswer.Error(400, $"missing {kind.Singular()} id");
@@ -372,7 +397,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         WriteOutcome.Created => Written(201, result),
         WriteOutcome.Updated => Written(200, result),
         WriteOutcome.Deleted => JsonAnswer.Object(200, ("key", result.Key), ("deleted", "1")),
-        WriteOutcome.NotFound => KeyNotFound,
+        WriteOutcome.NotFound => result.Error is { } missing ? JsonAnswer.Error(404, missing) : KeyNotFound,
         WriteOutcome.Refused => JsonAnswer.Error(400, result.Error!),
         _ => JsonAnswer.Error(503, result.Error!),
     };

@@ -85,6 +85,12 @@ public static class ResourceBinder
         Map(document.Value, "plugins"),
         Map(document.Value, "labels"));
 
+    public static CredentialConfig Credential(Document document)
+    {
+        var (username, id) = ResourceKinds.CredentialOf(document.Id);
+        return new(username, id, Map(document.Value, "plugins"), Map(document.Value, "labels"));
+    }
+
     public static ConsumerGroupConfig ConsumerGroup(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
 
     public static PluginConfigConfig PluginConfig(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);

@@ -83,6 +83,10 @@ public sealed record TlsConfig(bool Verify = false, string? ClientCert = null, s
 
 public sealed record ConsumerConfig(string Username, string? GroupId, JsonObject? Plugins, JsonObject? Labels);
 
+/// <param name="Username">The consumer it belongs to.</param>
+/// <param name="Id">Unique within that consumer.</param>
+public sealed record CredentialConfig(string Username, string Id, JsonObject? Plugins, JsonObject? Labels);
+
 public sealed record ConsumerGroupConfig(string Id, JsonObject Plugins);
 
 public sealed record PluginConfigConfig(string Id, JsonObject Plugins);

@@ -10,8 +10,24 @@ namespace Sluice.Pipeline;
 /// <param name="Labels">For headers and logs.</param>
 public sealed record Consumer(Document Document, string Username, string? GroupId, JsonObject Plugins, JsonObject? Labels)
 {
+    readonly Consumer? _owner;
+    readonly JsonObject? _credential;
+
+    Consumer(Consumer owner, CredentialConfig credential)
+        : this(owner.Document, owner.Username, owner.GroupId, owner.Plugins, owner.Labels) =>
+        (_owner, _credential, CredentialId) = (owner, credential.Plugins ?? [], credential.Id);
+
+    /// <summary>The consumer as a request is that came with one of its credentials.</summary>
+    public Consumer With(CredentialConfig credential) => new(this, credential);
+
+    /// <summary>The consumer itself: the same object for all of its credentials.</summary>
+    public Consumer Owner => _owner ?? this;
+
+    /// <summary>Which of its credentials the request came with; null: what the consumer's own plugins say.</summary>
+    public string? CredentialId { get; }
+
     /// <summary>The consumer's part of an auth plugin: <c>{"key": "…"}</c>.</summary>
-    public JsonObject? Credential(string plugin) => Plugins[plugin] as JsonObject;
+    public JsonObject? Credential(string plugin) => (_credential ?? Plugins)[plugin] as JsonObject;
 
     public bool Equals(Consumer? other) => ReferenceEquals(this, other);
 
@@ -26,7 +42,7 @@ public sealed class ConsumerIndex
     public ConsumerIndex(IEnumerable<Consumer> consumers, IEnumerable<PluginDescriptor> plugins)
     {
         var all = consumers.ToArray();
-        All = all.ToFrozenDictionary(consumer => consumer.Username);
+        All = all.Where(consumer => consumer.CredentialId is null).ToFrozenDictionary(consumer => consumer.Username);
         _byPlugin = plugins
             .Where(plugin => plugin.Info.ConsumerKey is not null)
             .ToFrozenDictionary(plugin => plugin.Name, plugin => Index(all, plugin.Name, plugin.Info.ConsumerKey!));

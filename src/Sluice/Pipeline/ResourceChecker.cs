@@ -22,14 +22,17 @@ public static class ResourceChecker
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? NotYet(kind, value)
-            ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : value["upstream"] as JsonObject)
+            ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject)
             ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
             ?? CheckReference(value, "service_id", ResourceKind.Services, "service", documents)
             ?? CheckReference(value, "plugin_config_id", ResourceKind.PluginConfigs, "plugin config", documents)
             ?? CheckReference(value, "group_id", ResourceKind.ConsumerGroups, "consumer group", documents)
-            ?? Prefixed(kind == ResourceKind.Consumers ? "invalid plugins configuration: " : "", CheckPlugins(kind, value["plugins"] as JsonObject, plugins, warnings))
+            ?? Prefixed(IsConsumers(kind) ? "invalid plugins configuration: " : "", CheckPlugins(kind, value["plugins"] as JsonObject, plugins, warnings))
             ?? CheckVars(value["vars"] as JsonArray);
     }
+
+    /// <summary>Plugins stand there with their credentials' schema.</summary>
+    static bool IsConsumers(ResourceKind kind) => kind is ResourceKind.Consumers or ResourceKind.Credentials;
 
     /// <summary>Features that APISIX has and this version of Sluice does not: refused rather than ignored.</summary>
     static string? NotYet(ResourceKind kind, JsonObject value)
@@ -87,15 +90,19 @@ public static class ResourceChecker
             {
                 return $"unknown plugin [{name}]";
             }
+            if (kind == ResourceKind.Credentials && !plugin.Info.IsAuth)
+            {
+                return "only supports auth type plugins in consumer credential";
+            }
             if (value is not JsonObject config)
             {
                 return $"invalid plugin conf type for plugin [{name}]";
             }
-            if ((kind == ResourceKind.Consumers ? plugin.CheckForConsumer(config) : plugin.Check(config)) is { } error)
+            if ((IsConsumers(kind) ? plugin.CheckForConsumer(config) : plugin.Check(config)) is { } error)
             {
                 return $"failed to check the configuration of plugin {name} err: {error}";
             }
-            foreach (var property in plugin.Unknown(config, kind == ResourceKind.Consumers))
+            foreach (var property in plugin.Unknown(config, IsConsumers(kind)))
             {
                 warnings?.Add($"plugins.{name}.{property}: unknown property, it has no effect");
             }

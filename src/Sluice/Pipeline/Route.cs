@@ -28,7 +28,7 @@ public sealed class Route(
 
     /// <summary>Consumer > consumer group > route > plugin config > service. Made when the consumer first uses the route, then kept.</summary>
     public PluginChain ChainFor(Consumer consumer) =>
-        consumer.Plugins.Count == 0 ? Chain : _consumerChains.GetOrAdd(consumer, static (key, route) => route.Merge(key), this);
+        consumer.Plugins.Count == 0 ? Chain : _consumerChains.GetOrAdd(consumer.Owner, static (key, route) => route.Merge(key), this);
 
     PluginChain Merge(Consumer consumer) => mergeConsumer(this, consumer);
 }

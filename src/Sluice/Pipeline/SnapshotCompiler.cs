@@ -32,9 +32,9 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
             var routes = documents[ResourceKind.Routes].Values.Select(document => Guard(document, Route)).OfType<Route>().ToFrozenDictionary(route => route.Id);
-            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups)
+            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials)
                 ? reusable!.Consumers
-                : new ConsumerIndex(documents[ResourceKind.Consumers].Values.Select(document => Guard(document, Consumer)).OfType<Consumer>(), registry.All);
+                : new ConsumerIndex(Consumers(), registry.All);
             var globalRules = Same(ResourceKind.GlobalRules)
                 ? reusable!.GlobalRules
                 : new PluginChain(documents[ResourceKind.GlobalRules].Values.SelectMany(document =>
@@ -144,6 +144,23 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             return _upstreams[key] = reusable is not null && Same(ResourceKind.Services, serviceId) && reusable.Upstreams.TryGetValue(key, out var kept)
                 ? kept
                 : new Upstream(config);
+        }
+
+        /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>
+        IEnumerable<Consumer> Consumers()
+        {
+            var credentials = documents[ResourceKind.Credentials].Values.Select(ResourceBinder.Credential).ToLookup(credential => credential.Username);
+            foreach (var document in documents[ResourceKind.Consumers].Values)
+            {
+                if (Guard(document, Consumer) is { } consumer)
+                {
+                    yield return consumer;
+                    foreach (var credential in credentials[consumer.Username])
+                    {
+                        yield return consumer.With(credential);
+                    }
+                }
+            }
         }
 
         Consumer Consumer(Document document)

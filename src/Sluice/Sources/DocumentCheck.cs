@@ -50,24 +50,28 @@ static class DocumentCheck
     /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one plugin.</summary>
     public static string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins) => kind switch
     {
-        ResourceKind.Consumers => SharedKey(id, value, documents, plugins),
+        ResourceKind.Consumers or ResourceKind.Credentials => SharedKey(kind, id, value, documents, plugins),
         ResourceKind.GlobalRules => SharedPlugin(id, value, documents),
         _ => null,
     };
 
-    static string? SharedKey(string id, JsonObject value, DocumentSet documents, PluginRegistry plugins)
+    static string? SharedKey(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins)
     {
         foreach (var (name, config) in PluginsOf(value))
         {
             if (plugins.Find(name)?.Info.ConsumerKey is { } property && Text(config, property) is { } key
-                && documents[ResourceKind.Consumers].Values.FirstOrDefault(other =>
-                    other.Id != id && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } holder)
+                && documents[ResourceKind.Consumers].Values.Concat(documents[ResourceKind.Credentials].Values).FirstOrDefault(other =>
+                    (other.Kind, other.Id) != (kind, id) && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } holder)
             {
-                return $"duplicate key found with consumer: {holder.Id}";
+                return $"duplicate key found with {(holder.Kind == ResourceKind.Consumers ? "consumer" : "credential")}: {holder.Id}";
             }
         }
         return null;
     }
+
+    /// <summary>The credentials of a consumer.</summary>
+    public static IEnumerable<Document> CredentialsOf(this DocumentSet documents, string username) =>
+        documents[ResourceKind.Credentials].Values.Where(credential => ResourceKinds.CredentialOf(credential.Id).Username == username);
 
     static string? SharedPlugin(string id, JsonObject value, DocumentSet documents)
     {
@@ -87,8 +91,10 @@ static class DocumentCheck
     {
         return kind switch
         {
-            ResourceKind.Upstreams => User("upstream", "upstream_id", ResourceKind.Routes) ?? User("upstream", "upstream_id", ResourceKind.Services),
-            ResourceKind.Services => User("service directly", "service_id", ResourceKind.Routes),
+            ResourceKind.Upstreams => User("upstream", "upstream_id", ResourceKind.Routes) ?? User("upstream", "upstream_id", ResourceKind.Services) ?? User("upstream", "upstream_id", ResourceKind.StreamRoutes),
+            ResourceKind.Services => User("service directly", "service_id", ResourceKind.Routes)
+                ?? User("service directly", "service_id", ResourceKind.StreamRoutes),
+            ResourceKind.Protos => ProtoUser(ResourceKind.Routes) ?? ProtoUser(ResourceKind.Services),
             ResourceKind.PluginConfigs => User("plugin config", "plugin_config_id", ResourceKind.Routes),
             ResourceKind.ConsumerGroups => User("consumer group", "group_id", ResourceKind.Consumers),
             _ => null,
@@ -97,6 +103,11 @@ static class DocumentCheck
         string? User(string what, string property, ResourceKind users) =>
             documents[users].Values.FirstOrDefault(user => ResourceBinder.Id(user.Value, property) == id) is { } user
                 ? $"can not delete this {what}, {users.Singular()} [{user.Id}] is still using it now"
+                : null;
+
+        string? ProtoUser(ResourceKind users) =>
+            documents[users].Values.FirstOrDefault(user => PluginsOf(user.Value)["grpc-transcode"] is JsonObject transcode && ResourceBinder.Id(transcode, "proto_id") == id) is { } user
+                ? $"can not delete this proto, {users.Singular()} [{user.Id}] is still using it now"
                 : null;
     }
 

@@ -42,7 +42,7 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
 
     readonly SemaphoreSlim _writing = new(1, 1);
 
-    public static string Key(ResourceKind kind, string id) => $"{Prefix}{kind.Segment()}/{id}";
+    public static string Key(ResourceKind kind, string id) => $"{Prefix}{kind.Directory()}/{id}";
 
     public void Dispose() => _writing.Dispose();
 
@@ -83,7 +83,7 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         var documents = new List<Document>();
         foreach (var entry in store.List(Prefix).Entries)
         {
-            if (entry.Key[Prefix.Length..].Split('/', 2) is not [var segment, { Length: > 0 } id] || !ResourceKinds.TryParse(segment, out var kind))
+            if (!ResourceKinds.TryParseKey(entry.Key[Prefix.Length..], out var kind, out var id))
             {
                 problems.Add(Problem.Warning(entry.Key, "no resource that this version of Sluice knows"));
                 continue;
@@ -213,12 +213,14 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
             {
                 return new WriteResult(WriteOutcome.NotFound, key);
             }
-            var without = documents.Without(kind, id);
+            var credentials = kind == ResourceKind.Consumers ? documents.CredentialsOf(id).ToArray() : [];
+            var without = credentials.Aggregate(documents.Without(kind, id), (rest, credential) => rest.Without(credential.Kind, credential.Id));
             if ((force ? null : DocumentCheck.UsedBy(documents, kind, id)) is { } error || (error = Compile(key, without)) is not null)
             {
                 return new WriteResult(WriteOutcome.Refused, key, Error: error);
             }
-            return await Durably(entry.Key, entry.ModRevision, new StoreOp.Delete(key), _ =>
+            StoreOp[] deletions = [new StoreOp.Delete(key), .. credentials.Select(credential => new StoreOp.Delete(Key(credential.Kind, credential.Id)))];
+            return await Durably(entry.Key, entry.ModRevision, deletions, _ =>
             {
                 Swap(key, without);
                 return new WriteResult(WriteOutcome.Deleted, key);
@@ -242,6 +244,10 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
     async Task<WriteResult> WriteAsync(ResourceKind kind, string id, JsonObject value, DocumentSet documents)
     {
         var key = Key(kind, id);
+        if (kind == ResourceKind.Credentials && documents.Find(ResourceKind.Consumers, ResourceKinds.CredentialOf(id).Username) is null)
+        {
+            return new WriteResult(WriteOutcome.NotFound, key, Error: "consumer not found");
+        }
         var warnings = new List<string>();
         var plugins = live.Current.Plugins;
         var draft = new Document(kind, id, value, 0, 0, key);
@@ -252,7 +258,7 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         {
             return new WriteResult(WriteOutcome.Refused, key, Error: error);
         }
-        return await Durably(key, store.Get(key)?.ModRevision ?? 0, new StoreOp.Put(key, JsonBytes.Text(value)), entry =>
+        return await Durably(key, store.Get(key)?.ModRevision ?? 0, [new StoreOp.Put(key, JsonBytes.Text(value))], entry =>
         {
             var document = draft with { CreatedRevision = entry.CreateRevision, ModifiedRevision = entry.ModRevision };
             Swap(key, documents.With(document));
@@ -261,11 +267,11 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         });
     }
 
-    async Task<WriteResult> Durably(string key, long revision, StoreOp op, Func<StoreEntry, WriteResult> done)
+    async Task<WriteResult> Durably(string key, long revision, IReadOnlyList<StoreOp> ops, Func<StoreEntry, WriteResult> done)
     {
         try
         {
-            var result = await store.Transaction([new StoreCompare(key, revision)], [op], CancellationToken.None);
+            var result = await store.Transaction([new StoreCompare(key, revision)], ops, CancellationToken.None);
             return result.Succeeded
                 ? done(result.Events[0].Entry)
                 : new WriteResult(WriteOutcome.Failed, key, Error: "value changed before overwritten");

@@ -16,11 +16,9 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
 {
     const string EndMark = "#END";
 
-    static readonly string[] NotThereYet = ["ssls", "secrets", "protos", "stream_routes"];
-
     static readonly string[] PluginLists = ["plugins", "stream_plugins"];
 
-    static readonly string[] KnownKeys = [.. ResourceKinds.All.Select(kind => kind.Segment()), .. NotThereYet, .. PluginLists];
+    static readonly string[] KnownKeys = [.. ResourceKinds.All.Where(kind => kind != ResourceKind.Credentials).Select(kind => kind.Segment()), .. PluginLists];
 
     public bool HasErrors => Problems.Any(problem => problem.Severity == Severity.Error);
 
@@ -83,13 +81,13 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
         void ReadSection(string key, JsonNode? section)
         {
             var path = YamlPath.Append("", key);
-            if (ResourceKinds.TryParse(key, out var kind))
+            if (key == "credentials")
+            {
+                Error(path, "credentials stand among the consumers, with an id like \"jack/credentials/1\"");
+            }
+            else if (ResourceKinds.TryParse(key, out var kind))
             {
                 ReadList(kind, section, path);
-            }
-            else if (NotThereYet.Contains(key))
-            {
-                Warn(path, $"{key} are not supported yet and have no effect");
             }
             else if (PluginLists.Contains(key))
             {
@@ -136,8 +134,7 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
         {
             if (kind == ResourceKind.Consumers && IsCredential(value))
             {
-                Warn(path, "credentials as resources of their own are not supported yet and have no effect; put the plugin into the consumer");
-                return;
+                kind = ResourceKind.Credentials;
             }
             if (IdOf(kind, value, index, path) is not { } id)
             {
@@ -176,9 +173,14 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
                 Error(YamlPath.Append(path, name), $"expected a text or a whole number, got {Describe(id)}");
                 return null;
             }
+            if (kind == ResourceKind.Credentials && !ResourceKinds.IsCredential(text))
+            {
+                Error(YamlPath.Append(path, name), $"expected an id like \"jack/credentials/1\", got {Describe(id)}");
+                return null;
+            }
             if (kind is not ResourceKind.Consumers)
             {
-                value["id"] = text;
+                value["id"] = kind == ResourceKind.Credentials ? ResourceKinds.CredentialOf(text).Id : text;
             }
             return text;
         }

@@ -1,3 +1,6 @@
+using System.Text.Json.Nodes;
+using Sluice.Model;
+
 namespace Sluice.Tests.Plugins;
 
 public class KeyAuthTests
@@ -34,6 +37,18 @@ public class KeyAuthTests
         Assert.Null(result.Sent("X-Credential-Identifier"));
         Assert.Null(result.Sent("X-Consumer-Group-Id"));
         Assert.Equal("k1", result.Sent("apikey"));
+    }
+
+    [Fact]
+    public async Task A_credentials_key_identifies_its_consumer_and_is_named_to_the_upstream()
+    {
+        var credential = new Document(ResourceKind.Credentials, "jack/credentials/c9", JsonNode.Parse("""{"id":"c9","plugins":{"key-auth":{"key":"k9"}}}""")!.AsObject(), 1, 1, "c9");
+        var test = new PluginTest("""{"key-auth":{}}""", PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}"""), credential);
+        var result = await test.GetAsync("/", ("apikey", "k9"));
+        Assert.Equal("jack", result.Sent("X-Consumer-Username"));
+        Assert.Equal("c9", result.Sent("X-Credential-Identifier"));
+        Assert.Same(test.Snapshot.Consumers.All["jack"], result.Exchange.Consumer!.Owner);
+        Assert.Null((await test.GetAsync("/", ("apikey", "k1"))).Sent("X-Credential-Identifier"));
     }
 
     [Fact]

@@ -10,6 +10,11 @@ public static partial class ResourceSchemas
         ResourceKind.Consumers => Consumer,
         ResourceKind.ConsumerGroups or ResourceKind.PluginConfigs => NamedPlugins,
         ResourceKind.GlobalRules => GlobalRule,
+        ResourceKind.Credentials => Credential,
+        ResourceKind.Protos => Proto,
+        ResourceKind.Secrets => Secret,
+        ResourceKind.Ssls => Ssl,
+        ResourceKind.StreamRoutes => StreamRoute,
         _ => PluginMetadata,
     };
 
@@ -371,6 +376,168 @@ public static partial class ResourceSchemas
             "update_time": {{Timestamp}}
           },
           "required": ["plugins"],
+          "additionalProperties": false
+        }
+        """;
+
+    /// <summary>What may authenticate a consumer besides its own plugins: one auth plugin each.</summary>
+    const string Credential = $$"""
+        {
+          "type": "object",
+          "properties": {
+            "name": {{Name}},
+            "plugins": {"type": "object", "maxProperties": 1},
+            {{Common}}
+          },
+          "additionalProperties": false
+        }
+        """;
+
+    const string Proto = $$"""
+        {
+          "type": "object",
+          "properties": {
+            "name": {{Name}},
+            "content": {"type": "string", "minLength": 1, "maxLength": 1048576},
+            {{Common}}
+          },
+          "required": ["content"],
+          "additionalProperties": false
+        }
+        """;
+
+    const string Uri = """{"type": "string", "pattern": "^[^\\/]+:\\/\\/([\\da-zA-Z.-]+|\\[[\\da-fA-F:]+\\])(:\\d+)?"}""";
+
+    /// <summary>By the first part of a secret's id.</summary>
+    static (string Type, string Schema)[] SecretTypes =>
+    [
+        ("vault", $$"""
+            {
+              "type": "object",
+              "properties": {
+                "uri": {{Uri}},
+                "prefix": {"type": "string"},
+                "token": {"type": "string"},
+                "namespace": {"type": "string"}
+              },
+              "required": ["uri", "prefix", "token"]
+            }
+            """),
+        ("aws", $$"""
+            {
+              "type": "object",
+              "properties": {
+                "access_key_id": {"type": "string"},
+                "secret_access_key": {"type": "string"},
+                "session_token": {"type": "string"},
+                "region": {"type": "string", "default": "us-east-1"},
+                "endpoint_url": {{Uri}}
+              },
+              "required": ["access_key_id", "secret_access_key"]
+            }
+            """),
+        ("gcp", """
+            {
+              "type": "object",
+              "properties": {
+                "auth_config": {
+                  "type": "object",
+                  "properties": {
+                    "client_email": {"type": "string"},
+                    "private_key": {"type": "string"},
+                    "project_id": {"type": "string"},
+                    "token_uri": {"type": "string", "default": "https://oauth2.googleapis.com/token"},
+                    "scope": {
+                      "type": "array",
+                      "items": {"type": "string"},
+                      "default": ["https://www.googleapis.com/auth/cloud-platform"]
+                    },
+                    "entries_uri": {"type": "string", "default": "https://secretmanager.googleapis.com/v1"}
+                  },
+                  "required": ["client_email", "private_key", "project_id"]
+                },
+                "ssl_verify": {"type": "boolean", "default": true},
+                "auth_file": {"type": "string"}
+              },
+              "oneOf": [{"required": ["auth_config"]}, {"required": ["auth_file"]}]
+            }
+            """),
+    ];
+
+    /// <summary>What all of them share; <see cref="SecretTypes"/> has the rest.</summary>
+    const string Secret = """{"type": "object"}""";
+
+    const string ServerName = """{"type": "string", "pattern": "^\\*?[0-9a-zA-Z-.]+$"}""";
+
+    const string SecretReference = """{"type": "string", "pattern": "^\\$(secret|env|ENV)://"}""";
+
+    const string Ssl = $$"""
+        {
+          "type": "object",
+          "properties": {
+            "type": {
+              "description": "server: shown to clients; client: shown to upstreams",
+              "type": "string",
+              "default": "server",
+              "enum": ["server", "client"]
+            },
+            "cert": {"oneOf": [{{Certificate}}, {{SecretReference}}]},
+            "key": {"oneOf": [{{Certificate}}, {{SecretReference}}]},
+            "sni": {{ServerName}},
+            "snis": {"type": "array", "items": {{ServerName}}, "minItems": 1},
+            "certs": {"type": "array", "items": {"oneOf": [{{Certificate}}, {{SecretReference}}]} },
+            "keys": {"type": "array", "items": {"oneOf": [{{Certificate}}, {{SecretReference}}]} },
+            "client": {
+              "type": "object",
+              "properties": {
+                "ca": {{Certificate}},
+                "depth": {"type": "integer", "minimum": 0, "default": 1},
+                "skip_mtls_uri_regex": {
+                  "type": "array",
+                  "minItems": 1,
+                  "uniqueItems": true,
+                  "items": {"description": "uri regular expression", "type": "string"}
+                }
+              },
+              "required": ["ca"]
+            },
+            "status": {"description": "1 to enable, 0 to disable", "type": "integer", "enum": [1, 0], "default": 1},
+            "ssl_protocols": {
+              "description": "TLS versions for these names",
+              "type": "array",
+              "maxItems": 3,
+              "uniqueItems": true,
+              "items": {"enum": ["TLSv1.1", "TLSv1.2", "TLSv1.3"]}
+            },
+            "validity_start": {{Timestamp}},
+            "validity_end": {{Timestamp}},
+            "exptime": {{Timestamp}},
+            "name": {{Name}},
+            {{Common}}
+          },
+          "if": {"properties": {"type": {"enum": ["server"]} } },
+          "then": {"oneOf": [{"required": ["sni", "key", "cert"]}, {"required": ["snis", "key", "cert"]}]},
+          "else": {"required": ["key", "cert"]},
+          "additionalProperties": false
+        }
+        """;
+
+    const string StreamRoute = $$"""
+        {
+          "type": "object",
+          "properties": {
+            "name": {{Name}},
+            "remote_addr": {{RemoteAddress}},
+            "server_addr": {{RemoteAddress}},
+            "server_port": {"description": "server port", "type": "integer"},
+            "sni": {"description": "server name indication", "type": "string", "pattern": "^\\*?[0-9a-zA-Z-._\\[\\]:]+$"},
+            "upstream": {{Upstream}},
+            "upstream_id": {{Id}},
+            "service_id": {{Id}},
+            "plugins": {{Plugins}},
+            "protocol": {"type": "object", "properties": {"name": {"type": "string"} }, "required": ["name"]},
+            {{Common}}
+          },
           "additionalProperties": false
         }
         """;

@@ -25,8 +25,8 @@ public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Co
             """,
         Summary: """
             Lets only requests pass that carry the API key of a consumer, in a header or in the query string. The consumer's own plugins then
-            apply, and the upstream gets `X-Consumer-Username` and, where they exist, `X-Consumer-Custom-ID` (label `custom_id`)
-            and `X-Consumer-Group-Id`; what the client sent under these names is removed.
+            apply, and the upstream gets `X-Consumer-Username` and, where they exist, `X-Consumer-Custom-ID` (label `custom_id`),
+            `X-Consumer-Group-Id` and `X-Credential-Identifier` (the id of the credential that carries the key); what the client sent under these names is removed.
             """)
     {
         IsAuth = true,
@@ -110,10 +110,10 @@ public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Co
 
     static void TellUpstream(IHeaderDictionary headers, Consumer consumer)
     {
-        headers.Remove("X-Credential-Identifier");
         headers["X-Consumer-Username"] = consumer.Username;
         Set("X-Consumer-Custom-ID", consumer.Labels?["custom_id"]?.ToString());
         Set("X-Consumer-Group-Id", consumer.GroupId);
+        Set("X-Credential-Identifier", consumer.CredentialId);
 
         void Set(string name, string? value)
         {
