@@ -66,7 +66,7 @@ static class DemoRun
                 {
                     return await DemoCheck.RunAsync(proxy, terminal, stop.Token);
                 }
-                Explain(terminal, gateway, proxy, key, instance, upstream);
+                Explain(terminal, gateway, proxy, key, instance, upstream, tookAnother: port is null);
                 await Task.Delay(Timeout.InfiniteTimeSpan, terminal.Time, stop.Token);
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
@@ -91,11 +91,11 @@ static class DemoRun
         stop.Cancel();
     });
 
-    static void Explain(Terminal terminal, Gateway gateway, string proxy, string key, Instance instance, SampleUpstream upstream)
+    static void Explain(Terminal terminal, Gateway gateway, string proxy, string key, Instance instance, SampleUpstream upstream, bool tookAnother)
     {
-        if (gateway.ProxyEndpoints[0].Port != DemoPorts.UsualProxy)
+        if (tookAnother && gateway.ProxyEndpoints[0].Port != DemoPorts.UsualProxy)
         {
-            terminal.Say($"Port {DemoPorts.UsualProxy} is not used; the gateway listens on {gateway.ProxyEndpoints[0].Port}.");
+            terminal.Say($"Port {DemoPorts.UsualProxy} is taken{PortHolder.Describe(DemoPorts.UsualProxy)}; the gateway listens on {gateway.ProxyEndpoints[0].Port}.");
         }
         terminal.Say(
             $$"""

@@ -95,7 +95,7 @@ function draw(article, record, count, interval) {
   const x = time => left + (time - start) / span * (width - left - right);
   const parts = [text(0, sentAt + 4, 'sent'), text(0, arrivedAt + 4, 'arrived')];
   for (const y of [sentAt, arrivedAt]) parts.push(`<line class="lane" x1="${left}" x2="${width - right}" y1="${y}" y2="${y}"/>`);
-  const step = [100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000].find(size => span / size <= 8) ?? span;
+  const step = tickStep(span, width - left - right);
   for (let at = 0; at <= span; at += step) {
     parts.push(`<line class="tick" x1="${x(start + at)}" x2="${x(start + at)}" y1="118" y2="122"/>`,
       text(x(start + at), 131, at >= 1000 || at === 0 ? `${at / 1000} s` : `${at} ms`, 'middle'));
@@ -128,6 +128,10 @@ function draw(article, record, count, interval) {
       `<title>event ${event.id}: ${lag} ms after it was sent</title></circle>`;
   }
 }
+
+/** Milliseconds between two ticks, so that their labels have room. */
+const tickStep = (span, width) =>
+  [100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000].find(size => span / size <= Math.max(2, Math.min(8, width / 48))) ?? span;
 
 const text = (x, y, content, anchor = 'start') => `<text x="${x}" y="${y}" text-anchor="${anchor}">${content}</text>`;
 
@@ -192,6 +196,7 @@ async function downloadOne(side, megabytes, rate) {
   function show() {
     bar('upstream', record.upstreamSent, record.upstreamSeconds);
     bar('client', record.received, record.clientSeconds);
+    drawDownload(find('.chart', article), record, megabytes, Math.max(megabytes * 1024 * 1024 / rate, record.samples.at(-1)?.seconds ?? 0));
     const verdict = find('.verdict', article);
     verdict.classList.toggle('bad', Boolean(record.error));
     verdict.textContent = record.error ? `failed: ${record.error}`
@@ -205,6 +210,30 @@ async function downloadOne(side, megabytes, rate) {
     find('progress', row).value = bytes / total;
     find('output', row).textContent = `${(bytes / 1048576).toFixed(1)} MB${seconds === null ? '' : ` · ${seconds.toFixed(1)} s`}`;
   }
+}
+
+/** Two lines over time: what the upstream has sent, what the page has received. */
+function drawDownload(svg, record, megabytes, seconds) {
+  const width = svg.clientWidth || 500, left = 44, right = 10, top = 8, bottom = 100;
+  const x = time => left + time / seconds * (width - left - right);
+  const y = bytes => bottom - bytes / record.total * (bottom - top);
+  const end = { upstream: record.upstreamSeconds, client: record.clientSeconds };
+  const line = kind => {
+    const points = [{ seconds: 0, [kind]: 0 }, ...record.samples.filter(sample => end[kind] === null || sample.seconds < end[kind])];
+    if (end[kind] !== null) points.push({ seconds: end[kind], [kind]: record.total }, { seconds, [kind]: record.total });
+    return `<polyline class="${kind}" points="${points.map(point => `${x(point.seconds).toFixed(1)},${y(point[kind]).toFixed(1)}`).join(' ')}"/>`;
+  };
+  const parts = [
+    text(0, top + 5, `${megabytes} MB`), text(0, bottom, '0'),
+    `<line class="lane" x1="${left}" x2="${width - right}" y1="${bottom}" y2="${bottom}"/>`,
+    `<line class="lane" x1="${left}" x2="${width - right}" y1="${top}" y2="${top}"/>`,
+    `<text class="key upstream" x="${width - right}" y="${bottom - 24}" text-anchor="end">upstream sent</text>`,
+    `<text class="key client" x="${width - right}" y="${bottom - 8}" text-anchor="end">page received</text>`,
+    line('upstream'), line('client'),
+  ];
+  const step = tickStep(seconds * 1000, width - left - right) / 1000;
+  for (let at = 0; at <= seconds; at += step) parts.push(text(x(at), bottom + 16, `${at} s`, 'middle'));
+  svg.innerHTML = parts.join('');
 }
 
 // ---- tokens
