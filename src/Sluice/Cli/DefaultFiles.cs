@@ -1,9 +1,11 @@
+using Sluice.Model.Settings;
+
 namespace Sluice.Cli;
 
 /// <summary>What <c>sluice init</c> writes.</summary>
 static class DefaultFiles
 {
-    public static string Config => "apisix:\n  node_listen: 9080\n";
+    public static string Config => SettingsReference.DefaultConfigYaml();
 
     /// <summary>For the gateway's user only: these files come to hold keys.</summary>
     public static FileStreamOptions Private(FileMode mode)
