@@ -49,9 +49,9 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         {
             ["v1", "schema"] => SchemaPages.Everything(snapshot.Plugins),
             ["v1", "plugins"] => Plugins(snapshot.Plugins),
-            ["v1", "healthcheck"] => JsonAnswer.Write(200, NothingChecked),
+            ["v1", "healthcheck"] => HealthPages.All(request, snapshot),
             ["v1", "healthcheck", var kind] => JsonAnswer.Error(404, $"missing src id for src type {kind}"),
-            ["v1", "healthcheck", var kind, var id] => NoChecker(snapshot, kind, id),
+            ["v1", "healthcheck", var kind, var id] => HealthPages.One(request, snapshot, kind, id),
             ["v1", "routes"] => All(snapshot, ResourceKind.Routes),
             ["v1", "route", var id] => One(snapshot, ResourceKind.Routes, id),
             ["v1", "services"] => All(snapshot, ResourceKind.Services),
@@ -116,7 +116,7 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         ? JsonAnswer.Write(200, writer => document.Value.WriteTo(writer))
         : JsonAnswer.Error(404, $"plugin metadata[{name}] not found");
 
-    // -- Plugins, health
+    // -- Plugins
 
     static JsonAnswer Plugins(PluginRegistry plugins) => JsonAnswer.Write(200, writer =>
     {
@@ -136,18 +136,6 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         }
         writer.WriteEndArray();
     });
-
-    /// <summary>This version has no health checks.</summary>
-    static void NothingChecked(Utf8JsonWriter writer)
-    {
-        writer.WriteStartArray();
-        writer.WriteEndArray();
-    }
-
-    static JsonAnswer NoChecker(Snapshot snapshot, string segment, string id) =>
-        !ResourceKinds.TryParse(segment, out var kind) || kind is not (ResourceKind.Routes or ResourceKind.Services or ResourceKind.Upstreams)
-            ? JsonAnswer.Error(400, $"invalid src type {segment}")
-            : JsonAnswer.Error(404, snapshot.Documents.Find(kind, id) is null ? $"{segment}[{id}] not found" : $"no checker for {segment}[{id}]");
 
     static readonly JsonAnswer NotFound = JsonAnswer.Error(404, "404 Not Found");
 

@@ -12,6 +12,7 @@ using Sluice.Observability;
 using Sluice.Pipeline;
 using Sluice.Plugins;
 using Sluice.Sources;
+using Sluice.Upstreams;
 
 namespace Sluice.Hosting;
 
@@ -50,6 +51,8 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly AccessLogging _accessLog;
     readonly ConnectionPool _pool;
     readonly HostResolver _resolver;
+    readonly UpstreamServices _upstreams;
+    readonly HealthCheckers _healthCheckers;
     readonly ProxyApplication _proxy;
     readonly StatusApi _status = new();
     readonly SemaphoreSlim _changing = new(1);
@@ -80,11 +83,14 @@ public sealed partial class Gateway : IAsyncDisposable
         _metrics = new GatewayMetrics(_log, new GatewayMetricsOptions(
             Hostname: Environment.MachineName, Version: typeof(Gateway).Assembly.GetName().Version!.ToString(3)));
         _services = new PluginServices(options.Time, _loggers, _metrics);
-        _live = new LiveConfiguration(new SnapshotCompiler(_services, Builtin.All));
+        _upstreams = new UpstreamServices(options.Time, _loggers, _metrics);
+        _live = new LiveConfiguration(new SnapshotCompiler(_services, Builtin.All, _upstreams));
         _accessLog = new AccessLogging(options.Time, _log);
         _metrics.WatchAccessLogDrops(() => _accessLog.Dropped);
         _resolver = new HostResolver(
             new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
+        _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());
+        _live.Changed += snapshot => _healthCheckers.Follow(snapshot.Upstreams.Values);
         _pool = new ConnectionPool(options.Time);
         var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
         var forwarder = new Forwarder(_services, _pool, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
@@ -397,6 +403,7 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             await _store.DisposeAsync();
         }
+        await _healthCheckers.DisposeAsync();
         _pool.Dispose();
         await _accessLog.DisposeAsync();
         LogStopped();

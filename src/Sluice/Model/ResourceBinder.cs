@@ -73,7 +73,7 @@ public static class ResourceBinder
         Number(value, "retry_timeout") ?? 0,
         Map(value, "keepalive_pool") is { } pool ? KeepalivePool(pool) : null,
         Map(value, "tls") is { } tls ? Tls(tls) : null,
-        Map(value, "checks"),
+        Map(value, "checks") is { } checks ? Checks(checks) : null,
         Text(value, "service_name"),
         Text(value, "discovery_type"),
         Map(value, "discovery_args"),
@@ -140,6 +140,45 @@ public static class ResourceBinder
         Text(value, "client_key"),
         Id(value, "client_cert_id"));
 
+    static ChecksConfig Checks(JsonObject value) => new(
+        Map(value, "active") is { } active ? ActiveCheck(active) : null,
+        Map(value, "passive") is { } passive ? PassiveCheck(passive) : null);
+
+    static ActiveCheckConfig ActiveCheck(JsonObject value) => new(
+        Text(value, "type") ?? "http",
+        Number(value, "timeout") ?? 1,
+        Integer(value, "concurrency") ?? 10,
+        Text(value, "host"),
+        Integer(value, "port"),
+        Text(value, "http_method") ?? "GET",
+        Text(value, "http_path") ?? "/",
+        Flag(value, "https_verify_certificate") ?? true,
+        Texts(value, "req_headers") ?? [],
+        Healthy(value, [200, 302], successes: 2),
+        Unhealthy(value, [429, 404, 500, 501, 502, 503, 504, 505], httpFailures: 5, tcpFailures: 2, timeouts: 3));
+
+    static PassiveCheckConfig PassiveCheck(JsonObject value) => new(
+        Text(value, "type") ?? "http",
+        Healthy(value, [200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305, 306, 307, 308], successes: 5),
+        Unhealthy(value, [429, 500, 503], httpFailures: 5, tcpFailures: 2, timeouts: 7));
+
+    static HealthyConfig Healthy(JsonObject check, int[] statuses, int successes)
+    {
+        var value = Map(check, "healthy") ?? [];
+        return new(Number(value, "interval") ?? 1, Integers(value, "http_statuses") ?? statuses, Integer(value, "successes") ?? successes);
+    }
+
+    static UnhealthyConfig Unhealthy(JsonObject check, int[] statuses, int httpFailures, int tcpFailures, int timeouts)
+    {
+        var value = Map(check, "unhealthy") ?? [];
+        return new(
+            Number(value, "interval") ?? 1,
+            Integers(value, "http_statuses") ?? statuses,
+            Integer(value, "http_failures") ?? httpFailures,
+            Integer(value, "tcp_failures") ?? tcpFailures,
+            Integer(value, "timeouts") ?? timeouts);
+    }
+
     static string? Text(JsonObject value, string name) => value[name]?.GetValue<string>();
 
     static string[]? Texts(JsonObject value, string name) => value[name] switch
@@ -159,6 +198,8 @@ public static class ResourceBinder
     static bool? Flag(JsonObject value, string name) => value[name]?.GetValue<bool>();
 
     static double? Number(JsonObject value, string name) => value[name] is { } number ? LuaText.ToDouble(number) : null;
+
+    static int[]? Integers(JsonObject value, string name) => value[name] is JsonArray list ? [.. list.Select(item => Integer(item!))] : null;
 
     static int? Integer(JsonObject value, string name) => value[name] is { } number ? Integer(number) : null;
 

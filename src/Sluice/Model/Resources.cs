@@ -57,7 +57,7 @@ public sealed record UpstreamConfig(
     double RetryTimeout = 0,
     KeepalivePoolConfig? KeepalivePool = null,
     TlsConfig? Tls = null,
-    JsonObject? Checks = null,
+    ChecksConfig? Checks = null,
     string? ServiceName = null,
     string? DiscoveryType = null,
     JsonObject? DiscoveryArgs = null,
@@ -80,6 +80,41 @@ public sealed record KeepalivePoolConfig(int Size = 320, double IdleTimeout = 60
 /// <param name="ClientCert">PEM, shown to the upstream together with <paramref name="ClientKey"/>.</param>
 /// <param name="ClientCertId">An ssl resource to take certificate and key from instead.</param>
 public sealed record TlsConfig(bool Verify = false, string? ClientCert = null, string? ClientKey = null, string? ClientCertId = null);
+
+/// <summary>An upstream's <c>checks</c>.</summary>
+public sealed record ChecksConfig(ActiveCheckConfig? Active, PassiveCheckConfig? Passive)
+{
+    /// <summary>What the Control API calls the type of the whole: that of the active check.</summary>
+    public string Type => Active?.Type ?? Passive?.Type ?? "http";
+}
+
+/// <summary>Probes that the gateway sends to every node.</summary>
+/// <param name="Timeout">Seconds, for all of a probe.</param>
+/// <param name="Host">Host header and SNI; null: the upstream's or the node's.</param>
+/// <param name="Port">Null: the node's.</param>
+public sealed record ActiveCheckConfig(
+    string Type,
+    double Timeout,
+    int Concurrency,
+    string? Host,
+    int? Port,
+    string HttpMethod,
+    string HttpPath,
+    bool VerifyCertificate,
+    string[] RequestHeaders,
+    HealthyConfig Healthy,
+    UnhealthyConfig Unhealthy);
+
+/// <summary>What requests of clients tell about a node.</summary>
+public sealed record PassiveCheckConfig(string Type, HealthyConfig Healthy, UnhealthyConfig Unhealthy);
+
+/// <param name="Interval">Seconds between probes of a healthy node.</param>
+/// <param name="Successes">So many in a row make a node healthy; 0: none do.</param>
+public sealed record HealthyConfig(double Interval, int[] HttpStatuses, int Successes);
+
+/// <summary>So many in a row make a node unhealthy; 0: none do.</summary>
+/// <param name="Interval">Seconds between probes of an unhealthy node.</param>
+public sealed record UnhealthyConfig(double Interval, int[] HttpStatuses, int HttpFailures, int TcpFailures, int Timeouts);
 
 public sealed record ConsumerConfig(string Username, string? GroupId, JsonObject? Plugins, JsonObject? Labels);
 

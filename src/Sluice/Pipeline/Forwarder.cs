@@ -35,15 +35,17 @@ public sealed partial class Forwarder(
         exchange.Upstream.Scheme = exchange.UpstreamScheme ?? upstream.Config.Scheme;
         using var body = await RequestBody.OpenAsync(exchange, _temporaryDirectory);
 
-        HashSet<int>? tried = null;
+        using var picks = upstream.Begin(HashKey.Of(exchange, upstream.Config));
         var freshOnly = false;
+        Node? node = null;
         for (var attempt = 0; ;)
         {
-            if (upstream.Pick(tried) is not { } node)
+            node = freshOnly ? node! : picks.Next();
+            if (node is null)
             {
                 return NoNode(exchange);
             }
-            if (attempt == 0 && tried is null && !freshOnly && await BeforeProxyAsync(exchange, node) is { } answer)
+            if (attempt == 0 && !freshOnly && await BeforeProxyAsync(exchange, node) is { } answer)
             {
                 return answer;
             }
@@ -53,7 +55,16 @@ public sealed partial class Forwarder(
                 await using (call)
                 {
                     await call.AskAsync(freshOnly);
+                    picks.Answered(call.Status);
+                    if (call.IsStream)
+                    {
+                        picks.Took(call.Elapsed);
+                    }
                     await call.RelayAsync();
+                    if (!call.IsStream)
+                    {
+                        picks.Took(call.Elapsed);
+                    }
                     return null;
                 }
             }
@@ -75,11 +86,12 @@ public sealed partial class Forwarder(
                 exchange.Upstream.AddAttempt(call.Address, StatusOf(e.Kind));
                 exchange.Failure = FailureOf(e, node);
                 LogUpstreamFailure(exchange.Route.Id, node.Name, exchange.Failure.Kind, e.Message);
-                if (attempt++ >= upstream.Retries || !MayRetry(exchange, call, body) || OutOfTime(exchange, upstream))
+                picks.Failed(timeout: StatusOf(e.Kind) == 504);
+                picks.Took(call.Elapsed);
+                if (attempt++ >= picks.Retries || !MayRetry(exchange, call, body) || OutOfTime(exchange, upstream))
                 {
                     return ErrorAnswer(exchange.Failure);
                 }
-                (tried ??= []).Add(node.Index);
                 freshOnly = false;
                 exchange.Response.Clear();
             }
@@ -221,6 +233,13 @@ public sealed partial class Forwarder(
             readSilence.Stop();
             exchange.Upstream.HeaderSeconds = _time.GetElapsedTime(_started).TotalSeconds;
         }
+
+        public int Status => _head.Status;
+
+        /// <summary>Its length says nothing of its node.</summary>
+        public bool IsStream => _head.Status == 101 || BufferingRules.IsStream(_head.Headers.First("Content-Type"));
+
+        public TimeSpan Elapsed => _time.GetElapsedTime(_started);
 
         string ServerName()
         {

@@ -53,15 +53,11 @@ public static class ResourceChecker
         {
             return null;
         }
-        if (upstream["type"] is JsonValue type && type.GetValue<string>() is not "roundrobin" and var other)
-        {
-            return $"invalid configuration: upstream type \"{other}\" is not supported by this version of Sluice: use \"roundrobin\"";
-        }
         if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https") and var wire)
         {
             return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\" or \"https\"";
         }
-        foreach (var property in (string[])["service_name", "discovery_type", "checks"])
+        foreach (var property in (string[])["service_name", "discovery_type"])
         {
             if (upstream.ContainsKey(property))
             {

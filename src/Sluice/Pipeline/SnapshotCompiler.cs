@@ -12,19 +12,21 @@ namespace Sluice.Pipeline;
 /// what only shows in the whole (two plugins that contradict each other once service and route are merged) is found here.
 /// A reference to something that is gone is no error here: the route then answers 503, as in APISIX.
 /// </summary>
-public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<PluginDescriptor> builtin)
+public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<PluginDescriptor> builtin, UpstreamServices? upstreams = null)
 {
+    readonly UpstreamServices _upstreams = upstreams ?? new(services.Time, services.Loggers, services.Metrics);
+
     /// <summary>Compiles, sharing with <paramref name="previous"/> what did not change. Null when there is any error.</summary>
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
         var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins);
         var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
-        return new Compilation(services, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
+        return new Compilation(services, _upstreams, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
     }
 
     sealed class Compilation(
-        PluginServices services, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
+        PluginServices services, UpstreamServices upstreamServices, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
     {
         readonly List<Problem> _problems = [];
         readonly Dictionary<string, Upstream> _upstreams = [];
@@ -76,9 +78,9 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
                 && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId))
             {
-                if (known.Upstream is { } upstream && UpstreamKey(known.Config, known.Service) is { } key)
+                if (known.Upstream is { } upstream)
                 {
-                    _upstreams.TryAdd(key, upstream);
+                    _upstreams.TryAdd(upstream.Key, upstream);
                 }
                 return known;
             }
@@ -100,50 +102,30 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         Document? Find(ResourceKind kind, string? id) => id is null ? null : documents.Find(kind, id);
 
         /// <summary>Route's own > route's upstream_id > service's own > service's upstream_id.</summary>
-        Upstream? UpstreamOf(RouteConfig route, ServiceConfig? service)
-        {
-            if (route.Upstream is { } own)
-            {
-                return new Upstream(own);
-            }
-            if (route.UpstreamId is { } id)
-            {
-                return Shared(id);
-            }
-            return service?.Upstream is { } ofService ? SharedByService(route.ServiceId!, ofService)
-                : service?.UpstreamId is { } serviceId ? Shared(serviceId) : null;
-        }
+        Upstream? UpstreamOf(RouteConfig route, ServiceConfig? service) =>
+            route.Upstream is not null ? Written(ResourceKind.Routes, route.Id)
+            : route.UpstreamId is { } id ? Written(ResourceKind.Upstreams, id)
+            : service?.Upstream is not null ? Written(ResourceKind.Services, service.Id)
+            : service?.UpstreamId is { } ofService ? Written(ResourceKind.Upstreams, ofService) : null;
 
-        /// <summary>Where an upstream that routes share is kept; null when it is the route's own.</summary>
-        static string? UpstreamKey(RouteConfig route, ServiceConfig? service) =>
-            route.Upstream is not null ? null : route.UpstreamId ?? (service?.Upstream is not null ? $"service:{route.ServiceId}" : service?.UpstreamId);
-
-        Upstream? Shared(string id)
+        /// <summary>The upstream that this document is or has in it; null when the document is gone.</summary>
+        Upstream? Written(ResourceKind kind, string id)
         {
-            if (_upstreams.TryGetValue(id, out var known))
-            {
-                return known;
-            }
-            if (documents.Find(ResourceKind.Upstreams, id) is not { } document)
-            {
-                return null;
-            }
-            // the balancer's state goes on as long as the document is the same
-            return _upstreams[id] = reusable is not null && Same(ResourceKind.Upstreams, id) && reusable.Upstreams.TryGetValue(id, out var kept)
-                ? kept
-                : new Upstream(ResourceBinder.Upstream(document.Value, id));
-        }
-
-        Upstream SharedByService(string serviceId, UpstreamConfig config)
-        {
-            var key = $"service:{serviceId}";
+            var key = $"{kind.Segment()}/{id}";
             if (_upstreams.TryGetValue(key, out var known))
             {
                 return known;
             }
-            return _upstreams[key] = reusable is not null && Same(ResourceKind.Services, serviceId) && reusable.Upstreams.TryGetValue(key, out var kept)
-                ? kept
-                : new Upstream(config);
+            if (documents.Find(kind, id) is not { } document)
+            {
+                return null;
+            }
+            var source = kind == ResourceKind.Upstreams ? document.Value : (JsonObject)document.Value["upstream"]!;
+            // balancers, counts and health go on as long as the upstream says the same, whatever else changed
+            var before = previous?.Upstreams.GetValueOrDefault(key);
+            return _upstreams[key] = before?.IsMadeOf(source) == true
+                ? before
+                : new Upstream(ResourceBinder.Upstream(source, kind == ResourceKind.Upstreams ? id : null), upstreamServices, key, source, before);
         }
 
         /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>

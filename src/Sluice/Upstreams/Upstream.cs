@@ -1,60 +1,71 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
+using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Net;
 
 namespace Sluice.Upstreams;
 
-/// <summary>A node of an upstream, as picked for an attempt.</summary>
-/// <param name="Index">Position in the upstream's list of nodes.</param>
-public sealed record Node(int Index, NodeConfig Config, int Port)
-{
-    /// <summary><c>host:port</c> as configured; also what <c>pass_host: node</c> sends when the port is not the scheme's.</summary>
-    public string Name { get; } = Config.Host.Contains(':') ? $"[{Config.Host.Trim('[', ']')}]:{Port}" : $"{Config.Host}:{Port}";
-
-    /// <summary>Host header for <c>pass_host: node</c>: without the port where the configuration names none.</summary>
-    public string HostHeader => Config.Port is null ? Config.Host : Name;
-}
-
-/// <summary>An upstream as requests see it: its nodes and the balancer that picks one of them for each attempt.</summary>
+/// <summary>An upstream as requests see it: its nodes and the balancers that pick one of them for each attempt.</summary>
 public sealed class Upstream
 {
-    readonly Node[] _nodes;
-    readonly SmoothRoundRobin[] _tiers;
+    readonly NodeSet _nodes;
+    readonly JsonObject? _source;
     readonly ConcurrentDictionary<(IPAddress Address, int Port, bool Tls, string? ServerName), UpstreamEndpoint> _endpoints = new();
 
-    public Upstream(UpstreamConfig config)
+    /// <param name="key">Where it is written: <c>upstreams/1</c>, <c>routes/r1</c>, <c>services/s1</c>.</param>
+    /// <param name="source">What the configuration was bound from.</param>
+    /// <param name="predecessor">What stood there before: what is known of its nodes goes on.</param>
+    public Upstream(
+        UpstreamConfig config, UpstreamServices? services = null, string key = "", JsonObject? source = null, Upstream? predecessor = null)
     {
         Config = config;
-        _nodes = [.. config.Nodes.Select((node, index) => new Node(index, node, node.Port ?? (config.Scheme == "https" ? 443 : 80)))];
-        _tiers = [.. _nodes.GroupBy(node => node.Config.Priority).OrderByDescending(tier => tier.Key).Select(tier => new SmoothRoundRobin([.. tier]))];
+        Key = key;
+        Services = services ?? UpstreamServices.Alone();
+        _source = source;
+        Checks = config.Checks is null ? null : new HealthChecks(this, config.Checks);
+        var sameChecks = JsonNode.DeepEquals(source?["checks"], predecessor?._source?["checks"]);
+        _nodes = new NodeSet(config, config.Nodes, Services, predecessor?._nodes, sameChecks);
         var pool = config.KeepalivePool ?? new KeepalivePoolConfig();
         Limits = new PoolLimits(pool.Size, TimeSpan.FromSeconds(pool.IdleTimeout), pool.Requests);
     }
 
     public UpstreamConfig Config { get; }
 
-    public IReadOnlyList<Node> Nodes => _nodes;
+    public string Key { get; }
+
+    /// <summary><c>/apisix/upstreams/1</c>: as health checks call it in metrics, logs and the Control API.</summary>
+    public string Name => $"/apisix/{Key}";
+
+    public UpstreamServices Services { get; }
+
+    /// <summary>Null: the upstream has no <c>checks</c>.</summary>
+    public HealthChecks? Checks { get; }
+
+    /// <summary>Whether this one was made of the same configuration, whenever that was written.</summary>
+    public bool IsMadeOf(JsonObject source) => _source is not null
+        && (ReferenceEquals(_source, source) || JsonNode.DeepEquals(WithoutTimes(_source), WithoutTimes(source)));
+
+    static JsonObject WithoutTimes(JsonObject source)
+    {
+        if (!source.ContainsKey("update_time") && !source.ContainsKey("create_time"))
+        {
+            return source;
+        }
+        var copy = source.DeepClone().AsObject();
+        copy.Remove("update_time");
+        copy.Remove("create_time");
+        return copy;
+    }
+
+    public IReadOnlyList<Node> Nodes => _nodes.Nodes;
 
     public PoolLimits Limits { get; }
 
-    /// <summary>Attempts after the first: <c>retries</c>, by default one for each further node.</summary>
-    public int Retries => Config.Retries ?? Math.Max(0, _nodes.Count(node => node.Config.Weight > 0) - 1);
-
-    /// <summary>The next node by weight among those of the highest priority that were not tried yet; null when none is left.</summary>
-    /// <param name="tried">Nodes that failed for this request, by index.</param>
-    public Node? Pick(HashSet<int>? tried)
-    {
-        foreach (var tier in _tiers)
-        {
-            if (tier.Next(tried) is { } node)
-            {
-                return node;
-            }
-        }
-        return null;
-    }
+    /// <summary>A request's way through the nodes.</summary>
+    /// <param name="hashKey">What <c>chash</c> goes by.</param>
+    public NodePicks Begin(string hashKey = "") => new(this, _nodes, hashKey);
 
     /// <summary>The pool's key for an address of a node. The same object each time, so that a request allocates none.</summary>
     public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName) =>
@@ -62,45 +73,5 @@ public sealed class Upstream
             UpstreamEndpoint.Tcp(state.Config.Host, key.Address, key.Port, key.Tls ? new UpstreamTls(true, key.ServerName, state.Verify) : UpstreamTls.None),
             (node.Config, Verify: Config.Tls?.Verify ?? false));
 
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({_nodes.Length} nodes)");
-}
-
-/// <summary>nginx's smooth weighted round robin: each pick adds its weight to every node and takes the total from the chosen one.</summary>
-sealed class SmoothRoundRobin(Node[] nodes)
-{
-    readonly Lock _lock = new();
-    readonly long[] _current = new long[nodes.Length];
-
-    public Node? Next(HashSet<int>? tried)
-    {
-        if (nodes.Length == 1)
-        {
-            return nodes[0].Config.Weight > 0 && tried?.Contains(nodes[0].Index) != true ? nodes[0] : null;
-        }
-        lock (_lock)
-        {
-            long total = 0;
-            var best = -1;
-            for (var i = 0; i < nodes.Length; i++)
-            {
-                var weight = nodes[i].Config.Weight;
-                if (weight <= 0 || tried?.Contains(nodes[i].Index) == true)
-                {
-                    continue;
-                }
-                total += weight;
-                _current[i] += weight;
-                if (best < 0 || _current[i] > _current[best])
-                {
-                    best = i;
-                }
-            }
-            if (best < 0)
-            {
-                return null;
-            }
-            _current[best] -= total;
-            return nodes[best];
-        }
-    }
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({Nodes.Count} nodes)");
 }

@@ -64,7 +64,8 @@ public class ResourceBinderTests
             (upstream.Id, upstream.Type, upstream.HashOn, upstream.Key, upstream.Scheme, upstream.PassHost, upstream.UpstreamHost, upstream.Retries, upstream.RetryTimeout));
         Assert.Equal(new KeepalivePoolConfig(5, 60, 1000), upstream.KeepalivePool);
         Assert.Equal(new TlsConfig(Verify: true), upstream.Tls);
-        Assert.Equal("http", (string?)upstream.Checks!["active"]!["type"]);
+        Assert.Equal(("http", 1, 10, "GET", "/"), (upstream.Checks!.Type, upstream.Checks.Active!.Timeout, upstream.Checks.Active.Concurrency,
+            upstream.Checks.Active.HttpMethod, upstream.Checks.Active.HttpPath));
     }
 
     [Fact]

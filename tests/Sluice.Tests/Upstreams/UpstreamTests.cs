@@ -7,30 +7,35 @@ public class UpstreamTests
 {
     static Upstream Of(params NodeConfig[] nodes) => new(new UpstreamConfig("u", null, nodes));
 
+    static Node? First(Upstream upstream, string hashKey = "")
+    {
+        using var picks = upstream.Begin(hashKey);
+        return picks.Next();
+    }
+
     [Fact]
     public void Weights_are_spread_smoothly()
     {
         var upstream = Of(new("a", 80, 5), new("b", 80, 1), new("c", 80, 1));
-        Assert.Equal("aabacaa", string.Concat(Enumerable.Range(0, 7).Select(_ => upstream.Pick(null)!.Config.Host)));
+        Assert.Equal("aabacaa", string.Concat(Enumerable.Range(0, 7).Select(_ => First(upstream)!.Config.Host)));
     }
 
     [Fact]
     public void A_node_of_weight_zero_is_never_picked()
     {
         var upstream = Of(new("a", 80, 0), new("b", 80));
-        Assert.All(Enumerable.Range(0, 5), _ => Assert.Equal("b", upstream.Pick(null)!.Config.Host));
-        Assert.Null(Of(new NodeConfig("a", 80, 0)).Pick(null));
+        Assert.All(Enumerable.Range(0, 5), _ => Assert.Equal("b", First(upstream)!.Config.Host));
+        Assert.Null(First(Of(new NodeConfig("a", 80, 0))));
     }
 
     [Fact]
     public void Lower_priorities_are_tried_only_when_the_higher_ones_are_used_up()
     {
         var upstream = Of(new("backup", 80, 1, -1), new("a", 80), new("b", 80));
-        HashSet<int> tried = [];
+        using var picks = upstream.Begin();
         var order = "";
-        while (upstream.Pick(tried) is { } node)
+        while (picks.Next() is { } node)
         {
-            tried.Add(node.Index);
             order += node.Config.Host + " ";
         }
         Assert.Equal("a b backup ", order);
@@ -39,8 +44,8 @@ public class UpstreamTests
     [Fact]
     public void Retries_are_one_for_each_further_node_unless_set()
     {
-        Assert.Equal(2, Of(new("a", 80), new("b", 80), new("c", 80)).Retries);
-        Assert.Equal(0, new Upstream(new UpstreamConfig("u", null, [new("a", 80), new("b", 80)]) { Retries = 0 }).Retries);
+        Assert.Equal(2, Of(new("a", 80), new("b", 80), new("c", 80)).Begin().Retries);
+        Assert.Equal(0, new Upstream(new UpstreamConfig("u", null, [new("a", 80), new("b", 80)]) { Retries = 0 }).Begin().Retries);
     }
 
     [Fact]

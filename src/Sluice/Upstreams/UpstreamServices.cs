@@ -1,0 +1,15 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Sluice.Observability;
+
+namespace Sluice.Upstreams;
+
+/// <summary>What upstreams share with the gateway; lives as long as the process.</summary>
+public sealed record UpstreamServices(TimeProvider Time, ILoggerFactory Loggers, GatewayMetrics Metrics)
+{
+    /// <summary>For balancers that draw lots.</summary>
+    public Random Random { get; init; } = Random.Shared;
+
+    /// <summary>For upstreams that nobody watches (a check of configuration, tests).</summary>
+    public static UpstreamServices Alone(TimeProvider? time = null, Random? random = null) =>
+        new(time ?? TimeProvider.System, NullLoggerFactory.Instance, new GatewayMetrics(NullLogger.Instance)) { Random = random ?? Random.Shared };
+}
