@@ -55,13 +55,14 @@ sealed class HealthProbe(ActiveCheckConfig config, UpstreamConfig upstream, Host
     async Task<Stream> SecureAsync(Stream plain, Node node, CancellationToken cancellation)
     {
         var stream = new SslStream(plain);
-        await stream.AuthenticateAsClientAsync(
-            new SslClientAuthenticationOptions
-            {
-                TargetHost = HostOf(node),
-                RemoteCertificateValidationCallback = config.VerifyCertificate ? null : static (_, _, _, _) => true,
-            },
-            cancellation);
+        var options = new SslClientAuthenticationOptions { TargetHost = HostOf(node) };
+        if (!config.VerifyCertificate)
+        {
+#pragma warning disable CA5359 // https_verify_certificate: false
+            options.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
+#pragma warning restore CA5359
+        }
+        await stream.AuthenticateAsClientAsync(options, cancellation);
         return stream;
     }
 
