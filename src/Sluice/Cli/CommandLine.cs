@@ -45,7 +45,7 @@ static class CommandLine
             return command;
         }
 
-        var run = new Command("run", "Run in the foreground. SIGTERM, SIGINT: quick stop; SIGQUIT: graceful; SIGHUP: reload") { daemon };
+        var run = new Command("run", "Run in the foreground. SIGTERM, SIGINT: quick stop; SIGQUIT: graceful; SIGHUP: reload; SIGUSR1: reopen logs") { daemon };
         run.SetAction((parsed, _) => Running.RunAsync(InstanceOf(parsed), terminal, parsed.GetValue(daemon)));
 
         var quit = new Command("quit", "Stop when open requests and streams have ended, at most shutdown_timeout") { noWait };
@@ -70,6 +70,7 @@ static class CommandLine
             Of("restart", "Stop and start; a configuration with errors leaves the old gateway running",
                 instance => Steering.RestartAsync(instance, terminal)),
             Of("reload", "Apply a changed configuration without dropping a connection", instance => Steering.ReloadAsync(instance, terminal)),
+            Of("reopen", "Open the log files again, after log rotation moved them away", instance => Task.FromResult(Steering.Reopen(instance, terminal))),
             Of("test", "Check the configuration; every error with its place", instance => Task.FromResult(Steering.Test(instance, terminal))),
             Of("init", "Write a commented default configuration", instance => Task.FromResult(Steering.Initialise(instance, terminal))),
             demo,

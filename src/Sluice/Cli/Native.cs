@@ -6,7 +6,7 @@ namespace Sluice.Cli;
 /// <summary>What a Unix daemon needs and .NET does not offer.</summary>
 static partial class Native
 {
-    public const int Hangup = 1, Quit = 3, Kill = 9, Terminate = 15;
+    public const int Hangup = 1, Quit = 3, Kill = 9, User1 = 10, Terminate = 15;
 
     const int ReadOnly = 0, WriteOnly = 1, Create = 0x40, Append = 0x400, CloseOnExec = 0x80000;
     const int LockShared = 1, LockNonBlocking = 4;

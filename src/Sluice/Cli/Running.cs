@@ -90,6 +90,9 @@ static class Running
                 case PosixSignal.SIGHUP when stopped is null:
                     await reload();
                     break;
+                case (PosixSignal)Native.User1:
+                    gateway.ReopenLogs();
+                    break;
                 case PosixSignal.SIGQUIT when stopped is null:
                     stopped = gateway.StopAsync(graceful: true);
                     break;
@@ -133,7 +136,7 @@ static class Running
 
         public Signals() => _registrations =
         [
-            .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP }
+            .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP, (PosixSignal)Native.User1 }
                 .Select(signal => PosixSignalRegistration.Create(signal, Receive)),
         ];
 
@@ -163,7 +166,7 @@ static class Running
         {
             context.Cancel = true;
             _pending.Writer.TryWrite(context.Signal);
-            if (context.Signal != PosixSignal.SIGHUP)
+            if (context.Signal is not (PosixSignal.SIGHUP or (PosixSignal)Native.User1))
             {
                 _stop.Cancel();
             }

@@ -90,6 +90,16 @@ static class Steering
         return terminal.Report(after.ReloadProblems) ? 0 : terminal.Fail("not reloaded; the running configuration stays");
     }
 
+    /// <summary>After log rotation: the gateway opens its logs by their names again.</summary>
+    public static int Reopen(Instance instance, Terminal terminal)
+    {
+        if (instance.RunningPid() is not { } pid)
+        {
+            return NotRunning(instance, terminal);
+        }
+        return Native.Signal(pid, Native.User1) ? 0 : terminal.Fail($"may not signal pid {pid}");
+    }
+
     public static int Test(Instance instance, Terminal terminal, bool quiet = false)
     {
         if (!instance.IsConfigured)

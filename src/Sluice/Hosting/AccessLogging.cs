@@ -33,6 +33,9 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
         await CloseAsync(old);
     }
 
+    /// <summary>After log rotation moved the file away.</summary>
+    public void Reopen() => _running?.Writer.Reopen();
+
     public void Write(Exchange exchange)
     {
         if (_running is { } running)

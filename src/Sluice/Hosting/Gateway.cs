@@ -95,6 +95,7 @@ public sealed partial class Gateway : IAsyncDisposable
         var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
         var forwarder = new Forwarder(_services, _pool, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
+        _services.Inner = _proxy.RunInnerAsync;
     }
 
     public GatewaySettings Settings { get; private set; }
@@ -219,7 +220,7 @@ public sealed partial class Gateway : IAsyncDisposable
             {
                 try
                 {
-                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loggers, limits => Limit(limits, settings), cancellation));
+                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections));
                 }
                 catch (EndpointException) when (address.Optional)
                 {
@@ -340,6 +341,13 @@ public sealed partial class Gateway : IAsyncDisposable
             problems.AddRange(_yaml.Load());
         }
         return problems;
+    }
+
+    /// <summary>Opens the logs by their names again, after log rotation moved the files away.</summary>
+    public void ReopenLogs()
+    {
+        _errorLog.Reopen();
+        _accessLog.Reopen();
     }
 
     IEnumerable<Problem> UnchangeableByReload(GatewaySettings settings)

@@ -12,6 +12,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
+using Sluice.Observability;
 
 namespace Sluice.Hosting;
 
@@ -43,7 +44,8 @@ sealed class HttpEndpoint : IAsyncDisposable
     /// <summary>Binds and begins to accept.</summary>
     /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
     public static async Task<HttpEndpoint> StartAsync<TContext>(
-        EndpointAddress address, IHttpApplication<TContext> application, ILoggerFactory loggers, Action<KestrelServerLimits> limit, CancellationToken cancellation)
+        EndpointAddress address, IHttpApplication<TContext> application, ILoggerFactory loggers, Action<KestrelServerLimits> limit, CancellationToken cancellation,
+        ConnectionMeters? meters = null)
         where TContext : notnull
     {
         var priorKnowledge = address is { Http2: true, Certificate: null } ? new Http2PriorKnowledge() : null;
@@ -60,6 +62,10 @@ sealed class HttpEndpoint : IAsyncDisposable
             {
                 listen = endpoint;
                 endpoint.Protocols = address is { Http2: true, Certificate: not null } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1;
+                if (meters is not null)
+                {
+                    endpoint.Use(next => connection => CountedAsync(next, connection, meters));
+                }
                 if (address.Certificate is { } certificate)
                 {
                     endpoint.UseHttps(new HttpsConnectionAdapterOptions { ServerCertificate = certificate });
@@ -96,6 +102,19 @@ sealed class HttpEndpoint : IAsyncDisposable
             throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
         }
         return new HttpEndpoint(address, services, options, listen);
+    }
+
+    static async Task CountedAsync(ConnectionDelegate next, ConnectionContext connection, ConnectionMeters meters)
+    {
+        meters.Opened();
+        try
+        {
+            await next(connection);
+        }
+        finally
+        {
+            meters.Closed();
+        }
     }
 
     static void Harden(KestrelServerOptions options)

@@ -18,8 +18,22 @@ sealed class ProxyApplication(LiveConfiguration live, PluginServices services, G
         return pipeline.RunAsync(context);
     }
 
+    /// <summary>A request of the gateway to itself: counted and logged like one that came over a connection.</summary>
+    public async Task RunInnerAsync(Exchange exchange)
+    {
+        try
+        {
+            await ProcessRequestAsync(exchange);
+        }
+        finally
+        {
+            DisposeContext(exchange, null);
+        }
+    }
+
     public void DisposeContext(Exchange context, Exception? exception)
     {
+        services.Metrics.RequestEnded();
         accessLog.Write(context);
     }
 }

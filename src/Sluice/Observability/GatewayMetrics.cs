@@ -62,6 +62,7 @@ public sealed partial class GatewayMetrics
 
         var connections = make.CreateGauge(prefix + "nginx_http_current_connections", "Number of HTTP connections", ["state"]);
         Connections = new ConnectionMeters(connections);
+        _registry.AddBeforeCollectCallback(Connections.Refresh);
         _requests = make.CreateGauge(prefix + "http_requests_total", "The total number of client requests since the gateway started");
         make.CreateGauge(prefix + "node_info", "Info of the gateway node", ["hostname", "version"])
             .WithLabels(options.Hostname.Length > 0 ? options.Hostname : Environment.MachineName, options.Version).Set(1);
@@ -85,7 +86,20 @@ public sealed partial class GatewayMetrics
 
     public ConnectionMeters Connections { get; }
 
-    public void RequestStarted() => _requests.Inc();
+    public void RequestStarted()
+    {
+        _requests.Inc();
+        Connections.Busy(1);
+    }
+
+    public void RequestEnded() => Connections.Busy(-1);
+
+    /// <summary>What nginx's stub_status tells.</summary>
+    public (long Active, long Accepted, long Requests, long Writing, long Waiting) Counts()
+    {
+        var (active, accepted, writing) = Connections.Counts();
+        return (active, accepted, (long)_requests.Value, writing, Math.Max(0, active - writing));
+    }
 
     /// <summary>The meters of a route; the same labels give the same meters, so that they outlive a change of configuration.</summary>
     public RouteMeters ForRoute(RouteLabels labels) => _routes.GetOrAdd(labels, static (key, metrics) => new RouteMeters(metrics, key), this);
@@ -137,6 +151,7 @@ public sealed partial class GatewayMetrics
 public sealed class ConnectionMeters
 {
     readonly Gauge.Child _active, _accepted, _handled, _reading, _writing, _waiting;
+    long _busy;
 
     internal ConnectionMeters(Gauge gauge)
     {
@@ -157,11 +172,17 @@ public sealed class ConnectionMeters
 
     public void Closed() => _active.Dec();
 
-    /// <summary>What the open connections do: reading a request, writing an answer, or idle.</summary>
-    public void Set(long reading, long writing, long waiting)
+    /// <summary>Requests that began (or ended, below zero).</summary>
+    public void Busy(int requests) => Interlocked.Add(ref _busy, requests);
+
+    public (long Active, long Accepted, long Writing) Counts() => ((long)_active.Value, (long)_accepted.Value, Math.Max(0, Interlocked.Read(ref _busy)));
+
+    /// <summary>What the open connections do: writing an answer, or idle. Heads are read within the server, nobody sees them come.</summary>
+    internal void Refresh()
     {
-        _reading.Set(reading);
+        var (active, _, writing) = Counts();
+        _reading.Set(0);
         _writing.Set(writing);
-        _waiting.Set(waiting);
+        _waiting.Set(Math.Max(0, active - writing));
     }
 }

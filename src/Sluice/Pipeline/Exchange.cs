@@ -48,6 +48,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>Path as matched: percent-decoded, dots and double slashes removed (nginx's <c>$uri</c>). Starts with a slash.</summary>
     public string Uri { get; set; } = "/";
 
+    /// <summary>The path as routes match it when that is not <see cref="Uri"/>: <c>match_uri_encoded_slash</c> keeps <c>%2F</c> in it.</summary>
+    public string? MatchPath { get; set; }
+
     /// <summary>Query without the question mark; empty when there is none.</summary>
     public string Args { get; set; } = "";
 
@@ -105,6 +108,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
 
     /// <summary>Address of the client: the connection's, or the one that a trusted proxy named.</summary>
     public IPAddress RemoteAddress { get; set; } = http.Connection.RemoteIpAddress ?? IPAddress.None;
+
+    /// <summary>Its port; 0 when a trusted proxy named an address without one.</summary>
+    public int RemotePort { get; set; } = http.Connection.RemotePort;
 
     /// <summary>Milliseconds since the request's head was there.</summary>
     public double ElapsedMs => Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds;

@@ -6,7 +6,7 @@ namespace Sluice.Pipeline;
 
 /// <summary>
 /// What happens to a request, top to bottom:
-/// check → match → global rules → rewrite → merge consumer → access → forward (pick node, before_proxy, retries) →
+/// who asks → check → match → global rules → rewrite → merge consumer → access → forward (pick node, before_proxy, retries) →
 /// header_filter → body_filter → log.
 /// </summary>
 public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<GatewayPipeline> logger)
@@ -38,7 +38,8 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     /// <summary>The answer that the gateway or a plugin gives, or null when the upstream's has been sent.</summary>
     async ValueTask<Answer?> AnswerOrForwardAsync(Exchange exchange)
     {
-        // 1. Strict HTTP: what is ambiguous is refused, never forwarded.
+        // 1. Who asks, and strict HTTP: what is ambiguous is refused, never forwarded.
+        ClientAddress.Find(exchange);
         if (RequestCheck.Refuse(exchange) is { } refusal)
         {
             return refusal;

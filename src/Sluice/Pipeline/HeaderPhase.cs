@@ -8,8 +8,12 @@ static class HeaderPhase
 {
     static readonly int[] AddHeaderStatuses = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
 
+    /// <summary><c>Sluice/0.1.0</c>; without <c>enable_server_tokens</c> just the name.</summary>
+    static readonly string ServerWithVersion = $"Sluice/{typeof(HeaderPhase).Assembly.GetName().Version!.ToString(3)}";
+
     public static void Run(Exchange exchange)
     {
+        exchange.Response.Headers.Server = exchange.Snapshot.Settings.Http.ServerTokens ? ServerWithVersion : "Sluice";
         Run(exchange, exchange.Snapshot.GlobalRules.HeaderFilters);
         Run(exchange, exchange.Chain.HeaderFilters);
         foreach (var header in exchange.Scope.AddHeaders)

@@ -49,7 +49,17 @@ public sealed record PluginInfo(string Name, int Priority, string Schema, string
 
     /// <summary>Schema of <c>/apisix/admin/plugin_metadata/NAME</c>; null: any object.</summary>
     public string? MetadataSchema { get; init; }
+
+    /// <summary>What a route with <c>public-api</c> can make reachable while the plugin is enabled.</summary>
+    public IReadOnlyList<PluginApi> Apis { get; init; } = [];
 }
+
+/// <summary>An API that a plugin offers.</summary>
+/// <param name="UriAttribute">The name in the plugin's <c>plugin_attr</c> that may change the uri.</param>
+public sealed record PluginApi(string Method, string Uri, Func<Exchange, ValueTask<Answer>> Handle, string? UriAttribute = null);
+
+/// <summary>For plugins that do nothing on a route and only offer <see cref="PluginInfo.Apis"/>.</summary>
+public interface IPluginApi;
 
 /// <summary>What a plugin is given when it is created.</summary>
 /// <param name="Scope">Where it is configured: <c>route r1</c>, <c>consumer jack</c>, <c>global_rule 1</c>.</param>
@@ -81,7 +91,7 @@ public sealed class PluginDescriptor
     [
         ("rewrite", typeof(IRewrite)), ("access", typeof(IAccess)), ("before_proxy", typeof(IBeforeProxy)),
         ("header_filter", typeof(IHeaderFilter)), ("body_filter", typeof(IBodyFilter)), ("body_filter (whole body)", typeof(IWholeBodyFilter)),
-        ("events", typeof(IEventFilter)), ("log", typeof(ILog)), ("buffering rule", typeof(IBufferingRule)),
+        ("events", typeof(IEventFilter)), ("log", typeof(ILog)), ("buffering rule", typeof(IBufferingRule)), ("API", typeof(IPluginApi)),
     ];
 
     public PluginInfo Info { get; }

@@ -15,6 +15,9 @@ public sealed class PluginServices(TimeProvider time, ILoggerFactory loggers, Ga
 
     public GatewayMetrics Metrics { get; } = metrics;
 
+    /// <summary>Runs an exchange through the gateway, for <see cref="InnerRequest"/>.</summary>
+    public Func<Exchange, Task> Inner { get; set; } = static _ => throw new InvalidOperationException("there is no gateway here");
+
     /// <summary>State that survives a change of configuration, such as counters. The key names the plugin first: <c>limit-count/…</c>.</summary>
     public T Shared<T>(string key, Func<T> make) where T : class => (T)_shared.GetOrAdd(key, _ => new(() => make())).Value;
 }

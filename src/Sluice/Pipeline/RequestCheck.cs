@@ -1,3 +1,6 @@
+using Microsoft.AspNetCore.Http;
+using Sluice.Model.Settings;
+
 namespace Sluice.Pipeline;
 
 /// <summary>
@@ -34,18 +37,56 @@ static class RequestCheck
         if (target.Length > 0 && target[0] != '/' && target.IndexOf("://", StringComparison.Ordinal) is > 0 and var scheme)
         {
             // absolute form: the authority has become the Host header already
-            var path = target.IndexOf('/', scheme + 3);
-            target = path < 0 ? "/" : target[path..];
+            var slash = target.IndexOf('/', scheme + 3);
+            target = slash < 0 ? "/" : target[slash..];
         }
         exchange.Target = target;
         var question = target.IndexOf('?', StringComparison.Ordinal);
-        if (!RequestTarget.TryNormalize(question < 0 ? target : target[..question], out var uri))
+        var path = question < 0 ? target : target[..question];
+        if (!RequestTarget.TryNormalize(path, out var uri))
         {
             return Bad("malformed request target");
         }
-        exchange.Uri = uri;
         exchange.Args = question < 0 ? "" : WithoutFragment(target[(question + 1)..]);
+        var settings = exchange.Snapshot.Settings.Http;
+        if (!settings.UnderscoresInHeaders)
+        {
+            DropUnderscores(request.Headers);
+        }
+        return SetPath(exchange, settings, path, uri);
+    }
+
+    /// <summary>The settings that change how a path is matched; the upstream gets what the client sent all the same.</summary>
+    static Answer? SetPath(Exchange exchange, HttpSettings settings, string raw, string uri)
+    {
+        var matched = settings.MatchUriEncodedSlash ? RequestTarget.WithEncodedSlashes(raw, uri) : null;
+        if (settings.NormalizeUriLikeServlet)
+        {
+            if (RequestTarget.WithoutParameters(uri) is not { } plain)
+            {
+                return Bad("path parameters on a dot segment or an empty one");
+            }
+            uri = plain;
+            matched = matched is null ? null : RequestTarget.WithoutParameters(matched);
+        }
+        if (settings.DeleteUriTailSlash)
+        {
+            uri = WithoutTailSlash(uri);
+            matched = matched is null ? null : WithoutTailSlash(matched);
+        }
+        exchange.Uri = uri;
+        exchange.MatchPath = matched;
         return null;
+    }
+
+    static string WithoutTailSlash(string path) => path.Length > 1 && path[^1] == '/' ? path[..^1] : path;
+
+    static void DropUnderscores(IHeaderDictionary headers)
+    {
+        foreach (var name in headers.Keys.Where(static name => name.Contains('_', StringComparison.Ordinal)).ToArray())
+        {
+            headers.Remove(name);
+        }
     }
 
     static string WithoutFragment(string args) => args.IndexOf('#', StringComparison.Ordinal) is >= 0 and var hash ? args[..hash] : args;

@@ -66,6 +66,66 @@ public static class RequestTarget
     /// <summary>What RFC 3986 lets stand in a path, without the percent sign and the question mark.</summary>
     static readonly SearchValues<char> Plain = SearchValues.Create("!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
 
+    /// <summary>
+    /// The path with its encoded slashes left encoded. Null, so that the normalised path is matched, when there is none or when
+    /// anything but percent-decoding was needed to normalise: what dots or double slashes mean is decided once, by <see cref="TryNormalize"/>.
+    /// </summary>
+    internal static string? WithEncodedSlashes(string rawPath, string normalized)
+    {
+        if (!rawPath.Contains("%2F", StringComparison.OrdinalIgnoreCase) || rawPath.Contains("%25", StringComparison.Ordinal))
+        {
+            return null;
+        }
+        var bytes = new byte[rawPath.Length];
+        if (!TryDecode(rawPath, bytes, out var length) || ToText(bytes.AsSpan(0, length)) != normalized)
+        {
+            return null;
+        }
+        var kept = new StringBuilder(rawPath.Length);
+        var start = 0;
+        for (var at = 0; at < rawPath.Length;)
+        {
+            at = rawPath.IndexOf("%2F", start, StringComparison.OrdinalIgnoreCase);
+            at = at < 0 ? rawPath.Length : at;
+            if (!TryDecode(rawPath[start..at], bytes, out length))
+            {
+                return null;
+            }
+            kept.Append(ToText(bytes.AsSpan(0, length)));
+            start = Math.Min(at + 3, rawPath.Length);
+            kept.Append(rawPath, at, start - at);
+        }
+        return kept.ToString();
+    }
+
+    /// <summary>
+    /// As Java servlets see a path: without what follows a semicolon in each segment. Null for what would get around rules that
+    /// look at the path: dot segments and empty ones with parameters.
+    /// </summary>
+    internal static string? WithoutParameters(string path)
+    {
+        if (!path.Contains(';', StringComparison.Ordinal))
+        {
+            return path;
+        }
+        var segments = path.Split('/');
+        for (var i = 0; i < segments.Length; i++)
+        {
+            var semicolon = segments[i].IndexOf(';', StringComparison.Ordinal);
+            if (semicolon < 0)
+            {
+                continue;
+            }
+            var segment = segments[i][..semicolon];
+            if (segment is "." or ".." || (segment.Length == 0 && i < segments.Length - 1) || segment.ToLowerInvariant() is "%2e" or "%2e%2e")
+            {
+                return null;
+            }
+            segments[i] = segment;
+        }
+        return string.Join('/', segments);
+    }
+
     static bool TryDecode(string path, byte[] bytes, out int length)
     {
         length = 0;

@@ -1,13 +1,15 @@
 using System.Collections.Frozen;
 using Sluice.Model;
 using Sluice.Model.Expressions;
+using Sluice.Model.Settings;
 
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Finds the route of a request, in APISIX's order (router <c>radixtree_host_uri</c>): exact host, then the longest wildcard host, then
+/// Finds the route of a request, in APISIX's order. Router <c>radixtree_host_uri</c>: exact host, then the longest wildcard host, then
 /// routes without a host; within each: exact uri, then the longest prefix; within equal uris: higher <c>priority</c>, then the
-/// remaining conditions (methods, remote_addr, vars). Time depends on the length of host and path, not on the number of routes.
+/// remaining conditions (methods, remote_addr, vars). <c>radixtree_uri</c> and <c>radixtree_uri_with_parameter</c>: the uri comes first and hosts are
+/// one more condition. Time depends on the length of host and path, not on the number of routes.
 /// </summary>
 public sealed class Router
 {
@@ -17,14 +19,18 @@ public sealed class Router
     readonly FrozenDictionary<string, UriTable>.AlternateLookup<ReadOnlySpan<char>> _wildcardHostsBySpan;
     readonly UriTable _anyHost;
 
-    public Router(IEnumerable<Route> routes)
+    public Router(IEnumerable<Route> routes, RouterMode mode = RouterMode.HostUri)
     {
         Dictionary<string, List<Candidate>> exact = [], wildcard = [];
         List<Candidate> any = [];
         foreach (var route in routes.Where(route => route.Config.Status == 1))
         {
-            var conditions = new Conditions(route.Config);
             var hosts = HostsOf(route);
+            var conditions = new Conditions(route.Config, mode == RouterMode.HostUri ? [] : hosts);
+            if (mode != RouterMode.HostUri)
+            {
+                hosts = [];
+            }
             foreach (var uri in UrisOf(route.Config))
             {
                 var candidate = new Candidate(route, new UriPattern(uri), conditions);
@@ -80,16 +86,26 @@ public sealed class Router
     readonly record struct Candidate(Route Route, UriPattern Pattern, Conditions Conditions);
 
     /// <summary>What a route asks of a request besides host and uri.</summary>
-    sealed class Conditions(RouteConfig config)
+    sealed class Conditions(RouteConfig config, string[] hosts)
     {
+        readonly string[] _hosts = [.. hosts.Where(host => !host.StartsWith('*'))];
+        readonly string[] _hostEndings = [.. hosts.Where(host => host.StartsWith('*')).Select(host => host[1..])];
         readonly FrozenSet<string>? _methods = config.Methods?.ToFrozenSet(StringComparer.Ordinal);
         readonly CidrSet? _addresses = (config.RemoteAddrs ?? (config.RemoteAddr is { } one ? [one] : null)) is { } list ? CidrSet.Parse(list) : null;
         readonly Expression? _vars = config.Vars is { Count: > 0 } vars ? Expression.Compile(vars) : null;
 
+        /// <summary>Among routes with the same uri and priority those that ask for a host are asked first: exact ones, then wildcards.</summary>
+        public int HostRank => _hosts.Length > 0 ? 0 : _hostEndings.Length > 0 ? 1 : 2;
+
         public bool Hold(Exchange exchange) =>
-            (_methods is null || _methods.Contains(exchange.Request.Method))
+            (HostRank == 2 || IsHost(exchange.Host))
+            && (_methods is null || _methods.Contains(exchange.Request.Method))
             && (_addresses is null || _addresses.Contains(exchange.RemoteAddress))
             && (_vars is null || _vars.Matches(exchange));
+
+        bool IsHost(string host) =>
+            Array.Exists(_hosts, one => one.Equals(host, StringComparison.OrdinalIgnoreCase))
+            || Array.Exists(_hostEndings, ending => host.EndsWith(ending, StringComparison.OrdinalIgnoreCase));
     }
 
     /// <summary>The routes of one host: exact uris in a hash table, the others in a radix tree over their literal beginnings.</summary>
@@ -110,17 +126,18 @@ public sealed class Router
 
         // Plain prefixes come after patterns with parameters of the same beginning: those ask for more.
         static Candidate[] ByPriority(IEnumerable<Candidate> candidates) =>
-            [.. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix)];
+            [.. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix).ThenBy(one => one.Conditions.HostRank)];
 
         public Route? Match(Exchange exchange)
         {
-            if (_exact.TryGetValue(exchange.Uri, out var candidates) && First(candidates, exchange) is { } exact)
+            var path = exchange.MatchPath ?? exchange.Uri;
+            if (_exact.TryGetValue(path, out var candidates) && First(candidates, exchange, path) is { } exact)
             {
                 return exact;
             }
-            for (var node = _root.Deepest(exchange.Uri); node is not null; node = node.Parent)
+            for (var node = _root.Deepest(path); node is not null; node = node.Parent)
             {
-                if (node.Candidates.Length > 0 && First(node.Candidates, exchange) is { } found)
+                if (node.Candidates.Length > 0 && First(node.Candidates, exchange, path) is { } found)
                 {
                     return found;
                 }
@@ -128,13 +145,13 @@ public sealed class Router
             return null;
         }
 
-        static Route? First(Candidate[] candidates, Exchange exchange)
+        static Route? First(Candidate[] candidates, Exchange exchange, string path)
         {
             foreach (var (route, pattern, conditions) in candidates)
             {
-                if ((pattern.IsExact || pattern.IsPlainPrefix || pattern.Matches(exchange.Uri)) && conditions.Hold(exchange))
+                if ((pattern.IsExact || pattern.IsPlainPrefix || pattern.Matches(path)) && conditions.Hold(exchange))
                 {
-                    exchange.UriParameters = new(pattern, exchange.Uri);
+                    exchange.UriParameters = new(pattern, path);
                     exchange.MatchedUri = pattern.Uri;
                     return route;
                 }

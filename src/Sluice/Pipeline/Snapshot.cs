@@ -17,4 +17,22 @@ public sealed record Snapshot(
     Router Router,
     ConsumerIndex Consumers,
     PluginChain GlobalRules,
-    PluginRegistry Plugins);
+    PluginRegistry Plugins)
+{
+    /// <summary>The API that an enabled plugin offers there, or null.</summary>
+    public PluginApi? Api(string method, string uri)
+    {
+        foreach (var plugin in Plugins.All)
+        {
+            foreach (var api in plugin.Info.Apis)
+            {
+                var own = api.UriAttribute is { } name ? Settings.PluginAttributes.GetValueOrDefault(plugin.Name)?[name]?.ToString() : null;
+                if (api.Method == method && uri == (own ?? api.Uri))
+                {
+                    return api;
+                }
+            }
+        }
+        return null;
+    }
+}

@@ -47,7 +47,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             }
             var router = reusable is not null && routes.Count == reusable.Routes.Count && routes.All(pair => reusable.Routes.GetValueOrDefault(pair.Key) == pair.Value)
                 ? reusable.Router
-                : new Router(routes.Values.OrderBy(route => route.Id, StringComparer.Ordinal));
+                : new Router(routes.Values.OrderBy(route => route.Id, StringComparer.Ordinal), settings.Http.Router);
             return (new Snapshot((previous?.Version ?? 0) + 1, settings, documents, routes, _upstreams.ToFrozenDictionary(), router, consumers, globalRules, registry), _problems);
         }
 

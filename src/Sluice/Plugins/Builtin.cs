@@ -1,5 +1,6 @@
 using Sluice.Pipeline;
 using Sluice.Plugins.Auth;
+using Sluice.Plugins.Core;
 using Sluice.Plugins.Metrics;
 using Sluice.Plugins.Security;
 using Sluice.Plugins.Streaming;
@@ -24,6 +25,10 @@ public static class Builtin
         PluginDescriptor.Of<Sse, Sse.Config>(),
         PluginDescriptor.Of<Redirect, Redirect.Config>(),
         PluginDescriptor.Of<ResponseRewrite, ResponseRewrite.Config>(),
+        PluginDescriptor.Of<BatchRequests, BatchRequests.Config>(),
+        PluginDescriptor.Of<NodeStatus, NodeStatus.Config>(),
+        PluginDescriptor.Of<PublicApi, PublicApi.Config>(),
+        PluginDescriptor.Of<ErrorPage, ErrorPage.Config>(),
         PluginDescriptor.Of<Metrics.Prometheus, Metrics.Prometheus.Config>(),
     ];
 }

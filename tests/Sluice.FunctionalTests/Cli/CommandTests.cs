@@ -114,6 +114,20 @@ public sealed class CommandTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Reopen_lets_the_gateway_write_into_new_log_files()
+    {
+        await _sluice.SucceedAsync("start");
+        Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock?1"));
+        var log = _sluice.PathOf("logs/access.log");
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log).Contains("/clock?1", StringComparison.Ordinal), "no access log");
+        File.Move(log, log + ".1");
+
+        await _sluice.SucceedAsync("reopen");
+
+        await Eventually.TrueAsync(() => File.Exists(log), "the log was not opened again");
+    }
+
+    [Fact]
     public async Task Reload_opens_a_new_port_in_the_same_process()
     {
         await _sluice.SucceedAsync("start");

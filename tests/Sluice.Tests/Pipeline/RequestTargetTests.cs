@@ -42,4 +42,15 @@ public class RequestTargetTests
                 Assert.DoesNotContain(uri.Split('/'), segment => segment is "." or "..");
             }
         });
+
+    [Theory]
+    [InlineData("/a;v=1/b;x", "/a/b")]
+    [InlineData("/a/;x", "/a/")]
+    [InlineData("/a/b", "/a/b")]
+    [InlineData("/..;/admin", null)]
+    [InlineData("/a/.;x/b", null)]
+    [InlineData("/a/;/b", null)]
+    [InlineData("/%2E%2e;/admin", null)]
+    public void Servlet_parameters_go_unless_they_could_hide_a_dot_segment(string path, string? expected) =>
+        Assert.Equal(expected, RequestTarget.WithoutParameters(path));
 }

@@ -1,4 +1,5 @@
 using Sluice.Model;
+using Sluice.Model.Settings;
 using Sluice.Pipeline;
 
 namespace Sluice.Tests.Pipeline;
@@ -87,6 +88,44 @@ public class RouterTests
             TestExchange.Document(ResourceKind.Routes, "r", """{"uri":"/a","service_id":"s"}""")]);
         Assert.Equal("r", Match(TestExchange.Of(snapshot, "http://svc.com/a")));
         Assert.Null(Match(TestExchange.Of(snapshot, "http://other.com/a")));
+    }
+
+    static string? MatchIn(string mode, string url, params string[] routes)
+    {
+        var settings = SettingsReader.Parse("/", $"apisix: {{router: {{http: {mode}}}}}", null, _ => null).Settings!;
+        return Match(TestExchange.Of(TestExchange.Compile(routes.Select((route, index) =>
+            TestExchange.Document(ResourceKind.Routes, $"r{index}", $"{{{route},{Upstream}}}")), settings: settings), url));
+    }
+
+    [Theory]
+    [InlineData("radixtree_host_uri", "r0")]
+    [InlineData("radixtree_uri", "r1")]
+    [InlineData("radixtree_uri_with_parameter", "r1")]
+    public void Host_or_uri_comes_first_as_the_router_says(string mode, string expected) =>
+        Assert.Equal(expected, MatchIn(mode, "http://app.example.com/a/b", """ "uri":"/*","host":"app.example.com" """, """ "uri":"/a/b" """));
+
+    [Theory]
+    [InlineData("app.example.com", "r1")]
+    [InlineData("APP.example.com", "r1")]
+    [InlineData("x.example.com", "r0")]
+    [InlineData("example.org", "r2")]
+    public void Where_the_uri_comes_first_hosts_are_conditions(string host, string expected) => Assert.Equal(expected, MatchIn("radixtree_uri", $"http://{host}/a",
+        """ "uri":"/a","host":"*.example.com" """, """ "uri":"/a","hosts":["app.example.com"] """, """ "uri":"/a" """));
+
+    [Theory]
+    [InlineData("/v1/a%2Fb/list", "r0", "a%2Fb")]
+    [InlineData("/v1/a%2fb/list", "r0", "a%2fb")]
+    [InlineData("/v1/caf%C3%A9%2F1/list", "r0", "café%2F1")]
+    [InlineData("/v1/a/b/list", null, null)]
+    [InlineData("/v1/..%2Fx/list", null, null)]
+    [InlineData("/v1//a%2Fb/list", null, null)]
+    public void An_encoded_slash_can_be_part_of_a_parameter(string target, string? expected, string? parameter)
+    {
+        var settings = SettingsReader.Parse("/", "apisix: {match_uri_encoded_slash: true}", null, _ => null).Settings!;
+        var exchange = TestExchange.Of(TestExchange.Compile([TestExchange.Document(ResourceKind.Routes, "r0", $$"""{"uri":"/v1/:id/list",{{Upstream}}}""")], settings: settings), "http://x/");
+        exchange.Http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpRequestFeature>()!.RawTarget = target;
+        Assert.Null(RequestCheck.Refuse(exchange));
+        Assert.Equal((expected, parameter), (Match(exchange), exchange.Get("uri_param_id")));
     }
 
     [Fact]

@@ -218,6 +218,7 @@ static class NginxDirectives
         ["underscores_in_headers"] = "use nginx_config.http.underscores_in_headers in conf/config.yaml",
         ["worker_processes"] = "one process serves all cores",
         ["stream"] = "TCP and UDP are not proxied",
+        ["error_page"] = "use the plugin error-page",
         ["server_tokens"] = "use apisix.enable_server_tokens in conf/config.yaml",
         ["lua_package_path"] = "use apisix.extra_lua_path in conf/config.yaml",
         ["proxy_next_upstream"] = "use retries of the upstream",

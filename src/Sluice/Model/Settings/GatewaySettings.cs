@@ -105,6 +105,8 @@ public sealed record LogSettings(string ErrorLog, string ErrorLevel, string? Acc
 public sealed record HttpSettings(
     RouterMode Router,
     bool DeleteUriTailSlash,
+    bool NormalizeUriLikeServlet,
+    bool MatchUriEncodedSlash,
     bool ServerTokens,
     bool ShowUpstreamStatus,
     IReadOnlyList<Cidr> TrustedAddresses,
@@ -116,7 +118,13 @@ public sealed record HttpSettings(
     TimeSpan KeepaliveTimeout,
     string? TrustedCaFile,
     bool UpstreamServerName,
-    KeepalivePoolConfig UpstreamKeepalive);
+    KeepalivePoolConfig UpstreamKeepalive)
+{
+    /// <summary><see cref="RealIpFrom"/>, made for asking.</summary>
+    internal CidrSet RealIpSources { get; } = new(RealIpFrom);
+
+    internal CidrSet TrustedSources { get; } = new(TrustedAddresses);
+}
 
 public enum RouterMode
 {

@@ -248,6 +248,8 @@ public sealed class SettingsReader
             _ => RouterMode.HostUri,
         },
         _values.Flag("apisix.delete_uri_tail_slash"),
+        _values.Flag("apisix.normalize_uri_like_servlet"),
+        _values.Flag("apisix.match_uri_encoded_slash"),
         _values.Flag("apisix.enable_server_tokens"),
         _values.Flag("apisix.show_upstream_status_in_response_header"),
         Ranges("apisix.trusted_addresses"),

@@ -31,6 +31,7 @@ public sealed class Prometheus(Prometheus.Config config, PluginContext context) 
             """)
     {
         Version = "0.2",
+        Apis = [new("GET", "/apisix/prometheus/metrics", ExposeAsync, UriAttribute: "export_uri")],
         Example = """
             A global rule, for all routes:
 
@@ -51,6 +52,13 @@ public sealed class Prometheus(Prometheus.Config config, PluginContext context) 
     public static JsonTypeInfo<Config> ConfigType => PrometheusJson.Default.Config;
 
     public static Prometheus Create(Config config, PluginContext context) => new(config, context);
+
+    static async ValueTask<Answer> ExposeAsync(Exchange exchange)
+    {
+        using var text = new MemoryStream();
+        await exchange.Services.Metrics.WriteAsync(text, exchange.Http.RequestAborted);
+        return new(200, text.ToArray(), "text/plain; version=0.0.4; charset=utf-8");
+    }
 
     public void FilterHeaders(Exchange exchange)
     {

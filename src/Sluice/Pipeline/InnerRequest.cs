@@ -1,0 +1,109 @@
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+
+namespace Sluice.Pipeline;
+
+/// <summary>A request that a plugin makes to the gateway itself: it runs through the whole pipeline, without a socket in between.</summary>
+/// <param name="Target">Path and query, as in a request line.</param>
+public sealed record InnerRequest(string Method, string Target, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)
+{
+    public const int MaxBody = 10 * 1024 * 1024;
+
+    /// <summary>Runs it as the client of <paramref name="outer"/>: same addresses, same scheme, same snapshot.</summary>
+    /// <returns>Null when it took too long or its answer broke off.</returns>
+    public async Task<InnerAnswer?> RunAsync(Exchange outer, TimeSpan timeout)
+    {
+        using var tooLong = new CancellationTokenSource(timeout, outer.Services.Time);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(tooLong.Token, outer.Http.RequestAborted);
+        var lifetime = new Lifetime(end);
+        var response = new Response();
+        using var body = new BoundedBody(response, MaxBody);
+        var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp());
+        await outer.Services.Inner(exchange);
+        if (!lifetime.Aborted)
+        {
+            await exchange.Response.CompleteAsync();
+        }
+        return lifetime.Aborted || end.IsCancellationRequested ? null : new(response.StatusCode, response.Headers, body.ToArray());
+    }
+
+    /// <summary>Whether the exchange is one of these.</summary>
+    public static bool Is(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime;
+
+    FeatureCollection Features(Exchange outer, Lifetime lifetime, Response response, Stream body)
+    {
+        var features = new FeatureCollection();
+        features.Set<IHttpRequestFeature>(new HttpRequestFeature
+        {
+            Method = Method,
+            Scheme = outer.Request.Scheme,
+            Protocol = "HTTP/1.1",
+            RawTarget = Target,
+            Path = Target.Split('?')[0],
+            Headers = Headers,
+            Body = new MemoryStream(Body.ToArray(), writable: false),
+        });
+        features.Set<IHttpRequestBodyDetectionFeature>(new Detection(Body.Length > 0));
+        features.Set<IHttpConnectionFeature>(new HttpConnectionFeature
+        {
+            ConnectionId = outer.Http.Connection.Id,
+            RemoteIpAddress = outer.RemoteAddress,
+            RemotePort = outer.RemotePort,
+            LocalIpAddress = outer.Http.Connection.LocalIpAddress,
+            LocalPort = outer.Http.Connection.LocalPort,
+        });
+        features.Set<IHttpResponseFeature>(response);
+        features.Set<IHttpResponseBodyFeature>(new StreamResponseBodyFeature(body));
+        features.Set<IHttpRequestLifetimeFeature>(lifetime);
+        return features;
+    }
+
+    sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;
+
+    sealed class Lifetime(CancellationTokenSource end) : IHttpRequestLifetimeFeature
+    {
+        public bool Aborted { get; private set; }
+
+        public CancellationToken RequestAborted { get; set; } = end.Token;
+
+        public void Abort()
+        {
+            Aborted = true;
+            end.Cancel();
+        }
+    }
+
+    sealed class Response : HttpResponseFeature
+    {
+        bool _started;
+
+        public override bool HasStarted => _started;
+
+        public void Start() => _started = true;
+    }
+
+    /// <summary>Holds the answer; one that grows beyond the bound fails.</summary>
+    sealed class BoundedBody(Response response, int max) : MemoryStream
+    {
+        public override void Write(byte[] buffer, int offset, int count)
+        {
+            response.Start();
+            if (Length + count > max)
+            {
+                throw new IOException($"the answer is larger than {max >> 20} MiB");
+            }
+            base.Write(buffer, offset, count);
+        }
+
+        public override void Write(ReadOnlySpan<byte> buffer) => Write(buffer.ToArray(), 0, buffer.Length);
+
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            Write(buffer.Span);
+            return ValueTask.CompletedTask;
+        }
+    }
+}
+
+/// <summary>What an <see cref="InnerRequest"/> was answered.</summary>
+public sealed record InnerAnswer(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body);
