@@ -151,12 +151,12 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         {
             if (InnerOf(exchange, batch, item!.AsObject()) is not { } inner)
             {
-                answers.Add(new JsonObject { ["status"] = 400, ["reason"] = "Bad Request" });
+                answers.Add((JsonNode)new JsonObject { ["status"] = 400, ["reason"] = "Bad Request" });
                 continue;
             }
-            answers.Add(await inner.RunAsync(exchange, timeout) is { } answer
+            answers.Add((JsonNode)(await inner.RunAsync(exchange, timeout) is { } answer
                 ? AsJson(answer)
-                : new JsonObject { ["status"] = 504, ["reason"] = "upstream timeout" });
+                : new JsonObject { ["status"] = 504, ["reason"] = "upstream timeout" }));
             if (exchange.Http.RequestAborted.IsCancellationRequested)
             {
                 break;
