@@ -7,6 +7,7 @@ using System.Text.RegularExpressions;
 using Sluice.Model;
 using Sluice.Model.Nginx;
 using Sluice.Model.Settings;
+using Sluice.Net;
 using Sluice.Pipeline;
 using Sluice.Plugins;
 using Sluice.Tests.Pipeline;
@@ -141,6 +142,25 @@ public partial class DocumentationTests
         Assert.All(
             [.. NginxDirectives.Effective.Keys, "http", "server", "location", "include", "listen", "server_name", "http2"],
             name => Assert.Contains($"| `{name}`", page, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Every_kind_of_resource_is_on_the_pages_about_them()
+    {
+        foreach (var segment in ResourceKinds.All.Select(kind => kind.Segment()))
+        {
+            Assert.Contains(segment == "credentials" ? "/consumers/NAME/credentials`" : $"`/{segment}`", Pages[Path.Combine("docs", "admin-api.md")], StringComparison.Ordinal);
+            Assert.Contains(segment == "credentials" ? "/credentials/" : $"`{segment}`", Pages[Path.Combine("docs", "concepts", "standalone.md")], StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>Kinds of failures are promised not to change.</summary>
+    [Fact]
+    public void Every_kind_of_failure_of_an_upstream_is_on_the_page_about_errors()
+    {
+        var page = Pages[Path.Combine("docs", "concepts", "errors.md")];
+        Assert.All(Enum.GetNames<UpstreamFailureKind>().Except([nameof(UpstreamFailureKind.Shutdown)]),
+            name => Assert.Contains($"`{JsonNamingPolicy.SnakeCaseLower.ConvertName(name)}`", page, StringComparison.Ordinal));
     }
 
     [Fact]
