@@ -66,7 +66,7 @@ public partial class DocumentationTests
                 }
             }
         }
-        Assert.Empty(broken);
+        Assert.True(!broken.Any(), string.Join('\n', broken));
     }
 
     [Fact]
@@ -77,7 +77,7 @@ public partial class DocumentationTests
                       let path = match.Groups[1].Value.TrimEnd('/', '.')
                       where !path.Contains('*', StringComparison.Ordinal) && !Path.Exists(Path.Combine(Repository.Root, path))
                       select $"{page.Key}: {path}";
-        Assert.Empty(missing);
+        Assert.True(!missing.Any(), string.Join('\n', missing));
     }
 
     [Fact]
@@ -120,7 +120,7 @@ public partial class DocumentationTests
                 }
             }
         }
-        Assert.Empty(wrong);
+        Assert.True(!wrong.Any(), string.Join('\n', wrong));
     }
 
     /// <summary>To write it anew: <c>SLUICE_WRITE_DOCS=1</c> and this test.</summary>
@@ -228,7 +228,7 @@ public partial class DocumentationTests
                 refused.AddRange(warnings.Prepend(error).OfType<string>().Select(problem => $"{page}: {problem}: {block}"));
             }
         }
-        Assert.Empty(refused);
+        Assert.True(!refused.Any(), string.Join('\n', refused));
         Assert.True(examples > 15, $"only {examples} examples were found");
     }
 
