@@ -148,9 +148,16 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     /// <summary>What the client did wrong or that it left; null when the fault is not the client's.</summary>
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
     {
-        BadHttpRequestException bad => new(FailureSource.Client, bad.StatusCode == 413 ? "body_too_large" : "bad_request", bad.Message, bad.StatusCode),
+        BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
         _ when exchange.Http.RequestAborted.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
+    };
+
+    static string KindOf(int status) => status switch
+    {
+        408 => "body_timeout",
+        413 => "body_too_large",
+        _ => "bad_request",
     };
 
     void RunLog(Exchange exchange)

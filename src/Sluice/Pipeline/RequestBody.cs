@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.IO.Pipelines;
 using System.Net;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -15,13 +16,18 @@ sealed class RequestBody : IDisposable
 {
     readonly Exchange _exchange;
     readonly ReplayableBody? _buffered;
+    IdleDeadline? _clientSilence;
 
-    RequestBody(Exchange exchange, RequestBodyFraming framing, ReplayableBody? buffered)
+    RequestBody(Exchange exchange, RequestBodyFraming framing, ReplayableBody? buffered, IdleDeadline? clientSilence = null)
     {
         _exchange = exchange;
         Framing = framing;
         _buffered = buffered;
+        _clientSilence = clientSilence;
     }
+
+    static IdleDeadline WatchClient(Exchange exchange) =>
+        new(exchange.Services.Time, static reader => ((PipeReader)reader!).CancelPendingRead(), exchange.Request.BodyReader);
 
     public RequestBodyFraming Framing { get; }
 
@@ -45,11 +51,12 @@ sealed class RequestBody : IDisposable
             return new(exchange, request.ContentLength is { } length ? RequestBodyFraming.Length(length) : RequestBodyFraming.Chunked, null);
         }
         var buffered = new ReplayableBody(exchange.Scope.ClientBodyBufferSize, temporaryDirectory);
+        var clientSilence = WatchClient(exchange);
         try
         {
             while (true)
             {
-                var result = await request.BodyReader.ReadAsync();
+                var result = await ReadAsync(exchange, clientSilence);
                 foreach (var segment in result.Buffer)
                 {
                     await buffered.AppendAsync(segment);
@@ -62,13 +69,31 @@ sealed class RequestBody : IDisposable
                 }
             }
             buffered.Seal();
-            return new(exchange, RequestBodyFraming.Length(buffered.Length), buffered);
+            return new(exchange, RequestBodyFraming.Length(buffered.Length), buffered, clientSilence);
         }
         catch
         {
             buffered.Dispose();
+            clientSilence.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The next piece from the client; canceled when nobody wants the rest any more.</summary>
+    /// <exception cref="BadHttpRequestException">The client sent nothing for the whole <c>client_body_timeout</c>.</exception>
+    static async ValueTask<ReadResult> ReadAsync(Exchange exchange, IdleDeadline silence)
+    {
+        var reading = exchange.Request.BodyReader.ReadAsync();
+        if (reading.IsCompleted)
+        {
+            return await reading;
+        }
+        silence.Start(exchange.Scope.ClientBodyTimeout);
+        var result = await reading;
+        silence.Stop();
+        return result.IsCanceled && silence.Expired
+            ? throw new BadHttpRequestException("the client sent nothing of its body for the whole client_body_timeout", StatusCodes.Status408RequestTimeout)
+            : result;
     }
 
     /// <summary>Sends the body. A fault of the client's is kept in <see cref="ClientFault"/> and aborts the upstream; the upstream's is thrown.</summary>
@@ -88,15 +113,19 @@ sealed class RequestBody : IDisposable
         }
         while (true)
         {
-            System.IO.Pipelines.ReadResult result;
+            ReadResult result;
             try
             {
-                result = await _exchange.Request.BodyReader.ReadAsync();
+                result = await ReadAsync(_exchange, _clientSilence ??= WatchClient(_exchange));
             }
             catch (Exception e)
             {
                 ClientFault = e;
                 upstream.Abort(UpstreamFailureKind.ClientGone);
+                return;
+            }
+            if (result.IsCanceled)
+            {
                 return;
             }
             Consumed |= !result.Buffer.IsEmpty;
@@ -132,5 +161,9 @@ sealed class RequestBody : IDisposable
         return trailers.Count == 0 ? null : trailers.SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
     }
 
-    public void Dispose() => _buffered?.Dispose();
+    public void Dispose()
+    {
+        _clientSilence?.Dispose();
+        _buffered?.Dispose();
+    }
 }
