@@ -239,10 +239,12 @@ public sealed partial class Gateway : IAsyncDisposable
         }
     }
 
-    static void Limit(KestrelServerLimits limits, GatewaySettings settings)
+    /// <summary>What holds before a request is there, so that only the http level of nginx's blocks can say it.</summary>
+    internal static void Limit(KestrelServerLimits limits, GatewaySettings settings)
     {
-        limits.KeepAliveTimeout = settings.Http.KeepaliveTimeout;
-        limits.RequestHeadersTimeout = settings.Http.ClientHeaderTimeout;
+        var http = settings.Nginx.Http;
+        limits.KeepAliveTimeout = http.KeepaliveTimeout > TimeSpan.Zero ? http.KeepaliveTimeout : TimeSpan.FromTicks(1);
+        limits.RequestHeadersTimeout = http.ClientHeaderTimeout > TimeSpan.Zero ? http.ClientHeaderTimeout : Timeout.InfiniteTimeSpan;
     }
 
     static List<EndpointAddress> ProxyAddresses(GatewaySettings settings)

@@ -196,7 +196,8 @@ public sealed partial class Forwarder(
             _started = _time.GetTimestamp();
             var tls = exchange.Upstream.Scheme == "https";
             var addresses = await forwarder._resolver.ResolveAsync(node.Config.Host, exchange.Http.RequestAborted);
-            var serverName = tls ? ServerName() : null;
+            // a certificate that is checked is checked for a name
+            var serverName = tls && (exchange.Snapshot.Settings.Http.UpstreamServerName || upstream.Config.Tls?.Verify == true) ? ServerName() : null;
             var endpoint = upstream.Endpoint(node, addresses.Next(), tls, serverName);
             Address = endpoint.AddressText;
             exchange.Upstream.NodeIp = (endpoint.Address as System.Net.IPEndPoint)?.Address.ToString();
@@ -282,7 +283,7 @@ public sealed partial class Forwarder(
                 await TunnelAsync();
                 return;
             }
-            if (_head.Status >= 500)
+            if (_head.Status >= 500 || exchange.Snapshot.Settings.Http.ShowUpstreamStatus)
             {
                 exchange.Response.Headers["X-APISIX-Upstream-Status"] = $"{_head.Status}";
             }

@@ -123,9 +123,11 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             var source = kind == ResourceKind.Upstreams ? document.Value : (JsonObject)document.Value["upstream"]!;
             // balancers, counts and health go on as long as the upstream says the same, whatever else changed
             var before = previous?.Upstreams.GetValueOrDefault(key);
-            return _upstreams[key] = before?.IsMadeOf(source) == true
+            var config = ResourceBinder.Upstream(source, kind == ResourceKind.Upstreams ? id : null);
+            config = config with { KeepalivePool = config.KeepalivePool ?? settings.Http.UpstreamKeepalive };
+            return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool
                 ? before
-                : new Upstream(ResourceBinder.Upstream(source, kind == ResourceKind.Upstreams ? id : null), upstreamServices, key, source, before);
+                : new Upstream(config, upstreamServices, key, source, before);
         }
 
         /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>

@@ -35,7 +35,7 @@ static class NginxDirectives
         ["proxy_buffering"] = Flag("proxy_buffering", (level, on) => level.ProxyBuffering = on),
         ["proxy_request_buffering"] = Flag("proxy_request_buffering", (level, on) => level.ProxyRequestBuffering = on),
         ["chunked_transfer_encoding"] = Flag("chunked_transfer_encoding", (level, on) => level.ChunkedTransferEncoding = on),
-        ["tcp_nodelay"] = Flag("tcp_nodelay", (level, on) => level.TcpNodelay = on),
+        ["tcp_nodelay"] = WithoutEffect(Flag("tcp_nodelay", (_, _) => { }), "off", "tcp_nodelay", "small pieces are never held back"),
         ["proxy_buffer_size"] = Size("proxy_buffer_size", 1, MaxBuffer, (level, size) => level.ProxyBufferSize = (int)size),
         ["proxy_busy_buffers_size"] = Size("proxy_busy_buffers_size", 1, MaxBuffer, (level, size) => level.ProxyBusyBuffersSize = (int)size),
         ["proxy_max_temp_file_size"] = Size("proxy_max_temp_file_size", 0, long.MaxValue, (level, size) => level.ProxyMaxTempFileSize = size),
@@ -51,7 +51,7 @@ static class NginxDirectives
         ["proxy_buffers"] = new(2, 2, false, SetBuffers),
         ["proxy_temp_path"] = new(1, 4, false, SetTempPath),
         ["proxy_ignore_headers"] = new(1, int.MaxValue, true, IgnoreHeaders),
-        ["proxy_http_version"] = new(1, 1, false, SetHttpVersion),
+        ["proxy_http_version"] = WithoutEffect(new(1, 1, false, CheckHttpVersion), "1.0", "proxy_http_version", "upstreams are spoken to in HTTP/1.1"),
         ["proxy_set_header"] = new(2, 2, true, (level, arguments, _) => AddTo(level.SetHeaders, arguments, "proxy_set_header")),
         ["add_header"] = new(2, 3, true, (level, arguments, _) => AddTo(level.AddHeaders, arguments, "add_header")),
     }.ToFrozenDictionary();
@@ -150,16 +150,21 @@ static class NginxDirectives
         return null;
     }
 
-    static string? SetHttpVersion(NginxLevel level, string[] arguments, Action<string> warn)
+    static string? CheckHttpVersion(NginxLevel level, string[] arguments, Action<string> warn) =>
+        arguments[0] is "1.0" or "1.1" ? null : NginxRule.Invalid(arguments[0], "proxy_http_version", "it must be \"1.0\" or \"1.1\"");
+
+    /// <summary>One value of the directive asks for what is not done here.</summary>
+    static NginxRule WithoutEffect(NginxRule rule, string value, string name, string why) => rule with
     {
-        level.ProxyHttpVersion = arguments[0] switch
+        Set = (level, arguments, warn) =>
         {
-            "1.0" => System.Net.HttpVersion.Version10,
-            "1.1" => System.Net.HttpVersion.Version11,
-            _ => null,
-        };
-        return level.ProxyHttpVersion is null ? NginxRule.Invalid(arguments[0], "proxy_http_version", "it must be \"1.0\" or \"1.1\"") : null;
-    }
+            if (arguments[0].Equals(value, StringComparison.OrdinalIgnoreCase))
+            {
+                warn($"\"{name} {value}\" has no effect here: {why}");
+            }
+            return rule.Set(level, arguments, warn);
+        },
+    };
 
     static string? AddTo(List<NginxHeader> headers, string[] arguments, string directive)
     {

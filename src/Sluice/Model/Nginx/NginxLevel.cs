@@ -30,8 +30,6 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
     public TimeSpan? ClientHeaderTimeout { get; set; }
     public TimeSpan? ClientBodyTimeout { get; set; }
     public bool? IgnoreAccelBuffering { get; set; }
-    public bool? TcpNodelay { get; set; }
-    public Version? ProxyHttpVersion { get; set; }
     public List<NginxHeader> SetHeaders { get; } = [];
     public List<NginxHeader> AddHeaders { get; } = [];
 
@@ -109,8 +107,6 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             IgnoreAccelBuffering = Nearest(level => level.IgnoreAccelBuffering) ?? false,
             SetHeaders = Headers(level => level.SetHeaders),
             AddHeaders = Headers(level => level.AddHeaders),
-            TcpNodelay = Nearest(level => level.TcpNodelay) ?? true,
-            ProxyHttpVersion = NearestObject(level => level.ProxyHttpVersion) ?? defaults.ProxyHttpVersion,
         };
     }
 

@@ -72,9 +72,4 @@ public sealed record NginxScope
     public IReadOnlyList<NginxHeader> SetHeaders { get; init; } = [];
 
     public IReadOnlyList<NginxHeader> AddHeaders { get; init; } = [];
-
-    public bool TcpNodelay { get; init; } = true;
-
-    /// <summary>The protocol towards upstreams: 1.0 or 1.1.</summary>
-    public Version ProxyHttpVersion { get; init; } = System.Net.HttpVersion.Version11;
 }

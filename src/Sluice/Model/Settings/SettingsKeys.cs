@@ -127,7 +127,7 @@ static class SettingsKeys
         new("nginx_config.http.real_ip_header", Text, "X-Real-IP", "The header that tells the client's address, when the connection comes from real_ip_from."),
         new("nginx_config.http.real_ip_recursive", OnOff, "\"off\"", "Of several addresses the last that is not trusted; off: the last."),
         new("nginx_config.http.real_ip_from", ListOf(RealIpSource), "[127.0.0.1, \"unix:\"]", "Whose real_ip_header is believed."),
-        new("nginx_config.http.proxy_ssl_server_name", TrueOrFalse, "true", "TLS towards upstreams names the host (SNI)."),
+        new("nginx_config.http.proxy_ssl_server_name", TrueOrFalse, "true", "TLS towards upstreams names the host (SNI); where the certificate is checked (tls.verify), always."),
         new("nginx_config.http.upstream.keepalive", Count, "320", "Idle connections kept per upstream."),
         new("nginx_config.http.upstream.keepalive_requests", Count, "1000", "Requests after which a connection is not used again."),
         new("nginx_config.http.upstream.keepalive_timeout", Time, "60s", "How long an idle connection is kept."),

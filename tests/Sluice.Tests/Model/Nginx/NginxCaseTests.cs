@@ -69,8 +69,6 @@ public class NginxCaseTests
             ("client_header", scope.ClientHeaderTimeout, none.ClientHeaderTimeout),
             ("client_body", scope.ClientBodyTimeout, none.ClientBodyTimeout),
             ("ignore_accel", scope.IgnoreAccelBuffering, none.IgnoreAccelBuffering),
-            ("nodelay", scope.TcpNodelay, none.TcpNodelay),
-            ("version", scope.ProxyHttpVersion, none.ProxyHttpVersion),
         ];
         foreach (var (name, value, _) in values.Where(value => !Equals(value.Value, value.Default)))
         {
