@@ -66,7 +66,7 @@ public partial class DocumentationTests
                 }
             }
         }
-        Assert.True(!broken.Any(), string.Join('\n', broken));
+        Assert.True(broken.Count == 0, string.Join('\n', broken));
     }
 
     [Fact]
@@ -120,7 +120,7 @@ public partial class DocumentationTests
                 }
             }
         }
-        Assert.True(!wrong.Any(), string.Join('\n', wrong));
+        Assert.True(wrong.Count == 0, string.Join('\n', wrong));
     }
 
     /// <summary>To write it anew: <c>SLUICE_WRITE_DOCS=1</c> and this test.</summary>
@@ -228,7 +228,7 @@ public partial class DocumentationTests
                 refused.AddRange(warnings.Prepend(error).OfType<string>().Select(problem => $"{page}: {problem}: {block}"));
             }
         }
-        Assert.True(!refused.Any(), string.Join('\n', refused));
+        Assert.True(refused.Count == 0, string.Join('\n', refused));
         Assert.True(examples > 15, $"only {examples} examples were found");
     }
 
