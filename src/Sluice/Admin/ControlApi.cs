@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Http.Features;
 using Sluice.Model;
 using Sluice.Pipeline;
 using Sluice.Sources;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Admin;
 
@@ -13,7 +14,7 @@ namespace Sluice.Admin;
 /// APISIX's Control API (<c>/v1/…</c>): what the gateway is running right now. No key: it listens on 127.0.0.1. Sluice adds
 /// <c>/v1/plugins</c> and <c>/v1/buffering</c> (<see cref="BufferingPage"/>).
 /// </summary>
-public sealed partial class ControlApi(LiveConfiguration live, PluginServices services, ILogger<ControlApi> logger)
+public sealed partial class ControlApi(LiveConfiguration live, PluginServices services, Discoveries discoveries, ILogger<ControlApi> logger)
 {
     public async Task HandleAsync(HttpContext http)
     {
@@ -60,6 +61,8 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
             ["v1", "upstream", var id] => One(snapshot, ResourceKind.Upstreams, id),
             ["v1", "plugin_metadatas"] => AllMetadata(snapshot),
             ["v1", "plugin_metadata", var name] => Metadata(snapshot, name),
+            ["v1", "discovery", var type, "dump"] => discoveries.Find(type) is { } discovery ? JsonAnswer.Write(200, discovery.WriteDump) : NotFound,
+            ["v1", "discovery", "consul", "show_dump_file"] when discoveries.Find("consul") is ConsulDiscovery consul => ConsulDump(consul),
             ["v1", "buffering"] => BufferingPage.Answer(request.Query, snapshot, services),
             _ => NotFound,
         };
@@ -136,6 +139,9 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         }
         writer.WriteEndArray();
     });
+
+    static JsonAnswer ConsulDump(ConsulDiscovery consul) =>
+        consul.DumpText() is { } text ? JsonAnswer.Text(200, text, "application/json") : JsonAnswer.Text(503, "there is no dump file\n");
 
     static readonly JsonAnswer NotFound = JsonAnswer.Error(404, "404 Not Found");
 

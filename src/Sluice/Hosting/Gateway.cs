@@ -90,7 +90,12 @@ public sealed partial class Gateway : IAsyncDisposable
         _resolver = new HostResolver(
             new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
         _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());
-        _live.Changed += snapshot => _healthCheckers.Follow(snapshot.Upstreams.Values);
+        _live.Changed += snapshot =>
+        {
+            _upstreams.Discoveries.Apply(snapshot.Settings.Discovery);
+            _upstreams.Discoveries.Follow(snapshot.Upstreams.Values);
+            _healthCheckers.Follow(snapshot.Upstreams.Values);
+        };
         _pool = new ConnectionPool(options.Time);
         var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
         var forwarder = new Forwarder(_services, _pool, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
@@ -261,7 +266,7 @@ public sealed partial class Gateway : IAsyncDisposable
         }
         if (settings.Control is { } control)
         {
-            yield return ("control", new(control), new ControlApi(_live, _services, _loggers.CreateLogger<ControlApi>()).HandleAsync);
+            yield return ("control", new(control), new ControlApi(_live, _services, _upstreams.Discoveries, _loggers.CreateLogger<ControlApi>()).HandleAsync);
         }
         yield return ("status", new(settings.Status), _status.HandleAsync);
         if (MetricsApi.Address(settings.PluginAttributes.GetValueOrDefault("prometheus")) is { } metrics)
@@ -414,6 +419,7 @@ public sealed partial class Gateway : IAsyncDisposable
             await _store.DisposeAsync();
         }
         await _healthCheckers.DisposeAsync();
+        await _upstreams.Discoveries.DisposeAsync();
         _pool.Dispose();
         await _accessLog.DisposeAsync();
         LogStopped();

@@ -7,6 +7,7 @@ using Sluice.Model;
 using Sluice.Net;
 using Sluice.Relay;
 using Sluice.Upstreams;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Pipeline;
 
@@ -33,6 +34,10 @@ public sealed partial class Forwarder(
             return Answer.ErrorMessage(503, "503 Service Temporarily Unavailable");
         }
         exchange.Upstream.Scheme = exchange.UpstreamScheme ?? upstream.Config.Scheme;
+        if (await DiscoverAsync(exchange, upstream) is { } undiscovered)
+        {
+            return undiscovered;
+        }
         using var body = await RequestBody.OpenAsync(exchange, _temporaryDirectory);
 
         using var picks = upstream.Begin(HashKey.Of(exchange, upstream.Config));
@@ -118,6 +123,22 @@ public sealed partial class Forwarder(
                 exchange.Http.Abort();
                 return null;
             }
+        }
+    }
+
+    /// <summary>Brings the nodes of an upstream with service discovery up to date; the answer when there are none.</summary>
+    async ValueTask<Answer?> DiscoverAsync(Exchange exchange, Upstream upstream)
+    {
+        try
+        {
+            await upstream.RefreshAsync(exchange.Http.RequestAborted);
+            return null;
+        }
+        catch (DiscoveryException e)
+        {
+            exchange.Failure = new(FailureSource.Gateway, "no_valid_upstream_node", e.Message, 503);
+            LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
+            return Answer.ErrorMessage(503, "503 Service Temporarily Unavailable");
         }
     }
 

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Expressions;
 using Sluice.Model.Schema;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Pipeline;
 
@@ -57,12 +58,9 @@ public static class ResourceChecker
         {
             return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\" or \"https\"";
         }
-        foreach (var property in (string[])["service_name", "discovery_type"])
+        if (upstream["discovery_type"] is JsonValue discovery && !Discoveries.Types.Contains(discovery.GetValue<string>()))
         {
-            if (upstream.ContainsKey(property))
-            {
-                return $"invalid configuration: upstream property \"{property}\" is not supported by this version of Sluice";
-            }
+            return $"invalid configuration: discovery_type \"{discovery}\" is not supported by this version of Sluice: use {string.Join(" or ", Discoveries.Types)}";
         }
         if (upstream["tls"] is JsonObject tls && (tls.ContainsKey("client_cert") || tls.ContainsKey("client_cert_id")))
         {

@@ -1,5 +1,6 @@
 using Sluice.Model;
 using Sluice.Net;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Upstreams;
 
@@ -61,12 +62,14 @@ public sealed partial class HealthCheckers(HostResolver resolver, TimeProvider t
     {
         var checks = upstream.Checks!;
         var config = checks.Config.Active!;
+        IReadOnlyList<Node> shown = [];
         var probe = new HealthProbe(config, upstream.Config, resolver, time);
         try
         {
             while (true)
             {
-                var nodes = upstream.Nodes;
+                var nodes = await CurrentNodesAsync(upstream, shown, stopping);
+                shown = nodes;
                 var due = nodes.Where(node => node.Health!.Due <= time.GetTimestamp());
                 await Parallel.ForEachAsync(
                     due, new ParallelOptions { MaxDegreeOfParallelism = Math.Max(1, config.Concurrency), CancellationToken = stopping },
@@ -89,6 +92,29 @@ public sealed partial class HealthCheckers(HostResolver resolver, TimeProvider t
         {
             LogBug(e, upstream.Name);
         }
+    }
+
+    /// <summary>Those that a service has lost since the last round are forgotten.</summary>
+    static async ValueTask<IReadOnlyList<Node>> CurrentNodesAsync(Upstream upstream, IReadOnlyList<Node> shown, CancellationToken stopping)
+    {
+        try
+        {
+            await upstream.RefreshAsync(stopping);
+        }
+        catch (DiscoveryException)
+        {
+            // requests say it; the nodes that are known are checked on
+        }
+        var nodes = upstream.Nodes;
+        if (!ReferenceEquals(nodes, shown))
+        {
+            foreach (var gone in shown.ExceptBy(nodes.Select(node => node.Name), node => node.Name))
+            {
+                upstream.Checks!.ForgetStatus(gone);
+            }
+            ShowStatus(upstream);
+        }
+        return nodes;
     }
 
     static void Report(HealthChecks checks, ActiveCheckConfig config, Node node, ProbeResult result)

@@ -4,13 +4,15 @@ using System.Net;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Net;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Upstreams;
 
 /// <summary>An upstream as requests see it: its nodes and the balancers that pick one of them for each attempt.</summary>
 public sealed class Upstream
 {
-    readonly NodeSet _nodes;
+    readonly Lock _changing = new();
+    NodeSet _nodes;
     readonly JsonObject? _source;
     readonly ConcurrentDictionary<(IPAddress Address, int Port, bool Tls, string? ServerName), UpstreamEndpoint> _endpoints = new();
 
@@ -26,7 +28,9 @@ public sealed class Upstream
         _source = source;
         Checks = config.Checks is null ? null : new HealthChecks(this, config.Checks);
         var sameChecks = JsonNode.DeepEquals(source?["checks"], predecessor?._source?["checks"]);
-        _nodes = new NodeSet(config, config.Nodes, Services, predecessor?._nodes, sameChecks);
+        // a service's nodes come with the first question
+        var nodes = config.ServiceName is not null && predecessor?.Config.ServiceName == config.ServiceName ? predecessor._nodes.Configs : config.Nodes;
+        _nodes = new NodeSet(config, nodes, Services, predecessor?._nodes, sameChecks);
         var pool = config.KeepalivePool ?? new KeepalivePoolConfig();
         Limits = new PoolLimits(pool.Size, TimeSpan.FromSeconds(pool.IdleTimeout), pool.Requests);
     }
@@ -59,13 +63,49 @@ public sealed class Upstream
         return copy;
     }
 
-    public IReadOnlyList<Node> Nodes => _nodes.Nodes;
+    public IReadOnlyList<Node> Nodes => Volatile.Read(ref _nodes).Nodes;
 
     public PoolLimits Limits { get; }
 
+    /// <summary>With service discovery: brings the nodes up to date. Nearly always that is done at once.</summary>
+    /// <exception cref="DiscoveryException">The service's nodes are not known.</exception>
+    public ValueTask RefreshAsync(CancellationToken cancellation)
+    {
+        if (Config.ServiceName is not { } service)
+        {
+            return ValueTask.CompletedTask;
+        }
+        var discovery = Services.Discoveries.Find(Config.DiscoveryType)
+            ?? throw new DiscoveryException($"discovery_type {Config.DiscoveryType} is not configured: see discovery in conf/config.yaml");
+        var asking = discovery.NodesAsync(service, cancellation);
+        if (!asking.IsCompletedSuccessfully)
+        {
+            return Awaited(asking);
+        }
+        Use(asking.Result);
+        return ValueTask.CompletedTask;
+
+        async ValueTask Awaited(ValueTask<NodeConfig[]> nodes) => Use(await nodes);
+    }
+
+    void Use(NodeConfig[] nodes)
+    {
+        if (ReferenceEquals(Volatile.Read(ref _nodes).Configs, nodes))
+        {
+            return;
+        }
+        lock (_changing)
+        {
+            if (!ReferenceEquals(_nodes.Configs, nodes))
+            {
+                Volatile.Write(ref _nodes, new NodeSet(Config, nodes, Services, _nodes, sameChecks: true));
+            }
+        }
+    }
+
     /// <summary>A request's way through the nodes.</summary>
     /// <param name="hashKey">What <c>chash</c> goes by.</param>
-    public NodePicks Begin(string hashKey = "") => new(this, _nodes, hashKey);
+    public NodePicks Begin(string hashKey = "") => new(this, Volatile.Read(ref _nodes), hashKey);
 
     /// <summary>The pool's key for an address of a node. The same object each time, so that a request allocates none.</summary>
     public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName) =>

@@ -1,11 +1,14 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Observability;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Upstreams;
 
 /// <summary>What upstreams share with the gateway; lives as long as the process.</summary>
 public sealed record UpstreamServices(TimeProvider Time, ILoggerFactory Loggers, GatewayMetrics Metrics)
 {
+    public Discoveries Discoveries { get; } = new(Time, Loggers);
+
     /// <summary>For balancers that draw lots.</summary>
     public Random Random { get; init; } = Random.Shared;
 

@@ -31,6 +31,8 @@ public sealed record GatewaySettings
 
     public required DnsSettings Dns { get; init; }
 
+    public required DiscoverySettings Discovery { get; init; }
+
     public required LogSettings Logs { get; init; }
 
     public required HttpSettings Http { get; init; }
@@ -94,6 +96,32 @@ public sealed record AdminKey(string Name, string Key, bool Viewer);
 /// <param name="Servers">Null: those of /etc/resolv.conf.</param>
 /// <param name="Valid">Null: as long as an answer's TTL says.</param>
 public sealed record DnsSettings(IReadOnlyList<IPEndPoint>? Servers, TimeSpan? Valid, TimeSpan Timeout);
+
+/// <param name="Consul">Null: there is none.</param>
+public sealed record DiscoverySettings(DnsDiscoverySettings Dns, ConsulSettings? Consul);
+
+/// <param name="Servers">Null: those of the file.</param>
+/// <param name="Order">Of <c>last</c>, <c>SRV</c>, <c>A</c>, <c>AAAA</c>, <c>CNAME</c>.</param>
+public sealed record DnsDiscoverySettings(IReadOnlyList<IPEndPoint>? Servers, string ResolvConf, IReadOnlyList<string> Order, TimeSpan Timeout, TimeSpan? Valid);
+
+/// <param name="LongPolls">False: one question each <paramref name="FetchInterval"/>.</param>
+/// <param name="ReadTimeout">On top of <paramref name="Wait"/> for a long poll.</param>
+/// <param name="DumpFile">Absolute; null: none.</param>
+/// <param name="DumpExpiry">Zero: never.</param>
+public sealed record ConsulSettings(
+    IReadOnlyList<Uri> Servers,
+    string Token,
+    bool LongPolls,
+    TimeSpan FetchInterval,
+    int Weight,
+    IReadOnlyList<string> SkipServices,
+    TimeSpan ConnectTimeout,
+    TimeSpan ReadTimeout,
+    TimeSpan Wait,
+    NodeConfig? DefaultNode,
+    string? DumpFile = null,
+    bool LoadDump = true,
+    TimeSpan DumpExpiry = default);
 
 /// <param name="ErrorLog">Absolute path, or <c>stderr</c>.</param>
 /// <param name="ErrorLevel">nginx's name: <c>warn</c>.</param>

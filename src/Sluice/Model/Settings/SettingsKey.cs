@@ -39,6 +39,10 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     public static SettingType Resolver { get; } = new("address", "an IP address, with a port if not 53",
         node => Kind(node) == JsonValueKind.String && (ParseAddress(Scalar(node)) is not null || (IPEndPoint.TryParse(Scalar(node), out var end) && end.Port > 0)));
 
+    public static SettingType HttpServer { get; } = new("URL", "a URL like http://127.0.0.1:8500",
+        node => Kind(node) == JsonValueKind.String && Uri.TryCreate(Scalar(node), UriKind.Absolute, out var url) && (url.Scheme is "http" or "https")
+            && url.PathAndQuery == "/" && !Scalar(node).EndsWith('/') && url.UserInfo.Length == 0);
+
     public static SettingType AddressRange { get; } = new("CIDR", "an IP address or range like 10.0.0.0/8",
         node => Kind(node) == JsonValueKind.String && Cidr.TryParse(Scalar(node), out _));
 

@@ -124,6 +124,7 @@ public sealed class SettingsReader
                 _values.Texts("apisix.dns_resolver") is { Count: > 0 } servers ? [.. servers.Select(Resolver)] : null,
                 _values.Seconds("apisix.dns_resolver_valid"),
                 _values.Seconds("apisix.resolver_timeout")!.Value),
+            Discovery = new(DnsDiscovery(), Consul()),
             Logs = Logs(),
             Http = Http(),
             Plugins = _values.Texts("plugins"),
@@ -194,6 +195,41 @@ public sealed class SettingsReader
             return new(address, 53);
         }
         return IPEndPoint.Parse(text);
+    }
+
+    DnsDiscoverySettings DnsDiscovery() => new(
+        (_values.Texts("discovery.dns.servers") ?? (_values.IsGiven("discovery.dns.resolv_conf") ? null : _values.Texts("apisix.dns_resolver")))
+            is { Count: > 0 } servers ? [.. servers.Select(Resolver)] : null,
+        _values.Text("discovery.dns.resolv_conf") is { Length: > 0 } file ? Absolute(file) : "/etc/resolv.conf",
+        _values.Texts("discovery.dns.order")!,
+        _values.Seconds("apisix.resolver_timeout")!.Value,
+        _values.Seconds("apisix.dns_resolver_valid"));
+
+    ConsulSettings? Consul()
+    {
+        const string Section = "discovery.consul.";
+        if (_values.Texts(Section + "servers") is not { Count: > 0 } servers)
+        {
+            return null;
+        }
+        TimeSpan Milliseconds(string key) => TimeSpan.FromMilliseconds(Math.Max(1, _values.Whole(Section + key)));
+        var weight = Math.Max(1, _values.Whole(Section + "weight"));
+        var host = _values.Text(Section + "default_service.host");
+        var dump = _values.Text(Section + "dump.path");
+        return new(
+            [.. servers.Select(server => new Uri(server))],
+            _values.Text(Section + "token"),
+            _values.Flag(Section + "keepalive"),
+            TimeSpan.FromSeconds(Math.Max(0.1, _values.Seconds(Section + "fetch_interval")!.Value.TotalSeconds)),
+            weight,
+            ["consul", .. _values.Texts(Section + "skip_services") ?? []],
+            Milliseconds("timeout.connect"),
+            Milliseconds("timeout.read"),
+            TimeSpan.FromSeconds(Math.Max(1, _values.Whole(Section + "timeout.wait"))),
+            host.Length == 0 ? null : new NodeConfig(host, _values.Whole(Section + "default_service.port"), weight),
+            dump.Length == 0 ? null : Absolute(dump),
+            _values.Flag(Section + "dump.load_on_init"),
+            TimeSpan.FromSeconds(_values.Whole(Section + "dump.expire")));
     }
 
     LogSettings Logs()

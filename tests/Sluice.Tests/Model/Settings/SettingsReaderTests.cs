@@ -96,6 +96,21 @@ public sealed class SettingsReaderTests : IDisposable
     }
 
     [Fact]
+    public void Discovery_has_APISIXs_defaults()
+    {
+        var none = SettingsReader.Parse("/p", "", null, _ => null).Settings!.Discovery;
+        Assert.Null(none.Consul);
+        Assert.Equal((null, "/etc/resolv.conf", "last SRV A AAAA CNAME"), (none.Dns.Servers, none.Dns.ResolvConf, string.Join(' ', none.Dns.Order)));
+
+        var consul = SettingsReader.Parse("/p", "discovery: {consul: {servers: [\"http://127.0.0.1:8500\"], dump: {path: logs/dump}, default_service: {host: a, port: 81}}}", null, _ => null)
+            .Settings!.Discovery.Consul!;
+        Assert.Equal((true, 3, 1, 2, 2, 60, "/p/logs/dump", true), (consul.LongPolls, consul.FetchInterval.TotalSeconds, consul.Weight, consul.ConnectTimeout.TotalSeconds,
+            consul.ReadTimeout.TotalSeconds, consul.Wait.TotalSeconds, consul.DumpFile, consul.LoadDump));
+        Assert.Equal(["consul"], consul.SkipServices);
+        Assert.Equal(new NodeConfig("a", 81), consul.DefaultNode);
+    }
+
+    [Fact]
     public void The_reference_names_every_key()
     {
         var page = SettingsReference.Markdown();
