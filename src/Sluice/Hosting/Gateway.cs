@@ -179,7 +179,7 @@ public sealed partial class Gateway : IAsyncDisposable
     {
         if (settings.ConfigProvider == ConfigProvider.Yaml)
         {
-            _instance = InstanceLock.Acquire(_options.Prefix);
+            _instance = InstanceLock.Acquire(_options.Prefix, settings.DataDirectory);
             Apply(settings);
             _yaml = new YamlConfiguration(
                 new YamlSource(_options.Prefix, _options.Time, _loggers.CreateLogger<YamlSource>(), _options.Environment), _live, _loggers.CreateLogger<YamlConfiguration>());
@@ -188,7 +188,7 @@ public sealed partial class Gateway : IAsyncDisposable
             return;
         }
         Apply(settings);
-        _store = EmbeddedStore.Open(_options.Prefix);
+        _store = EmbeddedStore.Open(_options.Prefix, directory: settings.DataDirectory);
         _resources = new ResourceStore(_store, _live, _options.Time, _loggers.CreateLogger<ResourceStore>());
         LogProblems(_resources.Load());
     }
@@ -363,6 +363,10 @@ public sealed partial class Gateway : IAsyncDisposable
         if (!running.SetEquals(OwnInterfaces(settings).Select(own => (own.Name, own.Address))))
         {
             yield return Problem.Warning("conf/config.yaml", "addresses of the Admin API, Control API, status and metrics change at the next restart");
+        }
+        if (Settings.DataDirectory != settings.DataDirectory)
+        {
+            yield return Problem.Warning("conf/config.yaml (sluice.data_dir)", "the directory changes at the next restart");
         }
     }
 

@@ -51,7 +51,7 @@ public sealed class BodyFilters : IPieceFilter
             }
             if (use.Plugin is IEventFilter events && events.OpenEvents(exchange) is { } perEvent)
             {
-                filters.Add(new EventPieces(perEvent, use.Descriptor.Name));
+                filters.Add(new EventPieces(exchange, perEvent, use.Descriptor.Name));
             }
             if (use.Plugin is IWholeBodyFilter whole && whole.WantsWholeBody(exchange))
             {
@@ -87,9 +87,10 @@ public sealed class BodyFilters : IPieceFilter
     }
 
     /// <summary>Frames the pieces for a plugin that works on events.</summary>
-    sealed class EventPieces(IEventStep step, string plugin) : IPieceFilter
+    sealed class EventPieces(Exchange exchange, IEventStep step, string plugin) : IPieceFilter
     {
         readonly IEventFramer _framer = step.CreateFramer();
+        long _events;
 
         public bool Ended => step.Ended;
 
@@ -120,8 +121,11 @@ public sealed class BodyFilters : IPieceFilter
                 {
                     throw new BodyFilterException($"plugin {plugin} needs whole events, and one is over the limit");
                 }
+                _events += frame.Kind == FrameKind.Event ? 1 : 0;
                 step.Filter(frame, output);
             }
+            // two plugins see the same events
+            exchange.EventsSeen = Math.Max(exchange.EventsSeen, _events);
         }
     }
 

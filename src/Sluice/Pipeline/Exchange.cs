@@ -103,6 +103,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>Bytes of the body sent to the client so far (without framing).</summary>
     public long BodyBytesSent { get; set; }
 
+    /// <summary>Events that were framed so far, for plugins that look at events.</summary>
+    public long EventsSeen { get; set; }
+
     /// <summary>Bytes of the request's body received so far.</summary>
     public long BodyBytesReceived { get; set; }
 

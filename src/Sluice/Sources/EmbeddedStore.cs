@@ -45,14 +45,15 @@ public sealed class EmbeddedStore : IAsyncDisposable
     /// <exception cref="PrefixInUseException">Another Sluice runs on this prefix.</exception>
     /// <exception cref="StoreCorruptException">The file is damaged; it was not touched.</exception>
     /// <exception cref="StoreVersionException">The file is of a newer Sluice or not a store at all; it was not touched.</exception>
-    public static EmbeddedStore Open(string prefix, StoreOptions? options = null)
+    /// <param name="directory"><c>sluice.data_dir</c>; null: data/ under the prefix.</param>
+    public static EmbeddedStore Open(string prefix, StoreOptions? options = null, string? directory = null)
     {
         options ??= new StoreOptions();
-        var instanceLock = InstanceLock.Acquire(prefix);
+        var instanceLock = InstanceLock.Acquire(prefix, directory);
         StoreFile? file = null;
         try
         {
-            file = StoreFile.Open(Path.Combine(DataDirectory.Create(prefix), "sluice.db"), options);
+            file = StoreFile.Open(Path.Combine(DataDirectory.Create(directory ?? DataDirectory.Of(prefix)), "sluice.db"), options);
             return new EmbeddedStore(instanceLock, file, options);
         }
         catch

@@ -15,10 +15,11 @@ public sealed partial class InstanceLock : IDisposable
 
     InstanceLock(FileStream file) => _file = file;
 
+    /// <param name="directory"><c>sluice.data_dir</c>; null: data/ under the prefix.</param>
     /// <exception cref="PrefixInUseException">Another process (or another store of this one) holds the prefix.</exception>
-    public static InstanceLock Acquire(string prefix)
+    public static InstanceLock Acquire(string prefix, string? directory = null)
     {
-        var path = Path.Combine(DataDirectory.Create(prefix), "sluice.lock");
+        var path = Path.Combine(DataDirectory.Create(directory ?? DataDirectory.Of(prefix)), "sluice.lock");
         FileStream file;
         try
         {
@@ -71,19 +72,20 @@ public sealed partial class InstanceLock : IDisposable
     private static partial nint Open(string path, int flags);
 }
 
-/// <summary><c>PREFIX/data</c>: for the gateway's user only.</summary>
+/// <summary><c>PREFIX/data</c>, or where <c>sluice.data_dir</c> says: for the gateway's user only.</summary>
 static class DataDirectory
 {
     const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
-    public static string Create(string prefix)
+    public static string Of(string prefix) => Path.Combine(prefix, "data");
+
+    public static string Create(string path)
     {
-        var path = Path.Combine(prefix, "data");
         if (OperatingSystem.IsWindows())
         {
             return Directory.CreateDirectory(path).FullName;
         }
-        Directory.CreateDirectory(prefix);
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
         var directory = Directory.CreateDirectory(path, OwnerOnly | UnixFileMode.UserExecute);
         Tighten(path, OwnerOnly | UnixFileMode.UserExecute);
         return directory.FullName;

@@ -4,10 +4,12 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Model;
 using Sluice.Model.Nginx;
 using Sluice.Model.Settings;
 using Sluice.Net;
+using Sluice.Observability;
 using Sluice.Pipeline;
 using Sluice.Plugins;
 using Sluice.Tests.Pipeline;
@@ -161,6 +163,17 @@ public partial class DocumentationTests
         var page = Pages[Path.Combine("docs", "concepts", "errors.md")];
         Assert.All(Enum.GetNames<UpstreamFailureKind>().Except([nameof(UpstreamFailureKind.Shutdown)]),
             name => Assert.Contains($"`{JsonNamingPolicy.SnakeCaseLower.ConvertName(name)}`", page, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Every_metric_is_on_the_page_about_metrics()
+    {
+        var text = new MemoryStream();
+        await new GatewayMetrics(NullLogger.Instance).WriteAsync(text);
+        var page = Pages[Path.Combine("docs", "concepts", "logs-and-metrics.md")];
+        var names = Regex.Matches(Encoding.UTF8.GetString(text.ToArray()), @"^# TYPE (\S+)", RegexOptions.Multiline).Select(match => match.Groups[1].Value).ToArray();
+        Assert.NotEmpty(names);
+        Assert.All(names, name => Assert.Contains($"`{name}`", page, StringComparison.Ordinal));
     }
 
     [Fact]

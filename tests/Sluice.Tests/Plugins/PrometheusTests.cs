@@ -38,6 +38,14 @@ public class PrometheusTests
     }
 
     [Fact]
+    public async Task Events_are_counted_where_a_plugin_looks_at_them()
+    {
+        var test = new PluginTest("""{"prometheus":{},"sse":{"filter":{"exclude_events":["ping"]}}}""");
+        await test.SendAsync("GET", "/", PluginTest.Upstream.Events("data: 1\n\nda", "ta: 2\n\n: note\n\n", "event: ping\ndata: 3\n\n"));
+        Assert.Contains("""sluice_stream_events_total{route="r1"} 3""", await TextAsync(test), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_routes_own_plugin_counts_and_the_global_rules_does_not_again()
     {
         var global = TestExchange.Document(ResourceKind.GlobalRules, "g1", """{"plugins":{"prometheus":{}}}""");

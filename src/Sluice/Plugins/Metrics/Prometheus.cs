@@ -81,6 +81,7 @@ public sealed class Prometheus(Prometheus.Config config, PluginContext context) 
         if (isStream)
         {
             meters.StreamEnded(exchange.Failure?.Kind ?? "complete", total);
+            meters.Events(exchange.EventsSeen);
         }
         if (exchange.FirstByteTimestamp != 0)
         {
