@@ -50,6 +50,7 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly LiveConfiguration _live;
     readonly AccessLogging _accessLog;
     readonly ConnectionPool _pool;
+    readonly Http2Connections _http2;
     readonly HostResolver _resolver;
     readonly UpstreamServices _upstreams;
     readonly HealthCheckers _healthCheckers;
@@ -97,8 +98,9 @@ public sealed partial class Gateway : IAsyncDisposable
             _healthCheckers.Follow(snapshot.Upstreams.Values);
         };
         _pool = new ConnectionPool(options.Time);
+        _http2 = new Http2Connections(options.Time);
         var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
-        var forwarder = new Forwarder(_services, _pool, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
+        var forwarder = new Forwarder(_services, _pool, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
     }
@@ -425,6 +427,7 @@ public sealed partial class Gateway : IAsyncDisposable
         await _healthCheckers.DisposeAsync();
         await _upstreams.Discoveries.DisposeAsync();
         _pool.Dispose();
+        _http2.Dispose();
         await _accessLog.DisposeAsync();
         LogStopped();
         _loggers.Dispose();

@@ -11,6 +11,10 @@ public static class AnswerWriter
     {
         exchange.AnsweredByGateway = true;
         var response = exchange.Response;
+        if (answer.Status >= 300 && GrpcStatus.IsAsked(exchange.Request))
+        {
+            answer = GrpcStatus.Of(answer);
+        }
         response.StatusCode = answer.Status;
         if (answer.ContentType is { } type)
         {
@@ -21,6 +25,11 @@ public static class AnswerWriter
             response.Headers[name] = StringValues.Concat(response.Headers[name], value);
         }
         HeaderPhase.Run(exchange);
+        if (response.Headers.ContainsKey("grpc-status") && answer.Body.IsEmpty)
+        {
+            // the head is the whole answer
+            return;
+        }
         await WriteBodyAsync(exchange, exchange.ReplacedBody ?? answer.Body);
     }
 

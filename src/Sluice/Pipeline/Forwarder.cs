@@ -13,10 +13,11 @@ namespace Sluice.Pipeline;
 
 /// <summary>Forwards a request: picks a node, sends, retries on the next one while nothing was answered, relays the answer.</summary>
 public sealed partial class Forwarder(
-    PluginServices services, ConnectionPool pool, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
+    PluginServices services, ConnectionPool pool, Http2Connections http2, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
 {
     readonly TimeProvider _time = services.Time;
     readonly ConnectionPool _pool = pool;
+    readonly Http2Connections _http2 = http2;
     readonly HostResolver _resolver = resolver;
     readonly string _temporaryDirectory = temporaryDirectory;
 
@@ -38,7 +39,8 @@ public sealed partial class Forwarder(
         {
             return undiscovered;
         }
-        using var body = await RequestBody.OpenAsync(exchange, _temporaryDirectory);
+        var isHttp2 = exchange.Upstream.Scheme is "grpc" or "grpcs";
+        using var body = isHttp2 ? RequestBody.Streaming(exchange) : await RequestBody.OpenAsync(exchange, _temporaryDirectory);
 
         using var picks = upstream.Begin(HashKey.Of(exchange, upstream.Config));
         var freshOnly = false;
@@ -54,7 +56,7 @@ public sealed partial class Forwarder(
             {
                 return answer;
             }
-            var call = new Call(this, exchange, upstream, node, body);
+            IUpstreamCall call = isHttp2 ? new Http2Call(this, exchange, upstream, node, body) : new Call(this, exchange, upstream, node, body);
             try
             {
                 await using (call)
@@ -95,7 +97,7 @@ public sealed partial class Forwarder(
                 picks.Took(call.Elapsed);
                 if (attempt++ >= picks.Retries || !MayRetry(exchange, call, body) || OutOfTime(exchange, upstream))
                 {
-                    return ErrorAnswer(exchange.Failure);
+                    return ErrorAnswer(exchange, exchange.Failure);
                 }
                 freshOnly = false;
                 exchange.Response.Clear();
@@ -163,18 +165,20 @@ public sealed partial class Forwarder(
     {
         exchange.Failure ??= new(FailureSource.Gateway, "no_node", "the upstream has no node to try", 502);
         LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
-        return ErrorAnswer(exchange.Failure);
+        return ErrorAnswer(exchange, exchange.Failure);
     }
 
-    static Answer ErrorAnswer(Failure failure) =>
-        Answer.ErrorMessage(failure.Status, $"{failure.Status} {Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(failure.Status)}")
-            .With("X-APISIX-Upstream-Status", $"{failure.Status}");
+    static Answer ErrorAnswer(Exchange exchange, Failure failure)
+    {
+        var answer = Answer.ErrorMessage(failure.Status, $"{failure.Status} {Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(failure.Status)}");
+        return exchange.Upstream.Statuses is { } statuses ? answer.With("X-APISIX-Upstream-Status", statuses) : answer;
+    }
 
     bool OutOfTime(Exchange exchange, Upstream upstream) =>
         upstream.Config.RetryTimeout > 0 && _time.GetElapsedTime(exchange.StartTimestamp).TotalSeconds > upstream.Config.RetryTimeout;
 
     /// <summary>nginx's proxy_next_upstream: what was sent of a POST, LOCK or PATCH is not sent again; a body that was passed on cannot be.</summary>
-    static bool MayRetry(Exchange exchange, Call call, RequestBody body) =>
+    static bool MayRetry(Exchange exchange, IUpstreamCall call, RequestBody body) =>
         !body.Consumed && (!call.RequestSent || IsIdempotent(exchange.UpstreamMethod));
 
     static bool IsIdempotent(string method) => method is not ("POST" or "PATCH" or "LOCK");
@@ -190,7 +194,7 @@ public sealed partial class Forwarder(
         : new(FailureSource.Upstream, Name(e.Kind), $"{node.Name}: {e.Message}", StatusOf(e.Kind));
 
     /// <summary>One attempt on one node.</summary>
-    sealed class Call(Forwarder forwarder, Exchange exchange, Upstream upstream, Node node, RequestBody body) : IAsyncDisposable
+    sealed class Call(Forwarder forwarder, Exchange exchange, Upstream upstream, Node node, RequestBody body) : IUpstreamCall
     {
         readonly TimeProvider _time = forwarder._time;
         UpstreamConnection? _connection;
@@ -304,10 +308,7 @@ public sealed partial class Forwarder(
                 await TunnelAsync();
                 return;
             }
-            if (_head.Status >= 500 || exchange.Snapshot.Settings.Http.ShowUpstreamStatus)
-            {
-                exchange.Response.Headers["X-APISIX-Upstream-Status"] = $"{_head.Status}";
-            }
+            UpstreamHead.ShowStatus(exchange, _head.Status);
             exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), BufferingRules.IsStream(_head.Headers.First("Content-Type")));
             HeaderPhase.Run(exchange);
             if (exchange.Snapshot.Settings.DebugHeaders)

@@ -96,6 +96,51 @@ sealed class RequestBody : IDisposable
             : result;
     }
 
+    /// <summary>For gRPC: never read beforehand. The client may pause as long as it likes, for it may be the answer that it waits for.</summary>
+    public static RequestBody Streaming(Exchange exchange) => new(
+        exchange,
+        exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody == true ? RequestBodyFraming.Chunked : RequestBodyFraming.None,
+        null);
+
+    /// <summary>Sends a streaming body over HTTP/2. A fault of the client's is kept in <see cref="ClientFault"/>; all are thrown.</summary>
+    public async Task CopyToAsync(Stream upstream, IdleDeadline silence, TimeSpan sendTimeout, CancellationToken cancellation)
+    {
+        var client = _exchange.Request.BodyReader;
+        while (true)
+        {
+            ReadResult result;
+            try
+            {
+                result = await client.ReadAsync(cancellation);
+            }
+            catch (Exception e) when (!cancellation.IsCancellationRequested)
+            {
+                ClientFault = e;
+                throw;
+            }
+            Consumed |= !result.Buffer.IsEmpty;
+            _exchange.BodyBytesReceived += result.Buffer.Length;
+            try
+            {
+                silence.Start(sendTimeout);
+                foreach (var segment in result.Buffer)
+                {
+                    await upstream.WriteAsync(segment, cancellation);
+                }
+                await upstream.FlushAsync(cancellation);
+                silence.Stop();
+            }
+            finally
+            {
+                client.AdvanceTo(result.Buffer.End);
+            }
+            if (result.IsCompleted)
+            {
+                return;
+            }
+        }
+    }
+
     /// <summary>Sends the body. A fault of the client's is kept in <see cref="ClientFault"/> and aborts the upstream; the upstream's is thrown.</summary>
     public async Task SendAsync(UpstreamConnection upstream, IdleDeadline silence, TimeSpan sendTimeout)
     {

@@ -54,9 +54,9 @@ public static class ResourceChecker
         {
             return null;
         }
-        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https") and var wire)
+        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https" or "grpc" or "grpcs") and var wire)
         {
-            return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\" or \"https\"";
+            return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\", \"https\", \"grpc\" or \"grpcs\"";
         }
         if (upstream["discovery_type"] is JsonValue discovery && !Discoveries.Types.Contains(discovery.GetValue<string>()))
         {

@@ -27,7 +27,7 @@ static class UpstreamHead
     };
 
     /// <summary>Of an answer: hop-by-hop headers, and what nginx keeps for itself.</summary>
-    static bool StaysHere(string name) => name.Length switch
+    public static bool StaysHere(string name) => name.Length switch
     {
         5 => Is(name, "X-Pad"),
         6 => Is(name, "Server"),
@@ -48,22 +48,36 @@ static class UpstreamHead
         exchange.Route!.EnableWebsocket
         && exchange.Http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpUpgradeFeature>()?.IsUpgradableRequest == true;
 
-    /// <summary>Writes the request's head into the connection. APISIX's headers: Host, X-Real-IP, X-Forwarded-For, -Proto, -Host, -Port.</summary>
-    public static void WriteRequest(Exchange exchange, UpstreamConnection connection, Node node, RequestBodyFraming framing)
+    /// <summary>What a request's headers are written into.</summary>
+    public interface IWriter
     {
-        var request = exchange.Request;
-        var headers = request.Headers;
-        var overrides = exchange.Scope.SetHeaders;
+        void AddHeader(string name, string value);
+    }
+
+    readonly struct Http1Writer(UpstreamConnection connection) : IWriter
+    {
+        public void AddHeader(string name, string value) => connection.AddHeader(name, value);
+    }
+
+    /// <summary>What the node is asked for, and under which name.</summary>
+    public static void Address(Exchange exchange, Node node)
+    {
         var upstream = exchange.Route!.Upstream!.Config;
         exchange.Upstream.Uri = exchange.UpstreamUri ?? exchange.Target;
         exchange.Upstream.Host = exchange.UpstreamHost ?? upstream.PassHost switch
         {
             "node" => node.HostHeader,
             "rewrite" => upstream.UpstreamHost ?? node.HostHeader,
-            _ => headers.Host.ToString(),
+            _ => exchange.Request.Headers.Host.ToString(),
         };
-        connection.BeginRequest(exchange.UpstreamMethod, exchange.Upstream.Uri, framing);
-        Add("Host", exchange.Upstream.Host);
+    }
+
+    /// <summary>Writes the request's head into the connection.</summary>
+    public static void WriteRequest(Exchange exchange, UpstreamConnection connection, Node node, RequestBodyFraming framing)
+    {
+        var headers = exchange.Request.Headers;
+        Address(exchange, node);
+        connection.BeginRequest(exchange.UpstreamMethod, exchange.Upstream.Uri!, framing);
         if (WantsUpgrade(exchange))
         {
             connection.AddHeader("Upgrade", headers.Upgrade.ToString());
@@ -74,6 +88,17 @@ static class UpstreamHead
             connection.AddHeader("TE", "trailers");
             connection.AddHeader("Connection", "TE");
         }
+        WriteHeaders(exchange, new Http1Writer(connection));
+    }
+
+    /// <summary>The client's headers and APISIX's: Host, X-Real-IP, X-Forwarded-For, -Proto, -Host, -Port.</summary>
+    public static void WriteHeaders<TWriter>(Exchange exchange, TWriter connection)
+        where TWriter : IWriter
+    {
+        var request = exchange.Request;
+        var headers = request.Headers;
+        var overrides = exchange.Scope.SetHeaders;
+        Add("Host", exchange.Upstream.Host!);
         var peer = exchange.Get("remote_addr")!;
         Add("X-Real-IP", peer);
         Add("X-Forwarded-For", headers["X-Forwarded-For"] is { Count: > 0 } chain ? $"{string.Join(", ", chain.ToArray())}, {exchange.Get("realip_remote_addr")}" : peer);
@@ -122,6 +147,15 @@ static class UpstreamHead
     }
 
     static bool IsHop(string name) => IsOurs(name) && !Is(name, "Host") && !name.StartsWith("X-", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary><c>X-APISIX-Upstream-Status</c>: the status of every attempt, when the last one failed or <c>show_upstream_status_in_response_header</c> says always.</summary>
+    public static void ShowStatus(Exchange exchange, int status)
+    {
+        if (status >= 500 || exchange.Snapshot.Settings.Http.ShowUpstreamStatus)
+        {
+            exchange.Response.Headers["X-APISIX-Upstream-Status"] = exchange.Upstream.Statuses;
+        }
+    }
 
     /// <summary>Copies status and headers of the upstream's answer to the client's.</summary>
     public static void CopyResponse(Exchange exchange, ResponseHead head)

@@ -134,6 +134,7 @@ public class BalancerTests
         Assert.Equal(1, stalled.Accepted);
         using var one = await gateway.Client.GetAsync(gateway.Url("/one"));
         Assert.Equal(HttpStatusCode.BadGateway, one.StatusCode);
+        Assert.Equal("504, 502", one.Headers.GetValues("X-APISIX-Upstream-Status").Single());
         Assert.Equal(2, stalled.Accepted);
         using var late = await gateway.Client.GetAsync(gateway.Url("/late"));
         Assert.Equal(HttpStatusCode.GatewayTimeout, late.StatusCode);
