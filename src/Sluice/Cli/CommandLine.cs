@@ -14,13 +14,21 @@ static class CommandLine
     public static Task<int> RunAsync(string[] args) => RunAsync(args, Terminal.OfProcess());
 
     public static Task<int> RunAsync(string[] args, Terminal terminal) =>
-        Build(terminal).Parse(args).InvokeAsync(new InvocationConfiguration
+        Build(terminal).Parse(Usual(args)).InvokeAsync(new InvocationConfiguration
         {
             Output = terminal.Out,
             Error = terminal.Error,
             // signals are the gateway's own: quick, graceful, reload
             ProcessTerminationTimeout = null,
         });
+
+    /// <summary>What people type at a program they do not know yet.</summary>
+    static string[] Usual(string[] args) => args switch
+    {
+        [] => ["help"],
+        ["--version" or "-V"] => ["version"],
+        _ => args,
+    };
 
     internal static Command Build(Terminal terminal)
     {

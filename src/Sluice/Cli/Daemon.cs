@@ -9,6 +9,10 @@ static class Daemon
 
     public static async Task<int> StartAsync(Instance instance, Terminal terminal)
     {
+        if (!instance.IsConfigured)
+        {
+            return terminal.Fail(instance.NotConfigured);
+        }
         if (instance.RunningPid() is { } pid)
         {
             return terminal.Fail($"already running on {instance.Prefix} (pid {pid})");

@@ -26,6 +26,8 @@ sealed class Instance(string prefix)
     public bool IsConfigured =>
         File.Exists(ConfigFile) || File.Exists(ResourceFile) || File.Exists(Path.Combine(Prefix, "conf", "nginx.conf"));
 
+    public string NotConfigured => $"no conf/config.yaml in {Prefix}; `sluice init -p {Prefix}` writes one";
+
     /// <summary>
     /// The pid of the gateway that runs here. A pid file alone proves nothing (the process may be gone, its number given to another
     /// program): the gateway holds a lock on the file, which the kernel takes away with the process.

@@ -27,7 +27,7 @@ static class Running
     {
         if (!instance.IsConfigured)
         {
-            return announcement.Fail($"no conf/config.yaml in {instance.Prefix}; `sluice init -p {instance.Prefix}` writes one");
+            return announcement.Fail(instance.NotConfigured);
         }
         using var claim = await instance.ClaimAsync(terminal.Time);
         if (claim is null)

@@ -104,7 +104,7 @@ static class Steering
     {
         if (!instance.IsConfigured)
         {
-            return terminal.Fail($"no conf/config.yaml in {instance.Prefix}; `sluice init -p {instance.Prefix}` writes one");
+            return terminal.Fail(instance.NotConfigured);
         }
         var problems = Gateway.Check(instance.Prefix, terminal.Environment);
         if (!terminal.Report(problems))

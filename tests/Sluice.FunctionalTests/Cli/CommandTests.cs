@@ -95,6 +95,7 @@ public sealed class CommandTests : IAsyncDisposable
             Assert.Equal(1, outcome.ExitCode);
             Assert.Contains($"sluice init -p {empty}", outcome.Error, StringComparison.Ordinal);
         }
+        Assert.Empty(Directory.GetFileSystemEntries(empty));
     }
 
     [Fact]

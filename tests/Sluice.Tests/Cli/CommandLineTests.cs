@@ -14,19 +14,22 @@ public sealed class CommandLineTests : IDisposable
     Task<int> RunAsync(params string[] arguments) =>
         CommandLine.RunAsync(arguments, new Terminal(_output, _error, TimeProvider.System, _environment.GetValueOrDefault));
 
-    [Fact]
-    public async Task Version_is_one_line()
+    [Theory]
+    [InlineData("version")]
+    [InlineData("--version")]
+    public async Task Version_is_one_line(string command)
     {
-        Assert.Equal(0, await RunAsync("version"));
+        Assert.Equal(0, await RunAsync(command));
         Assert.Matches(@"^sluice \d+\.\d+\.\d+\n$", _output.ToString());
     }
 
     [Theory]
+    [InlineData]
     [InlineData("help")]
     [InlineData("--help")]
-    public async Task Help_names_every_command(string command)
+    public async Task Help_names_every_command(params string[] arguments)
     {
-        Assert.Equal(0, await RunAsync(command));
+        Assert.Equal(0, await RunAsync(arguments));
         Assert.All((string[])["run", "start", "stop", "quit", "restart", "reload", "test", "init", "version", "demo", "help", "--prefix"],
             word => Assert.Contains(word, _output.ToString(), StringComparison.Ordinal));
         Assert.Contains("sluice [command]", _output.ToString(), StringComparison.Ordinal);
