@@ -318,7 +318,20 @@ public sealed class BodySpoolTests : IDisposable
     }
 
     // the file has no name, but Linux shows it among the open files of the process
-    IEnumerable<string> OpenFiles() => Directory.GetFiles("/proc/self/fd").Where(fd => File.ResolveLinkTarget(fd, false)?.FullName.StartsWith(_directory) == true);
+    IEnumerable<string> OpenFiles() => Directory.GetFiles("/proc/self/fd").Where(IsOurs);
+
+    bool IsOurs(string fd)
+    {
+        try
+        {
+            return File.ResolveLinkTarget(fd, false)?.FullName.StartsWith(_directory, StringComparison.Ordinal) == true;
+        }
+        catch (FileNotFoundException)
+        {
+            // another test closed it meanwhile
+            return false;
+        }
+    }
 
     long OpenFileLength() => OperatingSystem.IsLinux() ? OpenFiles().Sum(LengthOf) : 0;
 
