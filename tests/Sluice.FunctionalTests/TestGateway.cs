@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Sluice.Hosting;
 using Sluice.Model;
 
@@ -72,8 +73,18 @@ public sealed class TestGateway : IAsyncDisposable
         plugin_attr:
           prometheus:
             export_addr: {ip: 127.0.0.1, port: 0}
-        {{more}}
+        {{OnTransport(more)}}
         """;
+
+    /// <summary>The whole suite runs on each transport: SLUICE_TEST_TRANSPORT names the one of this run, <c>epoll</c> or <c>sockets</c>.</summary>
+    public static string Transport { get; } = Environment.GetEnvironmentVariable("SLUICE_TEST_TRANSPORT") ?? "epoll";
+
+    static string OnTransport(string config)
+    {
+        var own = Regex.Match(config, @"^sluice:[ ]*(\{?)", RegexOptions.Multiline);
+        return !own.Success ? $"{config}\nsluice: {{transport: {Transport}}}"
+            : config.Insert(own.Index + own.Length, own.Groups[1].Length > 0 ? $"transport: {Transport}, " : $"\n  transport: {Transport}");
+    }
 
     public static void Write(string prefix, string file, string text)
     {

@@ -10,6 +10,8 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
 {
     sealed record Running(AccessLogWriter Writer, AccessLogFormat Format, string Path);
 
+    static readonly TimeSpan Gather = TimeSpan.FromMilliseconds(20);
+
     Running? _running;
 
     public long Dropped => _running?.Writer.Dropped ?? 0;
@@ -29,7 +31,7 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
             _running = old with { Format = format };
             return;
         }
-        _running = new(new AccessLogWriter(path, logger, time), format, path);
+        _running = new(new AccessLogWriter(path, logger, time, gather: Gather), format, path);
         await CloseAsync(old);
     }
 

@@ -8,6 +8,7 @@ using Sluice.Admin;
 using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 using Sluice.Observability;
 using Sluice.Pipeline;
 using Sluice.Plugins;
@@ -49,7 +50,8 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly PluginServices _services;
     readonly LiveConfiguration _live;
     readonly AccessLogging _accessLog;
-    readonly ConnectionPool _pool;
+    readonly EventLoops? _loops;
+    readonly ConnectionPools _pools;
     readonly Http2Connections _http2;
     readonly HostResolver _resolver;
     readonly UpstreamServices _upstreams;
@@ -97,10 +99,11 @@ public sealed partial class Gateway : IAsyncDisposable
             _upstreams.Discoveries.Follow(snapshot.Upstreams.Values);
             _healthCheckers.Follow(snapshot.Upstreams.Values);
         };
-        _pool = new ConnectionPool(options.Time);
+        _loops = settings.Transport.Epoll && EventLoops.AreSupported ? new EventLoops(settings.Transport.EventLoops, _log) : null;
+        _pools = new ConnectionPools(_loops, options.Time);
         _http2 = new Http2Connections(options.Time);
         var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
-        var forwarder = new Forwarder(_services, _pool, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
+        var forwarder = new Forwarder(_services, _pools, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
     }
@@ -212,7 +215,7 @@ public sealed partial class Gateway : IAsyncDisposable
     {
         foreach (var (name, address, handler) in OwnInterfaces(settings))
         {
-            _own[name] = await HttpEndpoint.StartAsync(address, new HandlerApplication(handler), _loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
+            _own[name] = await HttpEndpoint.StartAsync(address, new HandlerApplication(handler), loops: null, _loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
         }
         _proxies.AddRange(await OpenAsync(ProxyAddresses(settings), settings, cancellation));
     }
@@ -227,7 +230,7 @@ public sealed partial class Gateway : IAsyncDisposable
             {
                 try
                 {
-                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections));
+                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loops, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections));
                 }
                 catch (EndpointException) when (address.Optional)
                 {
@@ -257,7 +260,7 @@ public sealed partial class Gateway : IAsyncDisposable
     static List<EndpointAddress> ProxyAddresses(GatewaySettings settings)
     {
         var certificate = settings.Tls is { } tls ? X509Certificate2.CreateFromPemFile(tls.CertificateFile, tls.KeyFile) : null;
-        return [.. settings.Listens.Select(listen => new EndpointAddress(listen.EndPoint, listen.Http2, listen.Tls ? certificate : null) { Optional = listen.Optional })];
+        return [.. settings.Listens.Select(listen => new EndpointAddress(listen.EndPoint, listen.Http2, listen.Tls ? certificate : null) { Optional = listen.Optional, DualMode = !listen.Ipv6Only })];
     }
 
     IEnumerable<(string Name, EndpointAddress Address, RequestDelegate Handler)> OwnInterfaces(GatewaySettings settings)
@@ -370,6 +373,10 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             yield return Problem.Warning("conf/config.yaml (sluice.data_dir)", "the directory changes at the next restart");
         }
+        if (Settings.Transport != settings.Transport)
+        {
+            yield return Problem.Warning("conf/config.yaml", "sluice.transport and nginx_config.worker_processes change at the next restart");
+        }
     }
 
     async Task DrainAsync(HttpEndpoint endpoint)
@@ -426,8 +433,9 @@ public sealed partial class Gateway : IAsyncDisposable
         }
         await _healthCheckers.DisposeAsync();
         await _upstreams.Discoveries.DisposeAsync();
-        _pool.Dispose();
+        _pools.Dispose();
         _http2.Dispose();
+        _loops?.Dispose();
         await _accessLog.DisposeAsync();
         LogStopped();
         _loggers.Dispose();

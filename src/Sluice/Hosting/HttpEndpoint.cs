@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
@@ -10,8 +11,10 @@ using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 using Sluice.Observability;
 
 namespace Sluice.Hosting;
@@ -42,10 +45,11 @@ sealed class HttpEndpoint : IAsyncDisposable
     public KestrelServerLimits Limits => _options.Limits;
 
     /// <summary>Binds and begins to accept.</summary>
+    /// <param name="loops">Who serves the connections; null: the framework's sockets.</param>
     /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
     public static async Task<HttpEndpoint> StartAsync<TContext>(
-        EndpointAddress address, IHttpApplication<TContext> application, ILoggerFactory loggers, Action<KestrelServerLimits> limit, CancellationToken cancellation,
-        ConnectionMeters? meters = null)
+        EndpointAddress address, IHttpApplication<TContext> application, EventLoops? loops, ILoggerFactory loggers, Action<KestrelServerLimits> limit,
+        CancellationToken cancellation, ConnectionMeters? meters = null)
         where TContext : notnull
     {
         var priorKnowledge = address is { Http2: true, Certificate: null } ? new Http2PriorKnowledge() : null;
@@ -80,6 +84,11 @@ sealed class HttpEndpoint : IAsyncDisposable
                 kestrel.Listen(priorKnowledge.EndPoint, endpoint => endpoint.Protocols = HttpProtocols.Http2);
             }
         });
+        builder.Services.Configure<SocketTransportOptions>(sockets => sockets.CreateBoundListenSocket = endpoint => Bind((IPEndPoint)endpoint, address.DualMode));
+        if (loops is not null)
+        {
+            builder.Services.AddSingleton<IConnectionListenerFactory>(new EpollTransport(loops, address.DualMode, loggers.CreateLogger<EpollTransport>()));
+        }
         if (priorKnowledge is not null)
         {
             // beside the socket transport, which Kestrel adds only where there is none yet
@@ -91,12 +100,12 @@ sealed class HttpEndpoint : IAsyncDisposable
         {
             await server.StartAsync(application, cancellation);
         }
-        catch (IOException e) when (e.InnerException is AddressInUseException)
+        catch (Exception e) when (e is IOException { InnerException: AddressInUseException } or SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
         {
             await services.DisposeAsync();
             throw new EndpointException($"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
         }
-        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
+        catch (Exception e) when (e is IOException or SocketException)
         {
             await services.DisposeAsync();
             throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
@@ -114,6 +123,26 @@ sealed class HttpEndpoint : IAsyncDisposable
         finally
         {
             meters.Closed();
+        }
+    }
+
+    /// <summary>IPv4 has a socket of its own, unless the address says otherwise: an IPv6 one that takes it too would be in its way.</summary>
+    static Socket Bind(IPEndPoint endpoint, bool dualMode)
+    {
+        var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        try
+        {
+            if (endpoint.AddressFamily == AddressFamily.InterNetworkV6)
+            {
+                socket.DualMode = dualMode;
+            }
+            socket.Bind(endpoint);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
         }
     }
 
@@ -150,6 +179,9 @@ sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, X509Certi
 {
     /// <summary>No harm when the machine does not have it (the IPv6 half of an address without an IP).</summary>
     public bool Optional { get; init; }
+
+    /// <summary>An IPv6 address takes IPv4 clients too.</summary>
+    public bool DualMode { get; init; }
 
     public override string ToString() => EndPoint.ToString();
 }

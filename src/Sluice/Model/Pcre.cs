@@ -8,7 +8,8 @@ namespace Sluice.Model;
 /// </summary>
 public static class Pcre
 {
-    static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(100);
+    /// <summary>For patterns that may backtrack. By the wall clock, so a machine that has other things to do must not be taken for a bad pattern.</summary>
+    static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(500);
 
     /// <exception cref="FormatException">The pattern is malformed; the message says what and where.</exception>
     public static Regex Compile(string pattern, bool ignoreCase = false)
@@ -19,7 +20,8 @@ public static class Pcre
         {
             try
             {
-                return new Regex(translated, options | RegexOptions.NonBacktracking, Limit);
+                // needs no limit, and a first match on a busy machine would take longer than any
+                return new Regex(translated, options | RegexOptions.NonBacktracking);
             }
             catch (NotSupportedException) // look-arounds, back references, huge repetitions
             {

@@ -71,6 +71,63 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
         return read;
     }
 
+    /// <summary>
+    /// Follows the framing without taking it off: for bytes that are passed on as they came. The trailers are held back, they have to be looked at
+    /// (<see cref="WriteTrailers"/>).
+    /// </summary>
+    /// <returns>How many bytes of the source belong to the body.</returns>
+    /// <param name="passed">How many of them, from the start, may go on: chunks with their framing, the last one's line included.</param>
+    /// <param name="payload">How many of those are payload.</param>
+    public int Follow(ReadOnlySpan<byte> source, out int passed, out int payload)
+    {
+        var read = 0;
+        passed = payload = 0;
+        while (read < source.Length && state != State.Done)
+        {
+            if (state == State.Data)
+            {
+                var count = (int)Math.Min(remaining, source.Length - read);
+                read += count;
+                payload += count;
+                remaining -= count;
+                if (remaining == 0)
+                {
+                    state = State.DataReturn;
+                }
+                passed = read;
+                continue;
+            }
+            var isTrailer = state == State.Trailer;
+            Step(source[read++]);
+            if (!isTrailer)
+            {
+                passed = read;
+            }
+        }
+        return read;
+    }
+
+    /// <summary>What comes after the last chunk's line, once <see cref="Done"/>: the trailers and the empty line.</summary>
+    public byte[] WriteTrailers()
+    {
+        if (Trailers.Count == 0)
+        {
+            return EmptyLine;
+        }
+        using var written = new MemoryStream();
+        for (var index = 0; index < Trailers.Count; index++)
+        {
+            written.Write(Trailers.NameBytes(index));
+            written.Write(": "u8);
+            written.Write(Trailers.ValueBytes(index));
+            written.Write(EmptyLine);
+        }
+        written.Write(EmptyLine);
+        return written.ToArray();
+    }
+
+    static readonly byte[] EmptyLine = [(byte)'\r', (byte)'\n'];
+
     void Step(byte next)
     {
         switch (state)

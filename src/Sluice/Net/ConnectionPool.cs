@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Authentication;
+using Sluice.Net.Epoll;
 
 namespace Sluice.Net;
 
@@ -20,6 +21,7 @@ public sealed class ConnectionPool : IDisposable
     }
 
     readonly TimeProvider clock;
+    readonly EventLoop? loop;
     readonly Lock gate = new();
     readonly Dictionary<UpstreamEndpoint, IdleList> idle = [];
     readonly ITimer sweeper;
@@ -28,8 +30,10 @@ public sealed class ConnectionPool : IDisposable
     int openCount;
     int idleCount;
 
-    public ConnectionPool(TimeProvider? clock = null)
+    /// <param name="loop">Where its connections live; null: the framework's sockets.</param>
+    public ConnectionPool(TimeProvider? clock = null, EventLoop? loop = null)
     {
+        this.loop = loop;
         this.clock = clock ?? TimeProvider.System;
         sweeper = this.clock.CreateTimer(static pool => ((ConnectionPool)pool!).Sweep(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
@@ -63,31 +67,24 @@ public sealed class ConnectionPool : IDisposable
 
     async Task<ByteStream> ConnectAsync(UpstreamEndpoint endpoint, TimeSpan connectTimeout, CancellationToken cancellation)
     {
-        var unix = endpoint.Address is UnixDomainSocketEndPoint;
-        var socket = new Socket(endpoint.Address.AddressFamily, SocketType.Stream, unix ? ProtocolType.Unspecified : ProtocolType.Tcp);
         var handshaking = false;
         using var timeout = new CancellationTokenSource(connectTimeout, clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellation);
         try
         {
-            if (!unix)
-            {
-                socket.NoDelay = true;
-            }
-            await socket.ConnectAsync(endpoint.Address, either.Token);
+            ByteStream plain = loop is null
+                ? await SocketByteStream.ConnectAsync(endpoint.Address, either.Token)
+                : await LoopByteStream.ConnectAsync(loop, endpoint.Address, either.Token);
             handshaking = true;
-            return endpoint.Tls.UseTls
-                ? await TlsByteStream.ConnectAsync(socket, endpoint.Tls, either.Token)
-                : new SocketByteStream(socket);
+            return endpoint.Tls.UseTls ? await TlsByteStream.ConnectAsync(plain, endpoint.Tls, either.Token) : plain;
         }
         catch (Exception error)
         {
-            socket.Dispose();
             cancellation.ThrowIfCancellationRequested();
             throw error switch
             {
                 _ when timeout.IsCancellationRequested => Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
-                AuthenticationException or IOException when handshaking =>
+                AuthenticationException or IOException or ObjectDisposedException when handshaking =>
                     Failure(UpstreamFailureKind.TlsFailed, $"{endpoint.AddressText}: {(error.InnerException ?? error).Message}"),
                 SocketException { SocketErrorCode: SocketError.ConnectionRefused } => Failure(UpstreamFailureKind.ConnectRefused, endpoint.AddressText),
                 SocketException { SocketErrorCode: SocketError.TimedOut } => Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
@@ -267,5 +264,35 @@ public sealed class ConnectionPool : IDisposable
         }
         sweeper.Dispose();
         CloseAll(all);
+    }
+}
+
+/// <summary>A pool for each event loop, so that a request never changes threads, and one for whatever runs on none.</summary>
+public sealed class ConnectionPools : IDisposable
+{
+    readonly ConnectionPool _shared;
+    readonly ConnectionPool[] _ofLoops;
+
+    /// <param name="loops">Null: the framework's sockets for all.</param>
+    public ConnectionPools(EventLoops? loops, TimeProvider clock)
+    {
+        _shared = new ConnectionPool(clock);
+        _ofLoops = [.. loops?.All.Select(loop => new ConnectionPool(clock, loop)) ?? []];
+    }
+
+    /// <summary>The pool of the loop that this runs on.</summary>
+    public ConnectionPool Here => EventLoop.Current is { } loop ? _ofLoops[loop.Index] : _shared;
+
+    public int Open => _shared.Open + _ofLoops.Sum(pool => pool.Open);
+
+    public int Idle => _shared.Idle + _ofLoops.Sum(pool => pool.Idle);
+
+    public void Dispose()
+    {
+        _shared.Dispose();
+        foreach (var pool in _ofLoops)
+        {
+            pool.Dispose();
+        }
     }
 }

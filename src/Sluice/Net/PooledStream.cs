@@ -36,14 +36,7 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
         {
             return false;
         }
-        if (reset)
-        {
-            stream.Abort();
-        }
-        else
-        {
-            stream.Close();
-        }
+        stream.Close(reset);
         return true;
     }
 

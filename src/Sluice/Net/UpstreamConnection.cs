@@ -67,6 +67,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
     long unreceived;
     int interimHeads;
     int maxTrailerBytes;
+    ReadOnlyMemory<byte> heldBack;
     bool keepAlive;
     bool surplusBytes;
     UpstreamException? receiveFailure;
@@ -82,7 +83,6 @@ public sealed class UpstreamConnection : IAsyncDisposable
         this.limits = limits;
         stream = pooled.Stream;
         Reused = reused;
-        LocalEndPoint = stream.Socket.LocalEndPoint as IPEndPoint;
         RemoteEndPoint = pooled.Endpoint.Address as IPEndPoint;
     }
 
@@ -91,7 +91,8 @@ public sealed class UpstreamConnection : IAsyncDisposable
     /// <summary>It served a request before.</summary>
     public bool Reused { get; }
 
-    public IPEndPoint? LocalEndPoint { get; }
+    /// <summary>Null once it is closed.</summary>
+    public IPEndPoint? LocalEndPoint => stream.LocalEndPoint;
 
     public IPEndPoint? RemoteEndPoint { get; }
 
@@ -432,6 +433,59 @@ public sealed class UpstreamConnection : IAsyncDisposable
                 return written;
             }
         }
+    }
+
+    /// <summary>Payload that <see cref="ReadVerbatimAsync"/> has given so far, without framing.</summary>
+    public long VerbatimPayload { get; private set; }
+
+    /// <summary>
+    /// A chunked body with its framing, as it came, to be passed on as it is (trailers without the fields that may not be trailers). Never waits to
+    /// fill; 0 is the clean end.
+    /// </summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<int> ReadVerbatimAsync(Memory<byte> destination)
+    {
+        if (receiving == Receiving.Done)
+        {
+            return TakeHeldBack(destination.Span);
+        }
+        RequireReceiving(Receiving.Body);
+        try
+        {
+            while (true)
+            {
+                var count = await TakeAsync(destination);
+                if (count == 0)
+                {
+                    throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
+                }
+                var used = decoder!.Follow(destination.Span[..count], out var passed, out var payload);
+                VerbatimPayload += payload;
+                if (decoder.Done)
+                {
+                    surplusBytes |= used < count;
+                    heldBack = decoder.WriteTrailers();
+                    EndResponse();
+                    passed += TakeHeldBack(destination.Span[passed..]);
+                }
+                if (passed > 0)
+                {
+                    return passed;
+                }
+            }
+        }
+        catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
+        {
+            throw ReceiveFailure(error);
+        }
+    }
+
+    int TakeHeldBack(Span<byte> destination)
+    {
+        var count = Math.Min(destination.Length, heldBack.Length);
+        heldBack.Span[..count].CopyTo(destination);
+        heldBack = heldBack[count..];
+        return count;
     }
 
     /// <summary>After a 101: bytes as they come; 0 when the upstream will send no more.</summary>

@@ -17,10 +17,10 @@ public sealed partial class AccessLogWriter : IAsyncDisposable
 
     /// <param name="path">A file, <c>/dev/stdout</c> or <c>/dev/stderr</c>.</param>
     /// <exception cref="IOException">The file cannot be opened; the message names it.</exception>
-    public AccessLogWriter(string path, ILogger log, TimeProvider time, int capacity = LogQueue.DefaultCapacity)
+    public AccessLogWriter(string path, ILogger log, TimeProvider time, int capacity = LogQueue.DefaultCapacity, TimeSpan gather = default)
     {
         _log = log;
-        _queue = new LogQueue("access log", path, time, Report, capacity);
+        _queue = new LogQueue("access log", path, time, Report, capacity, gather);
     }
 
     /// <summary>How many lines were never written.</summary>

@@ -18,6 +18,7 @@ sealed class LogQueue : IAsyncDisposable
     readonly LogFile _file;
     readonly TimeProvider _time;
     readonly Action<string> _report;
+    readonly TimeSpan _gather;
     readonly Lock _lock = new();
     readonly Channel<bool> _signal = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true });
     readonly Task _writing;
@@ -34,8 +35,10 @@ sealed class LogQueue : IAsyncDisposable
 
     /// <param name="name">What the lines are, for reports: <c>access log</c>.</param>
     /// <param name="report">Told of lost lines and of failing and recovered writes; must not write to this queue's file.</param>
-    public LogQueue(string name, string path, TimeProvider time, Action<string> report, int capacity = DefaultCapacity)
+    /// <param name="gather">How long the writer waits for more lines after the first: waking it for each line costs more than the line.</param>
+    public LogQueue(string name, string path, TimeProvider time, Action<string> report, int capacity = DefaultCapacity, TimeSpan gather = default)
     {
+        _gather = gather;
         _name = name;
         _time = time;
         _report = report;
@@ -103,6 +106,10 @@ sealed class LogQueue : IAsyncDisposable
         do
         {
             open = await _signal.Reader.WaitToReadAsync();
+            if (_gather > TimeSpan.Zero && !_signal.Reader.Completion.IsCompleted)
+            {
+                await Task.WhenAny(Task.Delay(_gather, _time), _signal.Reader.Completion);
+            }
             _signal.Reader.TryRead(out _);
             while (Swap(out var batch, out var length, out var lines))
             {

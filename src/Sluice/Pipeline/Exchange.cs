@@ -1,6 +1,7 @@
 using System.Net;
 using Microsoft.AspNetCore.Http;
 using Sluice.Model.Nginx;
+using Sluice.Net.Epoll;
 using Sluice.Observability;
 
 namespace Sluice.Pipeline;
@@ -13,6 +14,9 @@ namespace Sluice.Pipeline;
 public sealed partial class Exchange(HttpContext http, Snapshot snapshot, PluginServices services, long startTimestamp) : IVariables
 {
     public HttpContext Http { get; } = http;
+
+    /// <summary>The event loop of the client's connection; null on the framework's sockets.</summary>
+    public EventLoop? Loop => Http.Features.Get<EpollConnection>()?.Loop;
 
     public HttpRequest Request => Http.Request;
 

@@ -54,8 +54,8 @@ public sealed partial class Exchange
             "pid" => Number(Environment.ProcessId),
             "pipe" => ".",
             "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
-            "time_local" => Services.Time.GetLocalNow().ToString("dd/MMM/yyyy:HH:mm:ss zz", CultureInfo.InvariantCulture) + Services.Time.GetLocalNow().Offset.ToString("mm", CultureInfo.InvariantCulture),
-            "time_iso8601" => Services.Time.GetLocalNow().ToString("yyyy-MM-ddTHH:mm:sszzz", CultureInfo.InvariantCulture),
+            "time_local" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Local,
+            "time_iso8601" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Iso8601,
             "ssl_protocol" => Http.Features.Get<ITlsHandshakeFeature>()?.Protocol.ToString(),
             "ssl_cipher" => Http.Features.Get<ITlsHandshakeFeature>()?.NegotiatedCipherSuite?.ToString(),
             "ssl_server_name" => Http.Features.Get<ITlsHandshakeFeature>()?.HostName,
@@ -98,6 +98,29 @@ public sealed partial class Exchange
     public string RequestId => field ??= Guid.NewGuid().ToString("N");
 
 
+
+    /// <summary>A second's texts, made once for all lines of it.</summary>
+    sealed record LogTime(long Second, TimeProvider Clock, string Local, string Iso8601)
+    {
+        static LogTime? s_last;
+
+        public static LogTime Of(DateTimeOffset now, TimeProvider clock)
+        {
+            var second = now.ToUnixTimeSeconds();
+            if (Volatile.Read(ref s_last) is { } last && last.Second == second && last.Clock == clock)
+            {
+                return last;
+            }
+            var local = TimeZoneInfo.ConvertTime(now, clock.LocalTimeZone);
+            var made = new LogTime(
+                second,
+                clock,
+                local.ToString("dd/MMM/yyyy:HH:mm:ss zz", CultureInfo.InvariantCulture) + local.Offset.ToString("mm", CultureInfo.InvariantCulture),
+                local.ToString("yyyy-MM-ddTHH:mm:sszzz", CultureInfo.InvariantCulture));
+            Volatile.Write(ref s_last, made);
+            return made;
+        }
+    }
 
     Dictionary<string, string>? _custom;
 

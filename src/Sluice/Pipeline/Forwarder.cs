@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
 using Sluice.Model;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 using Sluice.Relay;
 using Sluice.Upstreams;
 using Sluice.Upstreams.Discovery;
@@ -13,15 +14,13 @@ namespace Sluice.Pipeline;
 
 /// <summary>Forwards a request: picks a node, sends, retries on the next one while nothing was answered, relays the answer.</summary>
 public sealed partial class Forwarder(
-    PluginServices services, ConnectionPool pool, Http2Connections http2, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
+    PluginServices services, ConnectionPools pools, Http2Connections http2, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
 {
     readonly TimeProvider _time = services.Time;
-    readonly ConnectionPool _pool = pool;
+    readonly ConnectionPools _pools = pools;
     readonly Http2Connections _http2 = http2;
     readonly HostResolver _resolver = resolver;
     readonly string _temporaryDirectory = temporaryDirectory;
-
-    const int MaxHeadBytes = 64 * 1024;
 
     static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(60);
 
@@ -226,7 +225,11 @@ public sealed partial class Forwarder(
             var endpoint = upstream.Endpoint(node, addresses.Next(), tls, serverName);
             Address = endpoint.AddressText;
             exchange.Upstream.NodeIp = (endpoint.Address as System.Net.IPEndPoint)?.Address.ToString();
-            _connection = await forwarder._pool.RentAsync(
+            if (exchange.Loop is { IsCurrent: false } loop)
+            {
+                await loop.SwitchTo();
+            }
+            _connection = await forwarder._pools.Here.RentAsync(
                 endpoint, upstream.Limits, Timeout(static timeout => timeout.Connect, exchange.Scope.ProxyConnectTimeout), fresh, exchange.Http.RequestAborted);
             exchange.Upstream.ConnectSeconds = _time.GetElapsedTime(_started).TotalSeconds;
             _clientGone = exchange.Http.RequestAborted.UnsafeRegister(static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ClientGone), _connection);
@@ -246,7 +249,7 @@ public sealed partial class Forwarder(
 
             // The read timeout runs from when the request is out, or from now on if the answer comes while the body is still going.
             using var readSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
-            var reading = ReadHeadAsync(_connection, readSilence).AsTask();
+            var reading = ReadHeadAsync(_connection, readSilence, exchange.Scope.ProxyBufferSize).AsTask();
             if (!_sending.IsCompleted)
             {
                 await Task.WhenAny(_sending, reading);
@@ -279,11 +282,11 @@ public sealed partial class Forwarder(
             return colon > 0 && !host.EndsWith(']') ? host[..colon] : host;
         }
 
-        static async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence)
+        static async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence, int maxHeadBytes)
         {
             while (true)
             {
-                var head = await connection.ReadHeadAsync(MaxHeadBytes);
+                var head = await connection.ReadHeadAsync(maxHeadBytes);
                 if (head.Status is >= 200 or 101)
                 {
                     return head;
@@ -336,15 +339,28 @@ public sealed partial class Forwarder(
                 exchange.Request.Protocol = "HTTP/1.0";
                 exchange.Response.Headers.Connection = "close";
             }
-            await RelayBodyAsync(filters);
-            CopyTrailers();
+            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Request.Protocol == "HTTP/1.1";
+            if (verbatim)
+            {
+                // said by us, Kestrel leaves the framing to us
+                exchange.Response.Headers.TransferEncoding = "chunked";
+            }
+            await RelayBodyAsync(filters, verbatim);
+            if (!verbatim)
+            {
+                CopyTrailers();
+            }
             await FinishAsync();
         }
 
-        async ValueTask RelayBodyAsync(BodyFilters? filters)
+        async ValueTask RelayBodyAsync(BodyFilters? filters, bool verbatim)
         {
             var scope = exchange.Scope;
-            var settings = new RelaySettings(scope.ProxyBufferSize, scope.ProxyBuffersSize, ReadTimeout, scope.SendTimeout);
+            var settings = new RelaySettings(scope.ProxyBufferSize, scope.LargestPiece, ReadTimeout, scope.SendTimeout)
+            {
+                Verbatim = verbatim,
+                Direct = verbatim && exchange.Http.Features.Get<EpollConnection>() is { IsPlain: true } plain ? plain : null,
+            };
             using var relay = new BodyRelay(_connection!, exchange.Response.BodyWriter, filters, settings, _time, () =>
             {
                 exchange.Failure ??= new(FailureSource.Client, "send_timeout", "the client took nothing for the whole send_timeout", 408);
@@ -352,11 +368,9 @@ public sealed partial class Forwarder(
             });
             try
             {
-                // a body that fits into the first piece has nothing to absorb
-                if (exchange.Buffering!.On && !(_head.Body.Kind == BodyKind.Length && _head.Body.Length <= scope.ProxyBufferSize))
+                if (exchange.Buffering!.On)
                 {
-                    var spool = new BodySpool(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
-                    await relay.AbsorbAsync(spool, ReleaseEarlyAsync);
+                    await relay.AbsorbAsync(OpenSpool, ReleaseEarlyAsync);
                 }
                 else
                 {
@@ -369,6 +383,12 @@ public sealed partial class Forwarder(
                 exchange.Upstream.BytesReceived += relay.BytesReceived;
                 exchange.FirstByteTimestamp = relay.FirstByteTimestamp;
             }
+        }
+
+        BodySpool OpenSpool()
+        {
+            var scope = exchange.Scope;
+            return new(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
         }
 
         /// <summary>The upstream has sent all: it is free, however long the client takes.</summary>

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 
 namespace Sluice.Relay;
 
@@ -9,7 +10,17 @@ namespace Sluice.Relay;
 /// <param name="NextPiece">The same for every read after the first: the size in <c>proxy_buffers</c>, bytes.</param>
 /// <param name="ReadTimeout">Silence of the upstream (<c>proxy_read_timeout</c>); time spent waiting for the client does not count.</param>
 /// <param name="SendTimeout">Silence of the client (<c>send_timeout</c>).</param>
-public readonly record struct RelaySettings(int FirstPiece, int NextPiece, TimeSpan ReadTimeout, TimeSpan SendTimeout);
+public readonly record struct RelaySettings(int FirstPiece, int NextPiece, TimeSpan ReadTimeout, TimeSpan SendTimeout)
+{
+    /// <summary>
+    /// Chunks go to the client with the framing that the upstream gave them: nobody looks into the body, and the answer's head says
+    /// <c>Transfer-Encoding: chunked</c>.
+    /// </summary>
+    public bool Verbatim { get; init; }
+
+    /// <summary>The client's connection, when bytes may be sent to it past its HTTP server: verbatim, plaintext, on an event loop.</summary>
+    public EpollConnection? Direct { get; init; }
+}
 
 /// <summary>
 /// Carries an answer's body from the upstream to the client, in one of two ways: <see cref="StreamAsync"/> holds nothing,
@@ -20,16 +31,23 @@ public readonly record struct RelaySettings(int FirstPiece, int NextPiece, TimeS
 /// <param name="filter">Null: nobody looks into the body.</param>
 /// <param name="clientStalled">Called when the client took nothing for <c>send_timeout</c>; must make a pending flush end.</param>
 public sealed class BodyRelay(
-    UpstreamConnection upstream, PipeWriter client, IPieceFilter? filter, RelaySettings settings, TimeProvider time, Action clientStalled) : IDisposable
+    UpstreamConnection upstream, PipeWriter client, IPieceFilter? filter, RelaySettings settings, TimeProvider time, Action clientStalled)
+    : IBufferWriter<byte>, IDisposable
 {
     readonly IdleDeadline _upstreamSilence = new(time, static self => ((UpstreamConnection)self!).Abort(UpstreamFailureKind.ReadTimeout), upstream);
     readonly IdleDeadline _clientSilence = new(time, static self => ((Action)self!)(), clientStalled);
 
+    const int SmallBlock = 4096;
+
+    int _block = SmallBlock;
+    long _received, _written;
+    ValueTask<FlushResult> _behind;
+
     /// <summary>Payload bytes read from the upstream.</summary>
-    public long BytesReceived { get; private set; }
+    public long BytesReceived => settings.Verbatim ? upstream.VerbatimPayload : _received;
 
     /// <summary>Payload bytes handed to the client's connection, after filters.</summary>
-    public long BytesSent { get; private set; }
+    public long BytesSent => settings.Verbatim ? upstream.VerbatimPayload : _written;
 
     /// <summary>Timestamp of the first body byte from the upstream; 0 while there is none.</summary>
     public long FirstByteTimestamp { get; private set; }
@@ -42,76 +60,32 @@ public sealed class BodyRelay(
     /// </param>
     public async ValueTask StreamAsync(bool headFirst)
     {
-        if (headFirst)
+        if (headFirst && !settings.Verbatim)
         {
-            await FlushHeadAsync();
+            await client.FlushAsync();
         }
-        var counting = new CountingWriter(client);
-        var size = settings.FirstPiece;
-        _upstreamSilence.Start(settings.ReadTimeout);
-        while (true)
-        {
-            var readable = upstream.WaitReadableAsync();
-            if (!readable.IsCompleted && BytesReceived == 0)
-            {
-                await FlushHeadAsync();
-            }
-            await readable;
-            int read;
-            if (filter is null)
-            {
-                var memory = client.GetMemory(1);
-                read = await upstream.ReadBodyAsync(memory.Length > size ? memory[..size] : memory);
-                if (read == 0)
-                {
-                    break;
-                }
-                counting.Advance(read);
-            }
-            else if ((read = await ReadThroughFilterAsync(size, counting)) == 0)
-            {
-                break;
-            }
-            Received(read);
-            size = settings.NextPiece;
-            await FlushAsync(counting, _upstreamSilence);
-            if (EndedByFilter())
-            {
-                break;
-            }
-        }
-        _upstreamSilence.Stop();
-        await FinishAsync(counting);
-    }
-
-    async ValueTask<int> ReadThroughFilterAsync(int size, CountingWriter counting)
-    {
-        var buffer = ArrayPool<byte>.Shared.Rent(size);
-        try
-        {
-            var read = await upstream.ReadBodyAsync(buffer.AsMemory(0, size));
-            if (read > 0)
-            {
-                filter!.Filter(buffer.AsMemory(0, read), false, counting);
-            }
-            return read;
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
+        await PassAllAsync(untilBehind: false);
+        await FinishAsync();
     }
 
     /// <summary>
-    /// Buffering on: one side reads the upstream into the spool (memory, then a temporary file, then back-pressure), the other gives the client
-    /// what is there.
+    /// Buffering on: as long as the client takes every piece at once there is nothing to hold. From the first that it does not, one side reads the
+    /// upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
     /// </summary>
     /// <param name="upstreamFree">Called as soon as the upstream has sent all, which may be long before the client has it.</param>
-    public async ValueTask AbsorbAsync(BodySpool spool, Func<ValueTask> upstreamFree)
+    public async ValueTask AbsorbAsync(Func<BodySpool> open, Func<ValueTask> upstreamFree)
     {
+        if (await PassAllAsync(untilBehind: true))
+        {
+            await upstreamFree();
+            await FinishAsync();
+            return;
+        }
+        var spool = open();
         var absorbing = AbsorbIntoAsync(spool, upstreamFree);
         try
         {
+            await FlushedAsync(_behind);
             await ServeAsync(spool);
         }
         catch
@@ -127,6 +101,113 @@ public sealed class BodyRelay(
         }
     }
 
+    // -- From the upstream to the client
+
+    /// <summary>Piece by piece, nothing held. True at the body's end; false when the client did not take a piece at once (<see cref="_behind"/>).</summary>
+    async ValueTask<bool> PassAllAsync(bool untilBehind)
+    {
+        var size = settings.FirstPiece;
+        _upstreamSilence.Start(settings.ReadTimeout);
+        while (true)
+        {
+            var readable = upstream.WaitReadableAsync();
+            if (!readable.IsCompleted && _received == 0)
+            {
+                // the body keeps us waiting: the client gets the head at once
+                await client.FlushAsync();
+            }
+            await readable;
+            var read = settings.Direct is { Loop.IsCurrent: true } direct && _received > 0
+                ? await PassDirectlyAsync(direct, size)
+                : await PassAsync(size);
+            if (read == 0)
+            {
+                break;
+            }
+            Received(read);
+            size = settings.NextPiece;
+            if (client.CanGetUnflushedBytes ? client.UnflushedBytes > 0 : _written > 0)
+            {
+                var flush = client.FlushAsync();
+                if (!flush.IsCompletedSuccessfully)
+                {
+                    _upstreamSilence.Stop();
+                    if (untilBehind && !upstream.ResponseEnded)
+                    {
+                        _behind = flush;
+                        return false;
+                    }
+                    await FlushedAsync(flush);
+                    _upstreamSilence.Start(settings.ReadTimeout);
+                }
+            }
+            if (EndedByFilter())
+            {
+                break;
+            }
+        }
+        _upstreamSilence.Stop();
+        return true;
+    }
+
+    ValueTask<int> ReadAsync(Memory<byte> destination) =>
+        settings.Verbatim ? upstream.ReadVerbatimAsync(destination) : upstream.ReadBodyAsync(destination);
+
+    /// <summary>The next piece into the client's writer, received into its own memory unless a filter has to see it.</summary>
+    async ValueTask<int> PassAsync(int size)
+    {
+        if (filter is not null)
+        {
+            return await PassThroughFilterAsync(filter, size);
+        }
+        var memory = client.GetMemory(Math.Min(size, _block));
+        var asked = Math.Min(memory.Length, size);
+        var read = await ReadAsync(memory[..asked]);
+        if (read > 0)
+        {
+            // a body on its way fills blocks, an event does not
+            _block = read == asked ? int.MaxValue : SmallBlock;
+            Advance(read);
+        }
+        return read;
+    }
+
+    async ValueTask<int> PassThroughFilterAsync(IPieceFilter through, int size)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent(size);
+        try
+        {
+            var read = await upstream.ReadBodyAsync(buffer.AsMemory(0, size));
+            if (read > 0)
+            {
+                through.Filter(buffer.AsMemory(0, read), false, this);
+            }
+            return read;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    /// <summary>
+    /// The next piece from one socket to the other, through the loop's own buffer: what is received is sent before anybody else runs. What the client
+    /// does not take at once goes into its writer, which can wait for it.
+    /// </summary>
+    async ValueTask<int> PassDirectlyAsync(EpollConnection direct, int size)
+    {
+        var scratch = direct.Loop.Scratch;
+        var read = await ReadAsync(scratch.Length > size ? scratch[..size] : scratch);
+        var sent = direct.TrySend(scratch.Span[..read]);
+        if (sent < read)
+        {
+            this.Write(scratch.Span[sent..read]);
+        }
+        return read;
+    }
+
+    // -- Through a spool
+
     async Task AbsorbIntoAsync(BodySpool spool, Func<ValueTask> upstreamFree)
     {
         Exception? failure = null;
@@ -138,7 +219,7 @@ public sealed class BodyRelay(
             {
                 await upstream.WaitReadableAsync();
                 var room = spool.GetMemory();
-                var read = await upstream.ReadBodyAsync(room.Length > size ? room[..size] : room);
+                var read = await ReadAsync(room.Length > size ? room[..size] : room);
                 if (read == 0)
                 {
                     break;
@@ -166,35 +247,26 @@ public sealed class BodyRelay(
 
     async ValueTask ServeAsync(BodySpool spool)
     {
-        var counting = new CountingWriter(client);
-        while (true)
+        while (await spool.ReadAsync() is { IsEmpty: false } piece)
         {
-            var reading = spool.ReadAsync();
-            if (!reading.IsCompleted && counting.Written == 0)
-            {
-                await FlushHeadAsync();
-            }
-            var piece = await reading;
-            if (piece.IsEmpty)
-            {
-                break;
-            }
             if (filter is null)
             {
-                counting.Write(piece.Span);
+                this.Write(piece.Span);
             }
             else
             {
-                filter.Filter(piece, false, counting);
+                filter.Filter(piece, false, this);
             }
-            await FlushAsync(counting);
+            await FlushedAsync(client.FlushAsync());
             if (EndedByFilter())
             {
                 break;
             }
         }
-        await FinishAsync(counting);
+        await FinishAsync();
     }
+
+    // -- Both
 
     /// <summary>A filter wants no more: what the upstream still sends is nobody's.</summary>
     bool EndedByFilter()
@@ -207,48 +279,36 @@ public sealed class BodyRelay(
         return true;
     }
 
-    async ValueTask FinishAsync(CountingWriter counting)
+    async ValueTask FinishAsync()
     {
         if (filter is not null)
         {
-            filter.Filter(default, true, counting);
-            await FlushAsync(counting);
+            filter.Filter(default, true, this);
+            await FlushedAsync(client.FlushAsync());
         }
     }
 
-    /// <summary>The body keeps us waiting: the client gets the head at once.</summary>
-    async ValueTask FlushHeadAsync()
+    /// <summary>Waits for the client, but not for ever.</summary>
+    async ValueTask FlushedAsync(ValueTask<FlushResult> flush)
     {
-        await client.FlushAsync();
-    }
-
-    /// <param name="paused">Silence that does not count while the client makes us wait: nobody reads the upstream meanwhile.</param>
-    async ValueTask FlushAsync(CountingWriter counting, IdleDeadline? paused = null)
-    {
-        if (counting.Written == BytesSent)
+        if (flush.IsCompletedSuccessfully)
         {
+            _ = flush.Result;
             return;
         }
-        BytesSent = counting.Written;
-        var flush = client.FlushAsync();
-        if (!flush.IsCompletedSuccessfully)
-        {
-            _clientSilence.Start(settings.SendTimeout);
-            paused?.Stop();
-            await flush;
-            _clientSilence.Stop();
-            paused?.Start(settings.ReadTimeout);
-        }
+        _clientSilence.Start(settings.SendTimeout);
+        await flush;
+        _clientSilence.Stop();
     }
 
     void Received(int bytes)
     {
         _upstreamSilence.Touch();
-        if (BytesReceived == 0)
+        if (_received == 0)
         {
             FirstByteTimestamp = time.GetTimestamp();
         }
-        BytesReceived += bytes;
+        _received += bytes;
     }
 
     public void Dispose()
@@ -257,18 +317,15 @@ public sealed class BodyRelay(
         _clientSilence.Dispose();
     }
 
-    sealed class CountingWriter(PipeWriter inner) : IBufferWriter<byte>
+    // -- What filters write into: the client's writer, counted
+
+    public void Advance(int count)
     {
-        public long Written { get; private set; }
-
-        public void Advance(int count)
-        {
-            inner.Advance(count);
-            Written += count;
-        }
-
-        public Memory<byte> GetMemory(int sizeHint = 0) => inner.GetMemory(sizeHint);
-
-        public Span<byte> GetSpan(int sizeHint = 0) => inner.GetSpan(sizeHint);
+        client.Advance(count);
+        _written += count;
     }
+
+    public Memory<byte> GetMemory(int sizeHint = 0) => client.GetMemory(sizeHint);
+
+    public Span<byte> GetSpan(int sizeHint = 0) => client.GetSpan(sizeHint);
 }

@@ -1,19 +1,22 @@
+using System.Diagnostics;
+using Sluice.Net.Epoll;
+
 namespace Sluice.Relay;
 
 /// <summary>
 /// A limit on silence (<c>proxy_read_timeout</c>, <c>send_timeout</c>): the callback runs when <see cref="Touch"/> was not called for the whole time.
 /// An event costs a reading of the clock and one volatile write; the timer looks at the last touch when it falls due and arms itself for the rest.
-/// Start and Stop leave a timer that is already running alone where they can.
+/// Start and Stop leave a timer that is already running alone where they can. Made on an event loop, it uses the loop's coarse timers.
 /// </summary>
-/// <remarks>The callback runs on the timer's thread. It may still be running when <see cref="Stop"/> returns, but does not begin after it.</remarks>
-public sealed class IdleDeadline : IDisposable
+/// <remarks>The callback runs on the timer's thread or loop. It may still be running when <see cref="Stop"/> returns, but does not begin after it.</remarks>
+public sealed class IdleDeadline : WheelTimer, IDisposable
 {
     static readonly TimeSpan Longest = TimeSpan.FromDays(45);
 
     readonly TimeProvider _time;
     readonly Action<object?> _expire;
     readonly object? _state;
-    readonly Lock _lock = new();
+    readonly EventLoop? _loop;
     ITimer? _timer;
     long _touched;
     long _limit;            // ticks of the clock; 0 = stopped
@@ -25,13 +28,17 @@ public sealed class IdleDeadline : IDisposable
         _time = time;
         _expire = expire;
         _state = state;
+        // a clock that is not the system's must be asked itself
+        _loop = time == TimeProvider.System ? EventLoop.Current : null;
     }
 
     /// <summary>Whether the limit was reached since the last <see cref="Start"/>: tells a timeout from other cancellations.</summary>
     public bool Expired { get; private set; }
 
     /// <summary>Something happened: the silence begins anew.</summary>
-    public void Touch() => Volatile.Write(ref _touched, _time.GetTimestamp());
+    public void Touch() => Volatile.Write(ref _touched, Now);
+
+    long Now => _loop is { IsCurrent: true } ? _loop.Now : _time.GetTimestamp();
 
     /// <summary>Begins to watch, or goes on with another limit. Zero, negative and infinite mean no limit.</summary>
     public void Start(TimeSpan limit)
@@ -41,7 +48,7 @@ public sealed class IdleDeadline : IDisposable
             Stop();
             return;
         }
-        lock (_lock)
+        lock (this)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             Touch();
@@ -57,23 +64,26 @@ public sealed class IdleDeadline : IDisposable
 
     public void Stop()
     {
-        lock (_lock) { _limit = 0; }
+        lock (this) { _limit = 0; }
     }
 
     public void Dispose()
     {
-        lock (_lock)
+        lock (this)
         {
             _disposed = true;
             _limit = 0;
             _timer?.Dispose();
             _timer = null;
+            _loop?.Remove(this);
         }
     }
 
+    protected internal override void Due() => Fire();
+
     void Fire()
     {
-        lock (_lock)
+        lock (this)
         {
             _due = 0;
             if (_limit == 0)
@@ -96,6 +106,11 @@ public sealed class IdleDeadline : IDisposable
     void Arm(long end, long now)
     {
         _due = end;
+        if (_loop is not null)
+        {
+            _loop.Set(this, end);
+            return;
+        }
         // rounded up: a timer that comes a tick early would have to be armed again
         var wait = TimeSpan.FromMilliseconds(Math.Ceiling(_time.GetElapsedTime(now, end).TotalMilliseconds));
         if (_timer is null)

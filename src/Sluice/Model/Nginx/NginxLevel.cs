@@ -88,7 +88,8 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             Block = Block,
             ResponseBuffering = Rules("proxy_buffering", level => level.ProxyBuffering),
             RequestBuffering = Rules("proxy_request_buffering", level => level.ProxyRequestBuffering),
-            ProxyBufferSize = bufferSize,
+            ProxyBufferSize = Nearest(level => level.ProxyBufferSize) ?? NginxScope.BestPiece,
+            LargestPiece = Nearest(level => level.ProxyBuffers)?.Size ?? Nearest(level => level.ProxyBufferSize) ?? NginxScope.BestPiece,
             ProxyBuffersNumber = buffers.Number,
             ProxyBuffersSize = buffers.Size,
             ProxyBusyBuffersSize = Nearest(level => level.ProxyBusyBuffersSize) ?? (int)Math.Min(2L * Math.Max(bufferSize, buffers.Size), int.MaxValue),
@@ -119,7 +120,7 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
         {
             yield break;
         }
-        var largest = Math.Max(scope.ProxyBufferSize, scope.ProxyBuffersSize);
+        var largest = Math.Max(Nearest(level => level.ProxyBufferSize) ?? 4096, scope.ProxyBuffersSize);
         if (scope.ProxyBuffersNumber < 2)
         {
             yield return Problem.Warning(place, "there must be at least 2 \"proxy_buffers\"");

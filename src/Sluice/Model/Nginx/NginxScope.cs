@@ -26,8 +26,13 @@ public sealed record NginxScope
     /// <summary>Every explicit <c>proxy_request_buffering</c> on the way, the innermost first.</summary>
     public IReadOnlyList<BufferingRule> RequestBuffering { get; init; } = [];
 
-    /// <summary>Bounds the head of an answer and the first read of its body.</summary>
-    public int ProxyBufferSize { get; init; } = 4096;
+    /// <summary>No head of an answer and no first piece of its body is larger; what the machine does best where it is not written.</summary>
+    public int ProxyBufferSize { get; init; } = BestPiece;
+
+    /// <summary>No later piece is larger: the size in <c>proxy_buffers</c> where it is written, otherwise as the first.</summary>
+    public int LargestPiece { get; init; } = BestPiece;
+
+    public const int BestPiece = 64 * 1024;
 
     public int ProxyBuffersNumber { get; init; } = 8;
 

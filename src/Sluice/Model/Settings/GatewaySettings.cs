@@ -48,6 +48,8 @@ public sealed record GatewaySettings
 
     public required bool DebugHeaders { get; init; }
 
+    public required TransportSettings Transport { get; init; }
+
     public required TimeSpan ShutdownTimeout { get; init; }
 
     /// <summary>Absolute.</summary>
@@ -72,6 +74,9 @@ public enum ConfigProvider
     Embedded,
     Yaml,
 }
+
+/// <param name="Epoll">Event loops where the system has them; false: the framework's sockets.</param>
+public sealed record TransportSettings(bool Epoll, int EventLoops);
 
 /// <param name="Port">0: a free one.</param>
 /// <param name="Ipv6Only">False: <c>[::]</c> takes IPv4 connections as well.</param>

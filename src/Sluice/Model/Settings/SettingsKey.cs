@@ -17,6 +17,9 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
 
     public static SettingType Count { get; } = new("integer", "a whole number from 0", node => Whole(node) is >= 0 and <= int.MaxValue);
 
+    public static SettingType Workers { get; } = new("auto or integer", "auto or a whole number from 1 to 1024",
+        node => Scalar(node) == "auto" || Whole(node) is >= 1 and <= 1024);
+
     public static SettingType Seconds { get; } = new("seconds", "a number of seconds",
         node => Kind(node) == JsonValueKind.Number && node.GetValue<double>() is >= 0 and < 1e9);
 

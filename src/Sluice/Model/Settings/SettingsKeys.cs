@@ -115,8 +115,9 @@ static class SettingsKeys
         new("nginx_config.http_server_configuration_snippet", Snippet, "", "Directives for the server { … } that answers on node_listen.", Example: "proxy_read_timeout 1h;"),
         new("nginx_config.http_server_location_configuration_snippet", Snippet, "", "Directives for that server's location / { … }.", Example: "proxy_request_buffering off;"),
         .. NoEffect("nginx_config.", "there is nothing of this kind here", "main_configuration_snippet", "http_admin_configuration_snippet", "http_end_configuration_snippet", "stream_configuration_snippet"),
-        .. NoEffect("nginx_config.", "one process serves all cores", "worker_processes", "enable_cpu_affinity", "worker_rlimit_nofile", "max_pending_timers", "max_running_timers", "event",
+        .. NoEffect("nginx_config.", "one process serves all cores", "enable_cpu_affinity", "worker_rlimit_nofile", "max_pending_timers", "max_running_timers", "event",
             "worker_rlimit_core", "user", "envs", "meta", "stream", "pcre"),
+        new("nginx_config.worker_processes", Workers, "auto", "Event loops, each with a thread of its own; auto: one for each core."),
         new("nginx_config.worker_shutdown_timeout", Time, "", "How long streams may go on after quit.", "use sluice.shutdown_timeout"),
 
         new("nginx_config.http.enable_access_log", TrueOrFalse, "true", "Requests are logged."),
@@ -169,6 +170,7 @@ static class SettingsKeys
 
         new("sluice.debug_headers", TrueOrFalse, "false", "Answers tell in X-Sluice-* headers what the gateway did: which rule decided on buffering, which node answered."),
         new("sluice.shutdown_timeout", Seconds, "240", "How many seconds streams may go on after quit or restart."),
+        new("sluice.transport", Choice("epoll", "sockets"), "epoll", "How connections are served: epoll = event loops of our own; sockets = the framework's, also taken where there is no epoll."),
         new("sluice.data_dir", FilePath, "data", "Where the embedded store is, under the prefix."),
     ];
 

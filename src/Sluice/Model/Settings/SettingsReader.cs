@@ -131,6 +131,9 @@ public sealed class SettingsReader
             PluginAttributes = PluginAttributes(),
             Nginx = nginx,
             DebugHeaders = _values.Flag("sluice.debug_headers"),
+            Transport = new(
+                _values.Text("sluice.transport") == "epoll",
+                int.TryParse(_values.Text("nginx_config.worker_processes"), out var count) ? count : Environment.ProcessorCount),
             ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
             DataDirectory = Absolute(_values.Text("sluice.data_dir")),
             ExtraLuaPath = _values.Text("apisix.extra_lua_path"),

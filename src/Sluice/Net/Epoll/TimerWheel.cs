@@ -1,0 +1,141 @@
+namespace Sluice.Net.Epoll;
+
+/// <summary>Something that falls due on a loop. Belongs to at most one wheel; arming it again moves it.</summary>
+public abstract class WheelTimer
+{
+    internal WheelTimer? Previous, Next;
+    internal int Slot = -1;
+    internal long Tick;
+
+    /// <summary>Runs on the loop.</summary>
+    protected internal abstract void Due();
+}
+
+/// <summary>
+/// Coarse timers: thousands of them cost a linked list each, and nothing per event. A timer falls due up to two ticks late, never early. Setting and
+/// removing may be done from any thread.
+/// </summary>
+sealed class TimerWheel(long now, Func<long, long> toTicks)
+{
+    const int Slots = 1024;
+
+    readonly Lock _lock = new();
+    readonly WheelTimer?[] _slots = new WheelTimer?[Slots];
+    long _current = toTicks(now);
+    long _next = long.MaxValue;
+
+    public const int TickMilliseconds = 50;
+
+    /// <summary>Arms the timer for a time of the loop's clock.</summary>
+    /// <returns>Whether it is now the first to fall due: a sleeping loop has to look at its clock anew.</returns>
+    public bool Set(WheelTimer timer, long due)
+    {
+        lock (_lock)
+        {
+            Unlink(timer);
+            timer.Tick = Math.Max(toTicks(due) + 1, _current + 1);
+            Link(timer);
+            if (timer.Tick >= _next)
+            {
+                return false;
+            }
+            _next = timer.Tick;
+            return true;
+        }
+    }
+
+    /// <summary>The timer does not fall due any more; one that is being called already still runs.</summary>
+    public void Remove(WheelTimer timer)
+    {
+        lock (_lock)
+        {
+            Unlink(timer);
+        }
+    }
+
+    /// <summary>How long the loop may sleep; -1: as long as it likes.</summary>
+    public int Sleep(long now)
+    {
+        var next = Volatile.Read(ref _next);
+        return next == long.MaxValue ? -1 : (int)Math.Clamp((next - toTicks(now)) * TickMilliseconds, 0, 60_000);
+    }
+
+    /// <summary>Calls everything that has fallen due.</summary>
+    public void Advance(long now)
+    {
+        var until = toTicks(now);
+        if (until < Volatile.Read(ref _next))
+        {
+            return;
+        }
+        List<WheelTimer>? due = null;
+        lock (_lock)
+        {
+            // after a long sleep each slot is looked at once
+            for (var tick = Math.Max(_current + 1, until - Slots + 1); tick <= until; tick++)
+            {
+                Collect(tick, until, ref due);
+            }
+            _current = until;
+            _next = FindNext();
+        }
+        foreach (var timer in due ?? [])
+        {
+            timer.Due();
+        }
+    }
+
+    void Collect(long tick, long until, ref List<WheelTimer>? due)
+    {
+        for (var timer = _slots[tick & (Slots - 1)]; timer is not null;)
+        {
+            var following = timer.Next;
+            if (timer.Tick <= until)
+            {
+                Unlink(timer);
+                (due ??= []).Add(timer);
+            }
+            timer = following;
+        }
+    }
+
+    /// <summary>The next tick with a timer; a slot may hold timers of a later turn, so the tick itself is asked.</summary>
+    long FindNext()
+    {
+        for (var tick = _current + 1; tick <= _current + Slots; tick++)
+        {
+            if (_slots[tick & (Slots - 1)] is not null)
+            {
+                return tick;
+            }
+        }
+        return long.MaxValue;
+    }
+
+    void Link(WheelTimer timer)
+    {
+        timer.Slot = (int)(timer.Tick & (Slots - 1));
+        timer.Next = _slots[timer.Slot];
+        timer.Next?.Previous = timer;
+        _slots[timer.Slot] = timer;
+    }
+
+    void Unlink(WheelTimer timer)
+    {
+        if (timer.Slot < 0)
+        {
+            return;
+        }
+        if (timer.Previous is { } previous)
+        {
+            previous.Next = timer.Next;
+        }
+        else
+        {
+            _slots[timer.Slot] = timer.Next;
+        }
+        timer.Next?.Previous = timer.Previous;
+        timer.Previous = timer.Next = null;
+        timer.Slot = -1;
+    }
+}
