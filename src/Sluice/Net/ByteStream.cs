@@ -242,7 +242,7 @@ sealed class TlsByteStream : ByteStream
     {
         var inner = new EndWatchingStream(below);
         var tls = new SslStream(inner, leaveInnerStreamOpen: false);
-        var client = new SslClientAuthenticationOptions { TargetHost = options.ServerName ?? "", AllowRenegotiation = false };
+        var client = new SslClientAuthenticationOptions { TargetHost = options.ServerName ?? "", AllowRenegotiation = false, ClientCertificateContext = options.Client?.Context };
         if (!options.Verify)
         {
 #pragma warning disable CA5359 // the user turned verification off for this upstream

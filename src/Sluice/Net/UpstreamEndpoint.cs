@@ -6,7 +6,8 @@ namespace Sluice.Net;
 /// <summary>How to speak TLS with an upstream.</summary>
 /// <param name="ServerName">Name for SNI and for the check of the certificate; without one no SNI is sent.</param>
 /// <param name="Verify">Check the upstream's certificate; off, any certificate is taken.</param>
-public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true)
+/// <param name="Client">Null: the gateway shows none.</param>
+public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null)
 {
     public static readonly UpstreamTls None = new(false);
 }

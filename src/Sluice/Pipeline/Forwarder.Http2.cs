@@ -168,6 +168,11 @@ public sealed partial class Forwarder
 
             protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
             {
+                if (call._body.Consumed || !_sending.IsCompleted)
+                {
+                    // asked for again on another connection: what was sent is gone
+                    throw new IOException("the upstream closed the connection while the request was on its way");
+                }
                 call.RequestSent = true;
                 try
                 {

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Expressions;
 using Sluice.Model.Schema;
+using Sluice.Net;
 using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Pipeline;
@@ -23,7 +24,7 @@ public static class ResourceChecker
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? NotYet(kind, value)
-            ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject)
+            ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject, documents)
             ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
             ?? CheckReference(value, "service_id", ResourceKind.Services, "service", documents)
             ?? CheckReference(value, "plugin_config_id", ResourceKind.PluginConfigs, "plugin config", documents)
@@ -48,7 +49,7 @@ public static class ResourceChecker
         return null;
     }
 
-    static string? CheckUpstream(JsonObject? upstream)
+    static string? CheckUpstream(JsonObject? upstream, DocumentSet documents)
     {
         if (upstream is null)
         {
@@ -58,17 +59,60 @@ public static class ResourceChecker
         {
             return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\", \"https\", \"grpc\" or \"grpcs\"";
         }
+        if (upstream["checks"]?["active"] is JsonObject active && BadProbe(active) is { } bad)
+        {
+            return $"invalid configuration: property \"checks\" validation failed: property \"active\" validation failed: {bad}";
+        }
         if (upstream["discovery_type"] is JsonValue discovery && !Discoveries.Types.Contains(discovery.GetValue<string>()))
         {
             return $"invalid configuration: discovery_type \"{discovery}\" is not supported by this version of Sluice: use {string.Join(" or ", Discoveries.Types)}";
         }
-        if (upstream["tls"] is JsonObject tls && (tls.ContainsKey("client_cert") || tls.ContainsKey("client_cert_id")))
+        if (upstream["tls"] is JsonObject tls && CheckClientCertificate(tls, documents) is { } badCertificate)
         {
-            return "invalid configuration: client certificates towards upstreams are not supported by this version of Sluice";
+            return badCertificate;
         }
         return upstream["pass_host"] is JsonValue pass && pass.GetValue<string>() == "rewrite" && upstream["upstream_host"] is null
             ? "`upstream_host` can't be empty when `pass_host` is `rewrite`"
             : null;
+    }
+
+    static string? CheckClientCertificate(JsonObject tls, DocumentSet documents)
+    {
+        if (ResourceBinder.Id(tls, "client_cert_id") is { } id)
+        {
+            return documents.Find(ResourceKind.Ssls, id) is not { } ssl ? $"failed to fetch ssl info by ssl id [{id}], response code: 404"
+                : (string?)ssl.Value["type"] != "client" ? $"failed to fetch ssl info by ssl id [{id}], wrong ssl type"
+                : null;
+        }
+        try
+        {
+            if (tls["client_cert"] is JsonValue certificate && tls["client_key"] is JsonValue key)
+            {
+                _ = new ClientCertificate(certificate.GetValue<string>(), key.GetValue<string>());
+            }
+            return null;
+        }
+        catch (FormatException e)
+        {
+            return e.Message;
+        }
+    }
+
+    /// <summary>What would not be one HTTP request.</summary>
+    static string? BadProbe(JsonObject active)
+    {
+        if (((JsonArray?)active["req_headers"])?.Any(header => header!.GetValue<string>() is var line && (line.AsSpan().ContainsAny("\r\n\0") || line.IndexOf(':', StringComparison.Ordinal) < 1)) == true)
+        {
+            return "property \"req_headers\" validation failed: expected lines like \"Name: value\"";
+        }
+        foreach (var property in (string[])["http_path", "http_method"])
+        {
+            if (((string?)active[property])?.AsSpan().ContainsAny(" \r\n\0") == true)
+            {
+                return $"property \"{property}\" validation failed: it must not contain white space";
+            }
+        }
+        return null;
     }
 
     static string? CheckReference(JsonObject value, string property, ResourceKind kind, string name, DocumentSet documents) =>

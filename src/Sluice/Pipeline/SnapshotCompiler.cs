@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Settings;
+using Sluice.Net;
 using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
@@ -76,7 +77,8 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 && Same(ResourceKind.Routes, document.Id)
                 && Same(ResourceKind.Services, known.Config.ServiceId)
                 && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
-                && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId))
+                && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId)
+                && Same(ResourceKind.Ssls, known.Upstream?.Config.Tls?.ClientCertId))
             {
                 if (known.Upstream is { } upstream)
                 {
@@ -125,9 +127,23 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             var before = previous?.Upstreams.GetValueOrDefault(key);
             var config = ResourceBinder.Upstream(source, kind == ResourceKind.Upstreams ? id : null);
             config = config with { KeepalivePool = config.KeepalivePool ?? settings.Http.UpstreamKeepalive };
-            return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool
+            if (config.Tls?.ClientCertId is { } ssl && documents.Find(ResourceKind.Ssls, ssl) is null)
+            {
+                return null;
+            }
+            var certificate = ClientCertificateOf(config.Tls, before?.ClientCertificate);
+            return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool && Equals(before.ClientCertificate, certificate)
                 ? before
-                : new Upstream(config, upstreamServices, key, source, before);
+                : new Upstream(config, upstreamServices, key, source, before, certificate);
+        }
+
+        ClientCertificate? ClientCertificateOf(TlsConfig? tls, ClientCertificate? before)
+        {
+            var (certificate, key) = tls?.ClientCertId is { } id
+                ? ((string?)documents.Find(ResourceKind.Ssls, id)!.Value["cert"], (string?)documents.Find(ResourceKind.Ssls, id)!.Value["key"])
+                : (tls?.ClientCert, tls?.ClientKey);
+            return certificate is null || key is null ? null
+                : before?.IsMadeOf(certificate, key) == true ? before : new ClientCertificate(certificate, key);
         }
 
         /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>

@@ -63,7 +63,7 @@ public sealed partial class HealthCheckers(HostResolver resolver, TimeProvider t
         var checks = upstream.Checks!;
         var config = checks.Config.Active!;
         IReadOnlyList<Node> shown = [];
-        var probe = new HealthProbe(config, upstream.Config, resolver, time);
+        var probe = new HealthProbe(config, upstream, resolver, time);
         try
         {
             while (true)

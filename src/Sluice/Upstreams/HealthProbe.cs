@@ -14,7 +14,7 @@ namespace Sluice.Upstreams;
 readonly record struct ProbeResult(bool Succeeded, int? Status = null, bool IsTimeout = false);
 
 /// <summary>One active check of one node on a connection of its own: connect, for https shake hands, for http(s) ask and read the status line.</summary>
-sealed class HealthProbe(ActiveCheckConfig config, UpstreamConfig upstream, HostResolver resolver, TimeProvider time)
+sealed class HealthProbe(ActiveCheckConfig config, Upstream upstream, HostResolver resolver, TimeProvider time)
 {
     const int MaxStatusLine = 256;
 
@@ -49,13 +49,13 @@ sealed class HealthProbe(ActiveCheckConfig config, UpstreamConfig upstream, Host
 
     /// <summary>Host header: the check's, else what requests of clients have there as far as it is known without one, else the node.</summary>
     string HostOf(Node node) => config.Host
-        ?? (upstream.PassHost == "rewrite" ? upstream.UpstreamHost : null)
+        ?? (upstream.Config.PassHost == "rewrite" ? upstream.Config.UpstreamHost : null)
         ?? node.Config.Host;
 
     async Task<Stream> SecureAsync(Stream plain, Node node, CancellationToken cancellation)
     {
         var stream = new SslStream(plain);
-        var options = new SslClientAuthenticationOptions { TargetHost = HostOf(node) };
+        var options = new SslClientAuthenticationOptions { TargetHost = HostOf(node), ClientCertificateContext = upstream.ClientCertificate?.Context };
         if (!config.VerifyCertificate)
         {
 #pragma warning disable CA5359 // https_verify_certificate: false

@@ -11,6 +11,8 @@ namespace Sluice.Upstreams;
 /// <summary>An upstream as requests see it: its nodes and the balancers that pick one of them for each attempt.</summary>
 public sealed class Upstream
 {
+    const int MaxEndpoints = 4096;
+
     readonly Lock _changing = new();
     NodeSet _nodes;
     readonly JsonObject? _source;
@@ -20,8 +22,10 @@ public sealed class Upstream
     /// <param name="source">What the configuration was bound from.</param>
     /// <param name="predecessor">What stood there before: what is known of its nodes goes on.</param>
     public Upstream(
-        UpstreamConfig config, UpstreamServices? services = null, string key = "", JsonObject? source = null, Upstream? predecessor = null)
+        UpstreamConfig config, UpstreamServices? services = null, string key = "", JsonObject? source = null, Upstream? predecessor = null,
+        ClientCertificate? certificate = null)
     {
+        ClientCertificate = certificate;
         Config = config;
         Key = key;
         Services = services ?? UpstreamServices.Alone();
@@ -43,6 +47,9 @@ public sealed class Upstream
     public string Name => $"/apisix/{Key}";
 
     public UpstreamServices Services { get; }
+
+    /// <summary>What is shown to nodes over TLS; null: nothing.</summary>
+    public ClientCertificate? ClientCertificate { get; }
 
     /// <summary>Null: the upstream has no <c>checks</c>.</summary>
     public HealthChecks? Checks { get; }
@@ -108,10 +115,21 @@ public sealed class Upstream
     public NodePicks Begin(string hashKey = "") => new(this, Volatile.Read(ref _nodes), hashKey);
 
     /// <summary>The pool's key for an address of a node. The same object each time, so that a request allocates none.</summary>
-    public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName) =>
-        _endpoints.GetOrAdd((address, node.Port, tls, serverName), static (key, state) =>
-            UpstreamEndpoint.Tcp(state.Config.Host, key.Address, key.Port, key.Tls ? new UpstreamTls(true, key.ServerName, state.Verify) : UpstreamTls.None),
-            (node.Config, Verify: Config.Tls?.Verify ?? false));
+    public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName)
+    {
+        var key = (address, node.Port, tls, serverName);
+        if (_endpoints.TryGetValue(key, out var known))
+        {
+            return known;
+        }
+        if (_endpoints.Count >= MaxEndpoints)
+        {
+            // with pass_host "pass" the server name is the client's to choose
+            _endpoints.Clear();
+        }
+        return _endpoints.GetOrAdd(key, UpstreamEndpoint.Tcp(
+            node.Config.Host, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate) : UpstreamTls.None));
+    }
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({Nodes.Count} nodes)");
 }

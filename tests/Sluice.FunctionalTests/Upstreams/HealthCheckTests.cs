@@ -238,4 +238,16 @@ public class HealthCheckTests
         Assert.Equal((HttpStatusCode.NotFound, "upstreams[x] not found"), await ErrorAsync("upstreams/x"));
         Assert.Equal((HttpStatusCode.BadRequest, "invalid src type x"), await ErrorAsync("x/1"));
     }
+
+    [Theory]
+    [InlineData(""" "req_headers":["X-A: 1\r\nX-B: 2"] """, "req_headers")]
+    [InlineData(""" "req_headers":["no header"] """, "req_headers")]
+    [InlineData(""" "http_path":"/a HTTP/1.1" """, "http_path")]
+    public async Task A_probe_that_is_not_one_request_is_refused(string active, string property)
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1", $$"""{"nodes":{"a":1},"checks":{"active":{ {{active}} } } }""");
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Contains($"property \"{property}\" validation failed", (string)body!["error_msg"]!, StringComparison.Ordinal);
+    }
 }

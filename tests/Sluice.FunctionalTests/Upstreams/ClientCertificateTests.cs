@@ -1,0 +1,109 @@
+using System.Net;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Json;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using Sluice.FunctionalTests.Origins;
+
+namespace Sluice.FunctionalTests.Upstreams;
+
+/// <summary>An upstream that asks the gateway who it is.</summary>
+public sealed class ClientCertificateTests : IDisposable
+{
+    readonly X509Certificate2 _server = ScriptedOrigin.SelfSigned("localhost");
+    readonly X509Certificate2 _gateway = ScriptedOrigin.SelfSigned("gateway");
+    readonly X509Certificate2 _other = ScriptedOrigin.SelfSigned("other");
+
+    static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public void Dispose()
+    {
+        _server.Dispose();
+        _gateway.Dispose();
+        _other.Dispose();
+    }
+
+    HttpsConnectionAdapterOptions Asking => new()
+    {
+        ServerCertificate = _server,
+        ClientCertificateMode = ClientCertificateMode.RequireCertificate,
+        ClientCertificateValidation = (certificate, _, _) => certificate.Subject is "CN=gateway" or "CN=other",
+    };
+
+    Task<WebOrigin> StartAsync() => WebOrigin.StartAsync(context => context.Response.WriteAsync(context.Connection.ClientCertificate!.Subject), https: Asking);
+
+    static string Pem(X509Certificate2 certificate) => JsonSerializer.Serialize(certificate.ExportCertificatePem());
+
+    static string Key(X509Certificate2 certificate) => JsonSerializer.Serialize(certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+
+    static Task RouteAsync(TestGateway gateway, int port, string tls, string more = "") => gateway.PutAsync("/routes/1",
+        $$"""{"uri":"/*","upstream":{"scheme":"https","nodes":{"127.0.0.1:{{port}}":1},"tls":{{tls}}{{more}} } }""");
+
+    static Task SslAsync(TestGateway gateway, X509Certificate2 certificate) =>
+        gateway.PutAsync("/ssls/mine", $$"""{"type":"client","cert":{{Pem(certificate)}},"key":{{Key(certificate)}} }""");
+
+    [Fact]
+    public async Task The_upstreams_own_certificate_is_shown_and_a_change_is_live()
+    {
+        await using var origin = await StartAsync();
+        await using var gateway = await TestGateway.StartAsync();
+        await RouteAsync(gateway, origin.Port, "{}");
+        using var without = await gateway.Client.GetAsync(gateway.Url("/"), Cancellation);
+        Assert.Equal(HttpStatusCode.BadGateway, without.StatusCode);
+        foreach (var certificate in (X509Certificate2[])[_gateway, _other])
+        {
+            await RouteAsync(gateway, origin.Port, $$"""{"client_cert":{{Pem(certificate)}},"client_key":{{Key(certificate)}} }""");
+            Assert.Equal(certificate.Subject, await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
+        }
+    }
+
+    [Fact]
+    public async Task The_certificate_may_be_an_ssl_resource_and_health_checks_show_it_too()
+    {
+        await using var origin = await StartAsync();
+        await using var gateway = await TestGateway.StartAsync();
+        await SslAsync(gateway, _gateway);
+        await RouteAsync(gateway, origin.Port, """{"client_cert_id":"mine"}""", """
+            ,"checks":{"active":{"type":"https","https_verify_certificate":false,"unhealthy":{"tcp_failures":1} } }
+            """);
+        Assert.Equal("CN=gateway", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
+        await SslAsync(gateway, _other);
+        Assert.Equal("CN=other", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
+        Assert.Equal("healthy", (string)(await gateway.ControlAsync("/v1/healthcheck/routes/1"))["nodes"]![0]!["status"]!);
+    }
+
+    [Fact]
+    public async Task A_gRPC_upstream_gets_the_certificate_as_well()
+    {
+        await using var origin = await WebOrigin.StartAppAsync(app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2, https: Asking,
+            services: services => services.AddSingleton(new GrpcEcho()).AddGrpc());
+        await using var gateway = await TestGateway.StartAsync();
+        await gateway.PutAsync("/routes/1", $$"""
+            {"uri":"/*","upstream":{"scheme":"grpcs","nodes":{"127.0.0.1:{{origin.Port}}":1},"tls":{"client_cert":{{Pem(_gateway)}},"client_key":{{Key(_gateway)}} } } }
+            """);
+        using var channel = GrpcChannel.ForAddress($"http://{gateway.EndPoint}");
+        Assert.Equal("echo hello", await channel.CreateCallInvoker().AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "hello"));
+    }
+
+    [Fact]
+    public async Task What_is_no_pair_of_certificate_and_key_is_refused()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        async Task<string> RefusedAsync(string tls)
+        {
+            var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1", $$"""{"scheme":"https","nodes":{"a":1},"tls":{{tls}} }""");
+            Assert.Equal(HttpStatusCode.BadRequest, status);
+            return (string)body!["error_msg"]!;
+        }
+        var wrongKey = await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":{{Key(_other)}} }""");
+        Assert.StartsWith("failed to parse client_cert or client_key: ", wrongKey, StringComparison.Ordinal);
+        Assert.Equal("failed to fetch ssl info by ssl id [none], response code: 404", await RefusedAsync("""{"client_cert_id":"none"}"""));
+        await gateway.PutAsync("/ssls/site", $$"""{"snis":["a.example"],"cert":{{Pem(_gateway)}},"key":{{Key(_gateway)}} }""");
+        Assert.Equal("failed to fetch ssl info by ssl id [site], wrong ssl type", await RefusedAsync("""{"client_cert_id":"site"}"""));
+    }
+}
