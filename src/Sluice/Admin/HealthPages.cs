@@ -59,7 +59,7 @@ static class HealthPages
         }
         var key = $"{document.Kind.Segment()}/{document.Id}";
         var type = (string?)checks["active"]?["type"] ?? (string?)checks["passive"]?["type"] ?? "http";
-        return new($"/apisix/{key}", type, snapshot.Upstreams.GetValueOrDefault(key));
+        return new($"/apisix/{key}", type, snapshot.Upstreams.GetValueOrDefault(key) is { Checks: not null } upstream ? upstream : null);
     }
 
     static bool WantsHtml(HttpRequest request) => request.Headers.Accept.ToString().Contains("text/html", StringComparison.OrdinalIgnoreCase);

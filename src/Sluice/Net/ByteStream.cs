@@ -243,6 +243,7 @@ sealed class TlsByteStream : ByteStream
         var inner = new EndWatchingStream(below);
         var tls = new SslStream(inner, leaveInnerStreamOpen: false);
         var client = new SslClientAuthenticationOptions { TargetHost = options.ServerName ?? "", AllowRenegotiation = false, ClientCertificateContext = options.Client?.Context };
+        client.CertificateChainPolicy = options.Roots?.Policy();
         if (!options.Verify)
         {
 #pragma warning disable CA5359 // the user turned verification off for this upstream

@@ -119,6 +119,7 @@ public sealed class Http2Connections(TimeProvider time) : IDisposable
             // an empty name: no SNI
             handler.SslOptions.TargetHost = endpoint.Tls.ServerName ?? "";
             handler.SslOptions.ClientCertificateContext = endpoint.Tls.Client?.Context;
+            handler.SslOptions.CertificateChainPolicy = endpoint.Tls.Roots?.Policy();
             if (!endpoint.Tls.Verify)
             {
 #pragma warning disable CA5359 // tls.verify: false

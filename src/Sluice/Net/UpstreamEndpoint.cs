@@ -7,7 +7,8 @@ namespace Sluice.Net;
 /// <param name="ServerName">Name for SNI and for the check of the certificate; without one no SNI is sent.</param>
 /// <param name="Verify">Check the upstream's certificate; off, any certificate is taken.</param>
 /// <param name="Client">Null: the gateway shows none.</param>
-public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null)
+/// <param name="Roots">Null: whom the machine trusts.</param>
+public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null, TrustedRoots? Roots = null)
 {
     public static readonly UpstreamTls None = new(false);
 }

@@ -17,17 +17,30 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
 {
     readonly UpstreamServices _upstreams = upstreams ?? new(services.Time, services.Loggers, services.Metrics);
 
+    TrustedRoots? _roots;
+
     /// <summary>Compiles, sharing with <paramref name="previous"/> what did not change. Null when there is any error.</summary>
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
         var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins);
         var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
-        return new Compilation(services, _upstreams, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
+        if (!sameSettings)
+        {
+            try
+            {
+                _roots = settings.Http.TrustedCaFile is { } file ? new TrustedRoots(File.ReadAllText(file)) : null;
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+            {
+                return (null, [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
+            }
+        }
+        return new Compilation(services, _upstreams, _roots, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
     }
 
     sealed class Compilation(
-        PluginServices services, UpstreamServices upstreamServices, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
+        PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
     {
         readonly List<Problem> _problems = [];
         readonly Dictionary<string, Upstream> _upstreams = [];
@@ -126,15 +139,20 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             // balancers, counts and health go on as long as the upstream says the same, whatever else changed
             var before = previous?.Upstreams.GetValueOrDefault(key);
             var config = ResourceBinder.Upstream(source, kind == ResourceKind.Upstreams ? id : null);
-            config = config with { KeepalivePool = config.KeepalivePool ?? settings.Http.UpstreamKeepalive };
+            config = config with
+            {
+                KeepalivePool = config.KeepalivePool ?? settings.Http.UpstreamKeepalive,
+                Checks = settings.Http.HealthChecks ? config.Checks : null,
+            };
             if (config.Tls?.ClientCertId is { } ssl && documents.Find(ResourceKind.Ssls, ssl) is null)
             {
                 return null;
             }
             var certificate = ClientCertificateOf(config.Tls, before?.ClientCertificate);
-            return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool && Equals(before.ClientCertificate, certificate)
+            return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool
+                && before.Checks is null == config.Checks is null && Equals(before.ClientCertificate, certificate) && Equals(before.Roots, roots)
                 ? before
-                : new Upstream(config, upstreamServices, key, source, before, certificate);
+                : new Upstream(config, upstreamServices, key, source, before, certificate, roots);
         }
 
         ClientCertificate? ClientCertificateOf(TlsConfig? tls, ClientCertificate? before)

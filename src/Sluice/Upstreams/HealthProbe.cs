@@ -55,7 +55,12 @@ sealed class HealthProbe(ActiveCheckConfig config, Upstream upstream, HostResolv
     async Task<Stream> SecureAsync(Stream plain, Node node, CancellationToken cancellation)
     {
         var stream = new SslStream(plain);
-        var options = new SslClientAuthenticationOptions { TargetHost = HostOf(node), ClientCertificateContext = upstream.ClientCertificate?.Context };
+        var options = new SslClientAuthenticationOptions
+        {
+            TargetHost = HostOf(node),
+            ClientCertificateContext = upstream.ClientCertificate?.Context,
+            CertificateChainPolicy = upstream.Roots?.Policy(),
+        };
         if (!config.VerifyCertificate)
         {
 #pragma warning disable CA5359 // https_verify_certificate: false

@@ -23,8 +23,9 @@ public sealed class Upstream
     /// <param name="predecessor">What stood there before: what is known of its nodes goes on.</param>
     public Upstream(
         UpstreamConfig config, UpstreamServices? services = null, string key = "", JsonObject? source = null, Upstream? predecessor = null,
-        ClientCertificate? certificate = null)
+        ClientCertificate? certificate = null, TrustedRoots? roots = null)
     {
+        Roots = roots;
         ClientCertificate = certificate;
         Config = config;
         Key = key;
@@ -50,6 +51,9 @@ public sealed class Upstream
 
     /// <summary>What is shown to nodes over TLS; null: nothing.</summary>
     public ClientCertificate? ClientCertificate { get; }
+
+    /// <summary>Who may have signed the nodes' certificates; null: whom the machine trusts.</summary>
+    public TrustedRoots? Roots { get; }
 
     /// <summary>Null: the upstream has no <c>checks</c>.</summary>
     public HealthChecks? Checks { get; }
@@ -128,7 +132,7 @@ public sealed class Upstream
             _endpoints.Clear();
         }
         return _endpoints.GetOrAdd(key, UpstreamEndpoint.Tcp(
-            node.Config.Host, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate) : UpstreamTls.None));
+            node.Config.Host, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate, Roots) : UpstreamTls.None));
     }
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({Nodes.Count} nodes)");

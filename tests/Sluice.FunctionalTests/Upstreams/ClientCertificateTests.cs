@@ -78,6 +78,32 @@ public sealed class ClientCertificateTests : IDisposable
     }
 
     [Fact]
+    public async Task A_certificate_that_is_checked_is_checked_against_the_configured_roots()
+    {
+        await using var origin = await WebOrigin.StartAsync(context => context.Response.WriteAsync("ok"), https: new() { ServerCertificate = _server });
+        await using var gateway = await TestGateway.StartAsync();
+        async Task<HttpStatusCode> AskAsync(string host)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, gateway.Url("/")) { Headers = { Host = host } };
+            using var response = await gateway.Client.SendAsync(request, Cancellation);
+            return response.StatusCode;
+        }
+        await RouteAsync(gateway, origin.Port, """{"verify":true}""");
+        Assert.Equal(HttpStatusCode.BadGateway, await AskAsync("localhost"));
+
+        gateway.Write("conf/roots.pem", _server.ExportCertificatePem());
+        gateway.Write("conf/config.yaml", TestGateway.Config().Replace(
+            "  control: {ip", "  ssl: {ssl_trusted_certificate: conf/roots.pem}\n  control: {ip", StringComparison.Ordinal));
+        await gateway.ReloadAsync();
+        Assert.Equal(HttpStatusCode.OK, await AskAsync("localhost"));
+        Assert.Equal(HttpStatusCode.BadGateway, await AskAsync("elsewhere"));
+
+        gateway.Write("conf/roots.pem", "nothing");
+        Assert.Contains(await gateway.Gateway.ReloadAsync(), problem => problem.ToString().Contains("ssl_trusted_certificate", StringComparison.Ordinal)
+            && problem.Message.Contains("there is no PEM certificate in it", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task A_gRPC_upstream_gets_the_certificate_as_well()
     {
         await using var origin = await WebOrigin.StartAppAsync(app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2, https: Asking,

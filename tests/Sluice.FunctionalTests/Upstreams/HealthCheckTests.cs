@@ -209,6 +209,22 @@ public class HealthCheckTests
     }
 
     [Fact]
+    public async Task A_setting_turns_all_checks_off()
+    {
+        await using var a = await Patient.StartAsync("a");
+        await using var gateway = await TestGateway.StartAsync();
+        await gateway.PutAsync("/routes/1", $$"""{"uri":"/*","upstream":{{Upstream(Quick, a)}} }""");
+        await Eventually.TrueAsync(() => Volatile.Read(ref a.Probes) > 0, "no probe came");
+        gateway.Write("conf/config.yaml", TestGateway.Config().Replace("  control: {ip", "  disable_upstream_healthcheck: true\n  control: {ip", StringComparison.Ordinal));
+        await gateway.ReloadAsync();
+        Assert.Empty(await StatesAsync(gateway, "routes/1"));
+        Assert.Equal(["a"], await AskAsync(gateway, 1));
+        gateway.Write("conf/config.yaml", TestGateway.Config());
+        await gateway.ReloadAsync();
+        Assert.Equal(["healthy"], await StatesAsync(gateway, "routes/1"));
+    }
+
+    [Fact]
     public async Task The_control_api_shows_all_checkers_as_JSON_and_as_a_page()
     {
         await using var a = await Patient.StartAsync("a");

@@ -14,7 +14,7 @@ public class SettingsInUseTests
 
     /// <summary>Their users are on the way.</summary>
     static readonly string[] Awaited =
-        [nameof(GatewaySettings.ExtraLuaPath), nameof(HttpSettings.TrustedCaFile), nameof(TlsSettings.Tls12), nameof(TlsSettings.Tls13)];
+        [nameof(GatewaySettings.ExtraLuaPath), nameof(TlsSettings.Tls12), nameof(TlsSettings.Tls13)];
 
     /// <summary>Files that only fill the settings in.</summary>
     static readonly string[] Readers = ["SettingsReader.cs", "NginxLevel.cs", "NginxDirectives.cs"];

@@ -151,7 +151,8 @@ public sealed record HttpSettings(
     TimeSpan KeepaliveTimeout,
     string? TrustedCaFile,
     bool UpstreamServerName,
-    KeepalivePoolConfig UpstreamKeepalive)
+    KeepalivePoolConfig UpstreamKeepalive,
+    bool HealthChecks = true)
 {
     /// <summary><see cref="RealIpFrom"/>, made for asking.</summary>
     internal CidrSet RealIpSources { get; } = new(RealIpFrom);

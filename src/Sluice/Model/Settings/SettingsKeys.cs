@@ -73,6 +73,7 @@ static class SettingsKeys
         new("apisix.router.ssl", Choice("radixtree_sni"), "radixtree_sni", "Match certificates by SNI.", "there is one certificate for all names"),
         new("apisix.enable_server_tokens", TrueOrFalse, "true", "The Server header tells the version."),
         new("apisix.show_upstream_status_in_response_header", TrueOrFalse, "false", "X-APISIX-Upstream-Status on every answer; false: on 5xx only."),
+        new("apisix.disable_upstream_healthcheck", TrueOrFalse, "false", "No upstream's checks are made, active or passive."),
         new("apisix.extra_lua_path", Text, "", "Where require() looks for Lua modules besides lua/ under the prefix.", Example: "/opt/lua/?.lua"),
         new("apisix.trusted_addresses", ListOf(AddressRange), "", "Who may send X-Forwarded-*: of all others these headers are replaced.", Example: "[10.0.0.0/8]"),
         new("apisix.data_encryption", Any, "", "Encryption of stored secrets.", "it comes later"),
@@ -83,7 +84,7 @@ static class SettingsKeys
         new("apisix.extra_lua_cpath", Any, "", "Native Lua modules.", "native modules are not loaded"),
         new("apisix.lua_module_hook", Any, "", "A module that changes the gateway itself.", "it changes APISIX's own code"),
         .. NoEffect("apisix.", "it belongs to APISIX's inner workings", "enable_dev_mode", "enable_reuseport", "enable_resolv_search_opt", "disable_sync_configuration_during_start",
-            "worker_startup_time_threshold", "events", "lru", "disable_upstream_healthcheck", "id", "allow_admin", "admin_key", "config_center", "port_admin", "https_admin",
+            "worker_startup_time_threshold", "events", "lru", "id", "allow_admin", "admin_key", "config_center", "port_admin", "https_admin",
             "stream_lua_shared_dict", "tracing"),
 
         new("deployment.role", Choice("traditional", "data_plane", "control_plane"), "traditional",

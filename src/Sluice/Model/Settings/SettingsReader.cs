@@ -303,7 +303,8 @@ public sealed class SettingsReader
         new(
             _values.Whole("nginx_config.http.upstream.keepalive"),
             _values.Time("nginx_config.http.upstream.keepalive_timeout").TotalSeconds,
-            _values.Whole("nginx_config.http.upstream.keepalive_requests")));
+            _values.Whole("nginx_config.http.upstream.keepalive_requests")),
+        !_values.Flag("apisix.disable_upstream_healthcheck"));
 
     string ExistingFile(string path)
     {
