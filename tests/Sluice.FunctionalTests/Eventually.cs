@@ -16,4 +16,14 @@ static class Eventually
             await Task.Delay(10);
         }
     }
+
+    public static async Task HoldsAsync(Func<Task<bool>> condition, string otherwise, int seconds = 10)
+    {
+        var watch = Stopwatch.StartNew();
+        while (!await condition())
+        {
+            Assert.True(watch.Elapsed.TotalSeconds < seconds, otherwise);
+            await Task.Delay(10);
+        }
+    }
 }

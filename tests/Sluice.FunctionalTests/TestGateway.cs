@@ -54,6 +54,16 @@ public sealed class TestGateway : IAsyncDisposable
         return new(prefix, await Gateway.StartAsync(new GatewayOptions(prefix)));
     }
 
+    /// <summary>A gateway in a directory that is there already, with this conf/config.yaml.</summary>
+    public static async Task<TestGateway> RunAsync(string prefix, string config)
+    {
+        Write(prefix, "conf/config.yaml", config);
+        return new(prefix, await Gateway.StartAsync(new GatewayOptions(prefix)));
+    }
+
+    /// <summary>The directory stays for the next gateway.</summary>
+    public bool KeepsPrefix { get; set; }
+
     /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
     public static string Config(string more = "", bool standalone = false) =>
         $$"""
@@ -136,6 +146,9 @@ public sealed class TestGateway : IAsyncDisposable
     {
         Client.Dispose();
         await Gateway.DisposeAsync();
-        Directory.Delete(Prefix, recursive: true);
+        if (!KeepsPrefix)
+        {
+            Directory.Delete(Prefix, recursive: true);
+        }
     }
 }

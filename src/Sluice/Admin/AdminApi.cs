@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Http.Features;
 using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Model.Schema;
+using Sluice.Model.Settings;
 using Sluice.Pipeline;
 using Sluice.Sources;
 
@@ -151,11 +152,9 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         {
             return JsonAnswer.Error(405, $"the resources come from {YamlSource.Name}: change that file, it is applied within a second");
         }
-        if (http.Request.Query.TryGetValue("ttl", out var ttl))
+        if (Ttl(http.Request.Query, out var ttl) is { } wrongTtl)
         {
-            return JsonAnswer.Error(400, LuaText.TryToNumber(ttl.ToString(), out _)
-                ? "invalid argument ttl: the embedded store keeps resources until they are deleted"
-                : "invalid argument ttl: should be a number");
+            return JsonAnswer.Error(400, wrongTtl);
         }
         if (IsUnsupported(kind, method))
         {
@@ -178,7 +177,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
         if (HttpMethods.IsPatch(method))
         {
-            return await PatchAsync(store, path, body, isThere, http.RequestAborted);
+            return await PatchAsync(store, path, body, isThere, ttl, http.RequestAborted);
         }
         if (!isThere)
         {
@@ -189,8 +188,28 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
             return JsonAnswer.Error(400, $"invalid configuration: wrong type: expected object, got {LuaText.Type(body)}");
         }
         return HttpMethods.IsPut(method)
-            ? await PutAsync(store, path, value, http.RequestAborted)
-            : await PostAsync(store, kind, id, value, http.RequestAborted);
+            ? await PutAsync(store, path, value, ttl, http.RequestAborted)
+            : await PostAsync(store, kind, id, value, ttl, http.RequestAborted);
+    }
+
+    /// <summary>How long the resource is to stay, in seconds; the error, or null.</summary>
+    string? Ttl(IQueryCollection query, out TimeSpan? ttl)
+    {
+        ttl = null;
+        if (!query.TryGetValue("ttl", out var text))
+        {
+            return null;
+        }
+        if (!LuaText.TryToNumber(text.ToString(), out var seconds))
+        {
+            return "invalid argument ttl: should be a number";
+        }
+        if (seconds is not (> 0 and < 1e9))
+        {
+            return "invalid argument ttl: should be a number of seconds above 0";
+        }
+        ttl = TimeSpan.FromSeconds(seconds);
+        return live.Current.Settings.ConfigProvider == ConfigProvider.Etcd ? null : "invalid argument ttl: the embedded store keeps resources until they are deleted";
     }
 
     static bool IsUnsupported(ResourceKind kind, string method) => kind switch
@@ -230,10 +249,10 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         });
     }
 
-    static void WriteDocument(Utf8JsonWriter writer, Document document, bool withIndexes)
+    void WriteDocument(Utf8JsonWriter writer, Document document, bool withIndexes)
     {
         writer.WriteStartObject();
-        writer.WriteString("key", ResourceStore.Key(document.Kind, document.Id));
+        writer.WriteString("key", ResourceStore.Key(document.Kind, document.Id, live.Current.Settings.KeyPrefix));
         if (withIndexes)
         {
             writer.WriteNumber("createdIndex", document.CreatedRevision);
@@ -272,7 +291,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
 
     // -- PUT, POST, PATCH
 
-    static async Task<JsonAnswer> PutAsync(ResourceStore store, ResourcePath path, JsonObject value, CancellationToken cancel)
+    async Task<JsonAnswer> PutAsync(ResourceStore store, ResourcePath path, JsonObject value, TimeSpan? ttl, CancellationToken cancel)
     {
         var (kind, id) = (path.Kind, path.Id);
         if (ForbiddenProperty(value) is { } forbidden)
@@ -288,12 +307,12 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                 }
                 var username = value["username"]!.GetValue<string>();
                 return id is null || id == username
-                    ? Answer(await store.PutAsync(kind, username, value, cancel))
+                    ? Answer(await store.PutAsync(kind, username, value, ttl, cancel))
                     : JsonAnswer.Error(400, "wrong username");
             case ResourceKind.PluginMetadata:
                 return id is null
                     ? JsonAnswer.Error(400, "missing plugin name")
-                    : Answer(await store.PutAsync(kind, id, value, cancel));
+                    : Answer(await store.PutAsync(kind, id, value, ttl, cancel));
             default:
                 var own = IdOf(value);
                 if ((id ?? own) is not { } effective)
@@ -305,11 +324,12 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                     return JsonAnswer.Error(400, $"wrong {kind.Singular()} id");
                 }
                 value["id"] ??= effective;
-                return Answer(await store.PutAsync(kind, path.DocumentId(effective), value, cancel));
+                return Answer(await store.PutAsync(kind, path.DocumentId(effective), value, ttl, cancel));
         }
     }
 
-    static async Task<JsonAnswer> PostAsync(ResourceStore store, ResourceKind kind, string? id, JsonObject value, CancellationToken cancel)
+    async Task<JsonAnswer> PostAsync(
+        ResourceStore store, ResourceKind kind, string? id, JsonObject value, TimeSpan? ttl, CancellationToken cancel)
     {
         if (id is not null || value["id"] is not null)
         {
@@ -317,11 +337,11 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
         return ForbiddenProperty(value) is { } forbidden
             ? JsonAnswer.Error(400, forbidden)
-            : Answer(await store.PostAsync(kind, value, cancel));
+            : Answer(await store.PostAsync(kind, value, ttl, cancel));
     }
 
-    static async Task<JsonAnswer> PatchAsync(
-        ResourceStore store, ResourcePath path, JsonNode? body, bool isThere, CancellationToken cancel)
+    async Task<JsonAnswer> PatchAsync(
+        ResourceStore store, ResourcePath path, JsonNode? body, bool isThere, TimeSpan? ttl, CancellationToken cancel)
     {
         var (kind, id, subPath) = (path.Kind, path.Id, path.SubPath);
         if (id is null)
@@ -357,6 +377,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                 value["id"] ??= id;
                 return null;
             },
+            ttl,
             cancel));
     }
 
@@ -392,7 +413,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         return null;
     }
 
-    static JsonAnswer Answer(WriteResult result) => result.Outcome switch
+    JsonAnswer Answer(WriteResult result) => result.Outcome switch
     {
         WriteOutcome.Created => Written(201, result),
         WriteOutcome.Updated => Written(200, result),
@@ -402,8 +423,8 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         _ => JsonAnswer.Error(503, result.Error!),
     };
 
-    static JsonAnswer Written(int status, WriteResult result) =>
-        JsonAnswer.Write(status, writer => WriteDocument(writer, result.Document!, withIndexes: false)) with
+    JsonAnswer Written(int status, WriteResult result) =>
+        JsonAnswer.Write(status, writer => WriteDocument(writer, result.Document! with { Value = result.Stored! }, withIndexes: false)) with
         {
             Warnings = [.. (result.Warnings ?? []).Take(MaxWarnings).Select(warning => $"299 sluice \"{Quotable(warning)}\"")],
         };

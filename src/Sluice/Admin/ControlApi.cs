@@ -75,19 +75,19 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         writer.WriteStartArray();
         foreach (var document in snapshot.Documents[kind].Values)
         {
-            WriteDocument(writer, document);
+            WriteDocument(writer, document, snapshot);
         }
         writer.WriteEndArray();
     });
 
     static JsonAnswer One(Snapshot snapshot, ResourceKind kind, string id) => snapshot.Documents.Find(kind, id) is { } document
-        ? JsonAnswer.Write(200, writer => WriteDocument(writer, document))
+        ? JsonAnswer.Write(200, writer => WriteDocument(writer, document, snapshot))
         : JsonAnswer.Error(404, $"{kind.Singular()}[{id}] not found");
 
-    static void WriteDocument(Utf8JsonWriter writer, Document document)
+    static void WriteDocument(Utf8JsonWriter writer, Document document, Snapshot snapshot)
     {
         writer.WriteStartObject();
-        writer.WriteString("key", ResourceStore.Key(document.Kind, document.Id));
+        writer.WriteString("key", ResourceStore.Key(document.Kind, document.Id, snapshot.Settings.KeyPrefix));
         writer.WritePropertyName("value");
         document.Value.WriteTo(writer);
         writer.WriteNumber("createdIndex", document.CreatedRevision);

@@ -16,6 +16,9 @@ public sealed class StatusApi
         set => _notReady = value;
     }
 
+    /// <summary>What is not as it should be though the gateway is ready; null when all is well.</summary>
+    public Func<string?>? Warning { get; set; }
+
     public Task HandleAsync(HttpContext http) => Answer(http.Request).SendAsync(http);
 
     JsonAnswer Answer(HttpRequest request) => request.Path.Value switch
@@ -23,6 +26,7 @@ public sealed class StatusApi
         "/status" => JsonAnswer.Object(200, ("status", "ok")),
         "/status/ready" => NotReady is { } reason
             ? JsonAnswer.Object(503, ("status", "error"), ("error", reason))
+            : Warning?.Invoke() is { } warning ? JsonAnswer.Object(200, ("status", "ok"), ("warning", warning))
             : JsonAnswer.Object(200, ("status", "ok")),
         _ => JsonAnswer.Error(404, "404 Not Found"),
     };

@@ -81,6 +81,7 @@ static class CommandLine
             Of("reopen", "Open the log files again, after log rotation moved them away", instance => Task.FromResult(Steering.Reopen(instance, terminal))),
             Of("test", "Check the configuration; every error with its place", instance => Task.FromResult(Steering.Test(instance, terminal))),
             Of("init", "Write a commented default configuration", instance => Task.FromResult(Steering.Initialise(instance, terminal))),
+            Of("init_etcd", "Prepare etcd's key space, where config_provider is etcd", instance => Steering.InitialiseEtcdAsync(instance, terminal)),
             demo,
             version,
         };

@@ -1,5 +1,9 @@
+using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Hosting;
 using Sluice.Model;
+using Sluice.Model.Settings;
+using Sluice.Sources;
+using Sluice.Sources.Etcd;
 
 namespace Sluice.Cli;
 
@@ -124,6 +128,38 @@ static class Steering
         Directory.CreateDirectory(Path.GetDirectoryName(instance.ConfigFile)!);
         var written = Write(instance.ConfigFile, DefaultFiles.Config, terminal) | Write(instance.ResourceFile, DefaultFiles.Resources, terminal);
         return written ? 0 : terminal.Fail("nothing to write");
+    }
+
+    /// <summary>Writes the directories' marks into the etcd of conf/config.yaml; harmless when they are there.</summary>
+    public static async Task<int> InitialiseEtcdAsync(Instance instance, Terminal terminal)
+    {
+        var (settings, problems) = SettingsReader.Load(instance.Prefix, terminal.Environment);
+        if (!terminal.Report(problems))
+        {
+            return 1;
+        }
+        if (settings!.Etcd is not { } etcd)
+        {
+            return terminal.Fail("config_provider is not etcd: there is nothing to prepare");
+        }
+        using var store = new EtcdStore(etcd, terminal.Time, NullLogger<EtcdStore>.Instance);
+        for (var retries = etcd.StartupRetry; ; retries--)
+        {
+            try
+            {
+                await store.InitialiseAsync();
+                terminal.Say($"prepared {etcd.Prefix} in etcd at {string.Join(", ", etcd.Hosts.Select(host => host.Authority))}");
+                return 0;
+            }
+            catch (EtcdUnavailableException) when (retries > 0)
+            {
+                await Task.Delay(TimeSpan.FromSeconds(1), terminal.Time);
+            }
+            catch (StoreException e)
+            {
+                return terminal.Fail(e.Message);
+            }
+        }
     }
 
     static bool Write(string path, string text, Terminal terminal)

@@ -14,6 +14,7 @@ using Sluice.Pipeline;
 using Sluice.Plugins;
 using Sluice.Sources;
 using Sluice.Upstreams;
+using Sluice.Sources.Etcd;
 
 namespace Sluice.Hosting;
 
@@ -64,6 +65,7 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly CancellationTokenSource _stopping = new();
     InstanceLock? _instance;
     EmbeddedStore? _store;
+    EtcdStore? _etcd;
     ResourceStore? _resources;
     YamlConfiguration? _yaml;
     bool _stopped;
@@ -143,7 +145,7 @@ public sealed partial class Gateway : IAsyncDisposable
             settings = gateway.EnsureAdminKey(settings);
             gateway.LogProblems(problems);
             await gateway._accessLog.ApplyAsync(settings.Logs);
-            gateway.LoadResources(settings);
+            await gateway.LoadResourcesAsync(settings, cancellation);
             gateway.LetIn(settings);
             await gateway.BindAsync(settings, cancellation);
             gateway._status.NotReady = null;
@@ -180,7 +182,7 @@ public sealed partial class Gateway : IAsyncDisposable
         return Settings = SettingsReader.Load(_options.Prefix, _options.Environment).Settings!;
     }
 
-    void LoadResources(GatewaySettings settings)
+    async Task LoadResourcesAsync(GatewaySettings settings, CancellationToken cancellation)
     {
         if (settings.ConfigProvider == ConfigProvider.Yaml)
         {
@@ -193,9 +195,53 @@ public sealed partial class Gateway : IAsyncDisposable
             return;
         }
         Apply(settings);
+        if (settings.Etcd is { } etcd)
+        {
+            _instance = InstanceLock.Acquire(_options.Prefix);
+            await LoadFromEtcdAsync(settings, etcd, cancellation);
+            return;
+        }
         _store = EmbeddedStore.Open(_options.Prefix, directory: settings.DataDirectory);
         _resources = new ResourceStore(_store, _live, _options.Time, _loggers.CreateLogger<ResourceStore>());
-        LogProblems(_resources.Load());
+        await _resources.LoadAsync(cancellation);
+    }
+
+    async Task LoadFromEtcdAsync(GatewaySettings settings, EtcdSettings etcd, CancellationToken cancellation)
+    {
+        var copy = new LocalCopy(settings.DataDirectory, etcd.Prefix, _options.Time, _loggers.CreateLogger<LocalCopy>());
+        _etcd = new EtcdStore(etcd, _options.Time, _loggers.CreateLogger<EtcdStore>());
+        var resources = _resources = new ResourceStore(_etcd, _live, _options.Time, _loggers.CreateLogger<ResourceStore>(), etcd.Prefix, copy);
+        _metrics.WatchEtcd(() => (_etcd.Health.Problem is null, resources.Revision));
+        _status.Warning = () => _etcd.Health is { Problem: { } problem } health
+            ? $"{problem}; since {health.Since:yyyy-MM-ddTHH:mm:ssZ} the configuration of revision {resources.Revision} is served"
+            : null;
+        for (var retries = etcd.StartupRetry; ; retries--)
+        {
+            try
+            {
+                await resources.LoadAsync(cancellation);
+                break;
+            }
+            catch (EtcdUnavailableException) when (retries > 0)
+            {
+                await Task.Delay(TimeSpan.FromSeconds(1), _options.Time, cancellation);
+            }
+            catch (EtcdUnavailableException e)
+            {
+                if (copy.Read() is not { } range)
+                {
+                    throw new GatewayStartException([Problem.Error("conf/config.yaml (deployment.etcd.host)", $"{e.Message}, and there is no copy of its configuration from an earlier start")], e);
+                }
+                LogServingCopy(range.Revision, e.Message);
+                await resources.LoadAsync(range, cancellation);
+                break;
+            }
+            catch (StoreException e)
+            {
+                throw new GatewayStartException([Problem.Error("conf/config.yaml (deployment.etcd)", e.Message)], e);
+            }
+        }
+        resources.Follow();
     }
 
     void Apply(GatewaySettings settings) => ThrowOnError(_live.Apply(settings));
@@ -373,6 +419,10 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             yield return Problem.Warning("conf/config.yaml (sluice.data_dir)", "the directory changes at the next restart");
         }
+        if (Settings.Etcd is { } now && settings.Etcd is { } wanted && (now with { Hosts = wanted.Hosts } != wanted || !now.Hosts.SequenceEqual(wanted.Hosts)))
+        {
+            yield return Problem.Warning("conf/config.yaml (deployment.etcd)", "changes at the next restart");
+        }
         if (Settings.Transport != settings.Transport)
         {
             yield return Problem.Warning("conf/config.yaml", "sluice.transport and nginx_config.worker_processes change at the next restart");
@@ -427,12 +477,17 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             await _yaml.DisposeAsync();
         }
+        if (_resources is not null)
+        {
+            await _resources.DisposeAsync();
+        }
         if (_store is not null)
         {
             await _store.DisposeAsync();
         }
         await _healthCheckers.DisposeAsync();
         await _upstreams.Discoveries.DisposeAsync();
+        _etcd?.Dispose();
         _pools.Dispose();
         _http2.Dispose();
         _loops?.Dispose();
@@ -482,6 +537,9 @@ public sealed partial class Gateway : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "not listening on {Address}: this machine does not have it")]
     partial void LogNotListening(string address);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Problem}: starting with the local copy of its configuration, of revision {Revision}")]
+    partial void LogServingCopy(long revision, string problem);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "stopped")]
     partial void LogStopped();

@@ -46,6 +46,7 @@ public sealed partial class GatewayMetrics
     readonly Gauge _requests;
     readonly Gauge _upstreamStatus;
     readonly Counter _accessLogDrops;
+    readonly Lazy<Gauge> _etcdReachable, _etcdRevision;
 
     internal readonly Counter Status, Bandwidth, StreamEnds, StreamEvents, SpooledBytes;
     internal readonly Histogram Latency, FirstByte, StreamLifetime;
@@ -81,6 +82,9 @@ public sealed partial class GatewayMetrics
         StreamEnds = make.CreateCounter("sluice_stream_ends_total", "Streams that ended, by reason", ["route", "reason"]);
         StreamEvents = make.CreateCounter("sluice_stream_events_total", "Events that passed, on routes that look at events", ["route"]);
         SpooledBytes = make.CreateCounter("sluice_spooled_bytes_total", "Bytes of buffered bodies that went to temporary files", ["route"]);
+        // series only where there is an etcd
+        _etcdReachable = new(() => make.CreateGauge(prefix + "etcd_reachable", "Config server etcd reachable from the gateway, 0 is unreachable"));
+        _etcdRevision = new(() => make.CreateGauge(prefix + "etcd_modify_indexes", "Etcd modify index for the keys of the gateway", ["key"]));
         _accessLogDrops = make.CreateCounter("sluice_access_log_dropped_lines_total", "Access log lines that were never written");
     }
 
@@ -125,6 +129,14 @@ public sealed partial class GatewayMetrics
     /// <summary>Asks for the count whenever the metrics are read.</summary>
     public void WatchAccessLogDrops(Func<long> dropped) =>
         _registry.AddBeforeCollectCallback(() => _accessLogDrops.IncTo(dropped()));
+
+    /// <summary>Asks whenever the metrics are read.</summary>
+    public void WatchEtcd(Func<(bool Reachable, long Revision)> state) => _registry.AddBeforeCollectCallback(() =>
+    {
+        var (reachable, revision) = state();
+        _etcdReachable.Value.Set(reachable ? 1 : 0);
+        _etcdRevision.Value.WithLabels("max_modify_index").Set(revision);
+    });
 
     /// <summary>The text exposition format.</summary>
     public Task WriteAsync(Stream stream, CancellationToken cancel = default) => _registry.CollectAndExportAsTextAsync(stream, cancel);

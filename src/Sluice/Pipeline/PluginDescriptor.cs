@@ -84,6 +84,9 @@ public sealed class PluginDescriptor
         _consumerSource = info.ConsumerSchema is null ? null : Parse(info.ConsumerSchema);
         ConsumerSchema = _consumerSource is null ? null : JsonSchema.Compile(_consumerSource);
         MetadataSchema = info.MetadataSchema is null ? null : JsonSchema.Compile(Parse(info.MetadataSchema));
+        SecretsOfConfig = SecretsOf(Schema);
+        SecretsOfConsumer = SecretsOf(_consumerSource);
+        SecretsOfMetadata = SecretsOf(info.MetadataSchema is null ? null : Parse(info.MetadataSchema));
         Phases = [.. PhaseNames.Where(phase => phase.Type.IsAssignableFrom(type)).Select(phase => phase.Name)];
     }
 
@@ -103,6 +106,17 @@ public sealed class PluginDescriptor
 
     /// <summary>The phases that the plugin's class takes part in, for the reference.</summary>
     public IReadOnlyList<string> Phases { get; }
+
+    /// <summary>Properties that a store has encrypted: <c>encrypt_fields</c> of the schema.</summary>
+    public IReadOnlyList<string> SecretsOfConfig { get; }
+
+    /// <summary>The same for the plugin's part in a consumer.</summary>
+    public IReadOnlyList<string> SecretsOfConsumer { get; }
+
+    /// <summary>The same for the plugin's metadata.</summary>
+    public IReadOnlyList<string> SecretsOfMetadata { get; }
+
+    static string[] SecretsOf(JsonObject? schema) => [.. (schema?["encrypt_fields"] as JsonArray ?? []).Select(field => field!.GetValue<string>())];
 
     JsonSchema Compiled { get; }
 

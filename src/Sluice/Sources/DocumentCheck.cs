@@ -47,6 +47,10 @@ static class DocumentCheck
         return documents;
     }
 
+    /// <summary>What a value refers to.</summary>
+    public static IEnumerable<(ResourceKind Kind, string Id)> ReferencesOf(JsonObject value) =>
+        References.Where(reference => value[reference.Property] is JsonValue).Select(reference => (reference.Kind, value[reference.Property]!.ToString()));
+
     /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one plugin.</summary>
     public static string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins) => kind switch
     {

@@ -16,7 +16,7 @@ namespace Sluice.Sources;
 /// var routes = store.List("/apisix/routes/");
 /// await foreach (var changes in store.Watch("/apisix/", routes.Revision + 1)) { … }
 /// </code></example>
-public sealed class EmbeddedStore : IAsyncDisposable
+public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
 {
     const int LongestKey = 4096;
     const int LargestBatch = 256;
@@ -69,6 +69,15 @@ public sealed class EmbeddedStore : IAsyncDisposable
 
     /// <summary>A watch can start after this revision.</summary>
     public long CompactedRevision => _state.Compacted;
+
+    /// <summary>The file is locked: nobody else writes.</summary>
+    public bool HasOtherWriters => false;
+
+    public Task<StoreRange> ListAsync(string prefix, CancellationToken cancel = default) => Task.FromResult(List(prefix));
+
+    public Task<StoreEntry?> GetAsync(string key, CancellationToken cancel = default) => Task.FromResult(Get(key));
+
+    public Task<long> NextNumberAsync(CancellationToken cancel = default) => Task.FromResult(Revision + 1);
 
     public StoreEntry? Get(string key) => _state.Entries.GetValueOrDefault(key);
 

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Pipeline;
+using Sluice.Sources.Etcd;
 
 namespace Sluice.Sources;
 
@@ -19,57 +20,95 @@ public enum WriteOutcome
 
     /// <summary>The store could not write it; nothing was changed.</summary>
     Failed,
+
+    /// <summary>Somebody else wrote it meanwhile; nothing was changed.</summary>
+    Conflict,
 }
 
 /// <summary>What became of a write.</summary>
 /// <param name="Key"><c>/apisix/routes/r1</c></param>
 /// <param name="Document">As it is stored now; null when it was deleted or not written.</param>
 /// <param name="Error">As it stands in <c>error_msg</c>; null when the write was done.</param>
+/// <param name="Stored">The document's value as it stands in the store, secrets encrypted.</param>
 /// <param name="Warnings">What was accepted and has no effect.</param>
-public sealed record WriteResult(WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, IReadOnlyList<string>? Warnings = null);
+public sealed record WriteResult(
+    WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, JsonObject? Stored = null, IReadOnlyList<string>? Warnings = null);
 
 /// <summary>
-/// The resources in the embedded store, under etcd's keys (<c>/apisix/routes/r1</c>). One write at a time: check → compile → write
-/// durably → swap. A document is applied whole or refused whole; a write that is refused or that the disk refuses changes nothing.
+/// The resources in a store (embedded, or etcd), under etcd's keys (<c>/apisix/routes/r1</c>). One write at a time: check → compile → write
+/// durably → swap. A document is applied whole or refused whole; a write that is refused or that the store refuses changes nothing.
+/// What others write into the same store is taken in as it comes (<see cref="Follow"/>).
 /// </summary>
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
-public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration live, TimeProvider time, ILogger<ResourceStore> logger) : IDisposable
+/// <param name="prefix">Of all keys: <c>/apisix</c>.</param>
+/// <param name="copy">Kept up to date with what is applied; null: none is kept.</param>
+public sealed partial class ResourceStore(
+    IKeyValueStore store, LiveConfiguration live, TimeProvider time, ILogger<ResourceStore> logger, string prefix = ResourceStore.DefaultPrefix, LocalCopy? copy = null)
+    : IAsyncDisposable
 {
-    const string Prefix = "/apisix/";
+    public const string DefaultPrefix = "/apisix";
 
     /// <summary>More than a request may have: patches put values deeper.</summary>
     const int StoredDepth = 256;
 
+    /// <summary>How often a write is tried when others change the same key meanwhile.</summary>
+    const int MaxTries = 5;
+
+    static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(1);
+
+    readonly string _root = prefix + "/";
     readonly SemaphoreSlim _writing = new(1, 1);
+    readonly CancellationTokenSource _stopping = new();
 
-    public static string Key(ResourceKind kind, string id) => $"{Prefix}{kind.Directory()}/{id}";
+    /// <summary>Keys that this gateway deleted, with the revision: events of before must not bring them back.</summary>
+    readonly Dictionary<string, long> _deleted = [];
+    Task _following = Task.CompletedTask;
+    long _revision;
 
-    public void Dispose() => _writing.Dispose();
+    /// <summary>Up to which revision of the store the configuration is.</summary>
+    public long Revision => Volatile.Read(ref _revision);
+
+    public static string Key(ResourceKind kind, string id, string prefix = DefaultPrefix) => $"{prefix}/{kind.Directory()}/{id}";
+
+    string KeyOf(ResourceKind kind, string id) => Key(kind, id, prefix);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync();
+        await _following;
+        if (copy is not null)
+        {
+            await copy.DisposeAsync();
+        }
+        _writing.Dispose();
+        _stopping.Dispose();
+    }
 
     // -- Loading
 
     /// <summary>
-    /// Applies all that is stored: at the start, and again when the settings changed. A document that does not pass the check (any more) is
-    /// logged with its key, stays in the store and is left out of the configuration.
+    /// Applies all that is stored. A document that does not pass the check (any more) is logged with its key, stays in the store and is left
+    /// out of the configuration.
     /// </summary>
-    public IReadOnlyList<Problem> Load()
+    /// <exception cref="StoreException">The store does not answer.</exception>
+    public async Task<IReadOnlyList<Problem>> LoadAsync(CancellationToken cancel = default)
     {
-        _writing.Wait();
+        var range = await store.ListAsync(_root, cancel);
+        return await LoadAsync(range, cancel);
+    }
+
+    /// <summary>Applies what a store had at some time.</summary>
+    public async Task<IReadOnlyList<Problem>> LoadAsync(StoreRange range, CancellationToken cancel = default)
+    {
+        await _writing.WaitAsync(cancel);
         try
         {
             var problems = new List<Problem>();
-            Apply(Check(Read(problems), problems), problems);
-            foreach (var (severity, place, message) in problems)
-            {
-                if (severity == Severity.Error)
-                {
-                    LogLeftOut(place, message);
-                }
-                else
-                {
-                    LogWarning(place, message);
-                }
-            }
+            ApplyAll(Check(Read(range.Entries, problems), problems), problems);
+            Volatile.Write(ref _revision, range.Revision);
+            _deleted.Clear();
+            SaveCopy();
+            Log(problems);
             return problems;
         }
         finally
@@ -78,33 +117,66 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         }
     }
 
-    List<Document> Read(List<Problem> problems)
+    void Log(IReadOnlyList<Problem> problems)
     {
-        var documents = new List<Document>();
-        foreach (var entry in store.List(Prefix).Entries)
+        foreach (var (severity, place, message) in problems)
         {
-            if (!ResourceKinds.TryParseKey(entry.Key[Prefix.Length..], out var kind, out var id))
+            if (severity == Severity.Error)
             {
-                problems.Add(Problem.Warning(entry.Key, "no resource that this version of Sluice knows"));
+                LogLeftOut(place, message);
+            }
+            else
+            {
+                LogWarning(place, message);
+            }
+        }
+    }
+
+    List<Document> Read(IReadOnlyList<StoreEntry> entries, List<Problem> problems)
+    {
+        var documents = new List<Document>(entries.Count);
+        foreach (var entry in entries)
+        {
+            if (!ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id))
+            {
+                if (entry.Value != EtcdStore.DirectoryMark && !IsOthers(entry.Key))
+                {
+                    problems.Add(Problem.Warning(entry.Key, "no resource that this version of Sluice knows"));
+                }
                 continue;
             }
-            try
+            if (Parse(kind, id, entry, out var error) is { } document)
             {
-                if (CjsonReader.Parse(Encoding.UTF8.GetBytes(entry.Value), StoredDepth) is JsonObject value)
-                {
-                    documents.Add(new Document(kind, id, value, entry.CreateRevision, entry.ModRevision, entry.Key));
-                }
-                else
-                {
-                    problems.Add(Problem.Error(entry.Key, "expected a JSON object"));
-                }
+                documents.Add(document);
             }
-            catch (JsonTextException e)
+            else
             {
-                problems.Add(Problem.Error(entry.Key, e.Message));
+                problems.Add(Problem.Error(entry.Key, error!));
             }
         }
         return documents;
+    }
+
+    /// <summary>Keys that APISIX itself uses beside the resources.</summary>
+    bool IsOthers(string key) => key[_root.Length..] is "gen_id" or "plugins" || key.StartsWith(_root + "data_plane/", StringComparison.Ordinal);
+
+    Document? Parse(ResourceKind kind, string id, StoreEntry entry, out string? error)
+    {
+        try
+        {
+            var value = CjsonReader.Parse(Encoding.UTF8.GetBytes(entry.Value), StoredDepth) as JsonObject;
+            error = value is null ? "expected a JSON object" : null;
+            if (value is not null)
+            {
+                Secrets.Decrypt(kind, id, value, live.Current.Plugins, live.Current.Settings.Encryption);
+            }
+            return value is null ? null : new Document(kind, id, value, entry.CreateRevision, entry.ModRevision, entry.Key);
+        }
+        catch (JsonTextException e)
+        {
+            error = e.Message;
+            return null;
+        }
     }
 
     DocumentSet Check(List<Document> stored, List<Problem> problems)
@@ -114,23 +186,34 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         var good = new List<Document>(stored.Count);
         foreach (var document in stored)
         {
-            var warnings = new List<string>();
-            var error = DocumentCheck.Check(document.Kind, document.Id, document.Value, all.WithMissingReferences(document.Value), plugins, warnings);
-            problems.AddRange(warnings.Select(warning => Problem.Warning(document.Place, warning)));
-            if (error is not null)
-            {
-                problems.Add(Problem.Error(document.Place, error));
-                continue;
-            }
             // the same object as before keeps what was compiled from it
             var known = running.Find(document.Kind, document.Id);
-            good.Add(known?.ModifiedRevision == document.ModifiedRevision && known.Place == document.Place ? known : document);
+            if (known?.ModifiedRevision == document.ModifiedRevision && known.Place == document.Place)
+            {
+                good.Add(known);
+            }
+            else if (IsGood(document, all, plugins, problems))
+            {
+                good.Add(document);
+            }
         }
         return DocumentSet.Of(good);
     }
 
+    static bool IsGood(Document document, DocumentSet all, PluginRegistry plugins, List<Problem> problems)
+    {
+        var warnings = new List<string>();
+        var error = DocumentCheck.Check(document.Kind, document.Id, document.Value, all.WithMissingReferences(document.Value), plugins, warnings);
+        problems.AddRange(warnings.Select(warning => Problem.Warning(document.Place, warning)));
+        if (error is not null)
+        {
+            problems.Add(Problem.Error(document.Place, error));
+        }
+        return error is null;
+    }
+
     /// <summary>Without the documents that the whole does not compile with.</summary>
-    void Apply(DocumentSet documents, List<Problem> problems)
+    void ApplyAll(DocumentSet documents, List<Problem> problems)
     {
         while (true)
         {
@@ -151,89 +234,80 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         }
     }
 
-    // -- Writing
+    // -- What others write
 
-    /// <param name="value">Belongs to the store from now on.</param>
-    /// <param name="cancel">Takes the write back while it waits for its turn; one that was begun is finished.</param>
-    public Task<WriteResult> PutAsync(ResourceKind kind, string id, JsonObject value, CancellationToken cancel = default) => InTurn(
-        documents =>
+    /// <summary>Takes in from now on what others write into the store.</summary>
+    public void Follow() => _following = FollowAsync(_stopping.Token);
+
+    async Task FollowAsync(CancellationToken cancel)
+    {
+        while (!cancel.IsCancellationRequested)
         {
-            Stamp(kind, value, documents.Find(kind, id)?.Value);
-            return WriteAsync(kind, id, value, documents);
-        },
-        cancel);
+            try
+            {
+                await foreach (var changes in store.Watch(_root, Revision + 1, cancel))
+                {
+                    await TakeInAsync(changes.Events, changes.Revision, cancel);
+                }
+                return;
+            }
+            catch (CompactedException e)
+            {
+                LogReadAnew(e.Message);
+                await ReadAnewAsync(cancel);
+            }
+            catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e)
+            {
+                LogFollowFailed(e);
+                await PauseAsync(cancel);
+            }
+        }
+    }
 
-    /// <summary>Puts under the next sequential id.</summary>
-    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, CancellationToken cancel = default) => InTurn(
-        documents =>
+    async Task ReadAnewAsync(CancellationToken cancel)
+    {
+        try
         {
-            var number = store.Revision + 1;
-            string id;
-            do
-            {
-                id = number++.ToString("D20", CultureInfo.InvariantCulture);
-            }
-            while (store.Get(Key(kind, id)) is not null);
-            value["id"] = id;
-            Stamp(kind, value, previous: null);
-            return WriteAsync(kind, id, value, documents);
-        },
-        cancel);
-
-    /// <param name="change">Changes a copy of the stored value in place; answers what is wrong, or null.</param>
-    public Task<WriteResult> PatchAsync(
-        ResourceKind kind, string id, Func<JsonObject, string?> change, CancellationToken cancel = default) => InTurn(
-        async documents =>
+            await LoadAsync(cancel);
+        }
+        catch (StoreException)
         {
-            if (documents.Find(kind, id) is not { } old)
-            {
-                return new WriteResult(WriteOutcome.NotFound, Key(kind, id));
-            }
-            var value = old.Value.DeepClone().AsObject();
-            var before = value["update_time"]?.ToJsonString();
-            if (change(value) is { } error)
-            {
-                return new WriteResult(WriteOutcome.Refused, Key(kind, id), Error: error);
-            }
-            if (value["update_time"]?.ToJsonString() == before)
-            {
-                value.Remove("update_time");
-            }
-            Stamp(kind, value, old.Value);
-            return await WriteAsync(kind, id, value, documents);
-        },
-        cancel);
-
-    /// <param name="force">Also when other documents still refer to it.</param>
-    public Task<WriteResult> DeleteAsync(ResourceKind kind, string id, bool force = false, CancellationToken cancel = default) => InTurn(
-        async documents =>
+            // whoever keeps the store says that it is away
+            await PauseAsync(cancel);
+        }
+        catch (OperationCanceledException)
         {
-            var key = Key(kind, id);
-            if (store.Get(key) is not { } entry)
-            {
-                return new WriteResult(WriteOutcome.NotFound, key);
-            }
-            var credentials = kind == ResourceKind.Consumers ? documents.CredentialsOf(id).ToArray() : [];
-            var without = credentials.Aggregate(documents.Without(kind, id), (rest, credential) => rest.Without(credential.Kind, credential.Id));
-            if ((force ? null : DocumentCheck.UsedBy(documents, kind, id)) is { } error || (error = Compile(key, without)) is not null)
-            {
-                return new WriteResult(WriteOutcome.Refused, key, Error: error);
-            }
-            StoreOp[] deletions = [new StoreOp.Delete(key), .. credentials.Select(credential => new StoreOp.Delete(Key(credential.Kind, credential.Id)))];
-            return await Durably(entry.Key, entry.ModRevision, deletions, _ =>
-            {
-                Swap(key, without);
-                return new WriteResult(WriteOutcome.Deleted, key);
-            });
-        },
-        cancel);
+            // disposed
+        }
+    }
 
-    async Task<WriteResult> InTurn(Func<DocumentSet, Task<WriteResult>> write, CancellationToken cancel)
+    async Task PauseAsync(CancellationToken cancel)
+    {
+        try
+        {
+            await Task.Delay(PauseAfterFailure, time, cancel);
+        }
+        catch (OperationCanceledException)
+        {
+            // disposed
+        }
+    }
+
+    async Task TakeInAsync(IReadOnlyList<StoreEvent> events, long revision, CancellationToken cancel)
     {
         await _writing.WaitAsync(cancel);
         try
         {
-            return await write(live.Current.Documents);
+            TakeIn(events);
+            Volatile.Write(ref _revision, Math.Max(Revision, revision));
+            foreach (var (key, _) in _deleted.Where(deletion => deletion.Value <= revision).ToArray())
+            {
+                _deleted.Remove(key);
+            }
         }
         finally
         {
@@ -241,15 +315,209 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         }
     }
 
-    async Task<WriteResult> WriteAsync(ResourceKind kind, string id, JsonObject value, DocumentSet documents)
+    /// <summary>A change that is wrong is logged, and what was there before stays.</summary>
+    void TakeIn(IReadOnlyList<StoreEvent> events)
     {
-        var key = Key(kind, id);
-        if (kind == ResourceKind.Credentials && documents.Find(ResourceKind.Consumers, ResourceKinds.CredentialOf(id).Username) is null)
+        var problems = new List<Problem>();
+        var before = live.Current.Documents;
+        var after = events.Aggregate(before, (documents, change) => With(documents, change, problems));
+        if (ReferenceEquals(before, after))
         {
-            return new WriteResult(WriteOutcome.NotFound, key, Error: "consumer not found");
+            Log(problems);
+            return;
+        }
+        var found = live.Apply(documents: after);
+        if (found.Any(problem => problem.Severity == Severity.Error))
+        {
+            // one of them is wrong: the others must not suffer for it
+            foreach (var change in events)
+            {
+                found = live.Apply(documents: With(live.Current.Documents, change, []));
+                problems.AddRange(found);
+            }
+        }
+        SaveCopy();
+        Log(problems);
+    }
+
+    DocumentSet With(DocumentSet documents, StoreEvent change, List<Problem> problems)
+    {
+        var entry = change.Entry;
+        if (!entry.Key.StartsWith(_root, StringComparison.Ordinal) || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id))
+        {
+            return documents;
+        }
+        var known = documents.Find(kind, id);
+        if (entry.ModRevision <= (known?.ModifiedRevision ?? _deleted.GetValueOrDefault(entry.Key)))
+        {
+            return documents;
+        }
+        if (change.Kind == StoreEventKind.Delete)
+        {
+            return known is null ? documents : documents.Without(kind, id);
+        }
+        if (Parse(kind, id, entry, out var error) is not { } document)
+        {
+            problems.Add(Problem.Error(entry.Key, error!));
+            return documents;
+        }
+        return IsGood(document, documents, live.Current.Plugins, problems) ? documents.With(document) : documents;
+    }
+
+    // -- Writing
+
+    /// <param name="value">Belongs to the store from now on.</param>
+    /// <param name="ttl">How long the resource stays; null: until it is deleted.</param>
+    /// <param name="cancel">Takes the write back while it waits for its turn; one that was begun is finished.</param>
+    public Task<WriteResult> PutAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl = null, CancellationToken cancel = default) => InTurn(
+        async () =>
+        {
+            var draft = value.DeepClone().AsObject();
+            Stamp(kind, draft, live.Current.Documents.Find(kind, id)?.Value);
+            return await WriteAsync(kind, id, draft, ttl);
+        },
+        cancel);
+
+    /// <summary>Puts under the next sequential id.</summary>
+    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, TimeSpan? ttl = null, CancellationToken cancel = default) => InTurn(
+        async () =>
+        {
+            var number = await store.NextNumberAsync(CancellationToken.None);
+            string id;
+            do
+            {
+                id = number++.ToString("D20", CultureInfo.InvariantCulture);
+            }
+            while (await store.GetAsync(KeyOf(kind, id), CancellationToken.None) is not null);
+            var draft = value.DeepClone().AsObject();
+            draft["id"] = id;
+            Stamp(kind, draft, previous: null);
+            return await WriteAsync(kind, id, draft, ttl);
+        },
+        cancel);
+
+    /// <param name="change">Changes a copy of the stored value in place; answers what is wrong, or null.</param>
+    public Task<WriteResult> PatchAsync(
+        ResourceKind kind, string id, Func<JsonObject, string?> change, TimeSpan? ttl = null, CancellationToken cancel = default) => InTurn(
+        async () =>
+        {
+            await CatchUpAsync(kind, id);
+            if (live.Current.Documents.Find(kind, id) is not { } old)
+            {
+                return new WriteResult(WriteOutcome.NotFound, KeyOf(kind, id));
+            }
+            var value = old.Value.DeepClone().AsObject();
+            var before = value["update_time"]?.ToJsonString();
+            if (change(value) is { } error)
+            {
+                return new WriteResult(WriteOutcome.Refused, KeyOf(kind, id), Error: error);
+            }
+            if (value["update_time"]?.ToJsonString() == before)
+            {
+                value.Remove("update_time");
+            }
+            Stamp(kind, value, old.Value);
+            return await WriteAsync(kind, id, value, ttl);
+        },
+        cancel);
+
+    /// <param name="force">Also when other documents still refer to it.</param>
+    public Task<WriteResult> DeleteAsync(ResourceKind kind, string id, bool force = false, CancellationToken cancel = default) => InTurn(
+        async () =>
+        {
+            var key = KeyOf(kind, id);
+            if (await store.GetAsync(key, CancellationToken.None) is not { } entry)
+            {
+                return new WriteResult(WriteOutcome.NotFound, key);
+            }
+            var documents = live.Current.Documents;
+            var credentials = kind == ResourceKind.Consumers ? documents.CredentialsOf(id).ToArray() : [];
+            var without = credentials.Aggregate(documents.Without(kind, id), (rest, credential) => rest.Without(credential.Kind, credential.Id));
+            if ((force ? null : DocumentCheck.UsedBy(documents, kind, id)) is { } error || (error = Compile(key, without)) is not null)
+            {
+                return new WriteResult(WriteOutcome.Refused, key, Error: error);
+            }
+            StoreOp[] deletions = [new StoreOp.Delete(key), .. credentials.Select(credential => new StoreOp.Delete(KeyOf(credential.Kind, credential.Id)))];
+            return await Durably(key, entry.ModRevision, deletions, result =>
+            {
+                if (store.HasOtherWriters)
+                {
+                    result.Events.ToList().ForEach(deletion => _deleted[deletion.Entry.Key] = deletion.Entry.ModRevision);
+                }
+                Swap(key, without);
+                return new WriteResult(WriteOutcome.Deleted, key);
+            });
+        },
+        cancel);
+
+    /// <summary>Again, from the start, when somebody else changed the same key meanwhile.</summary>
+    async Task<WriteResult> InTurn(Func<Task<WriteResult>> write, CancellationToken cancel)
+    {
+        await _writing.WaitAsync(cancel);
+        try
+        {
+            for (var i = 1; ; i++)
+            {
+                var result = await write();
+                if (result.Outcome != WriteOutcome.Conflict)
+                {
+                    return result;
+                }
+                if (i == MaxTries)
+                {
+                    return result with { Outcome = WriteOutcome.Failed };
+                }
+                await RefreshAsync(result.Key);
+            }
+        }
+        catch (StoreException e)
+        {
+            return new WriteResult(WriteOutcome.Failed, _root, Error: e.Message);
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
+    /// <summary>What a key is in the store now: its news may still be on their way.</summary>
+    async Task<StoreEntry?> RefreshAsync(string key)
+    {
+        var entry = await store.GetAsync(key, CancellationToken.None);
+        if (entry is not null)
+        {
+            TakeIn([new StoreEvent(StoreEventKind.Put, entry)]);
+        }
+        return entry;
+    }
+
+    /// <summary>What was written elsewhere a moment ago counts, too.</summary>
+    async Task CatchUpAsync(ResourceKind kind, string id)
+    {
+        if (store.HasOtherWriters && live.Current.Documents.Find(kind, id) is null)
+        {
+            await RefreshAsync(KeyOf(kind, id));
+        }
+    }
+
+    async Task<WriteResult> WriteAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl)
+    {
+        var key = KeyOf(kind, id);
+        if (kind == ResourceKind.Credentials)
+        {
+            var username = ResourceKinds.CredentialOf(id).Username;
+            await CatchUpAsync(ResourceKind.Consumers, username);
+            if (live.Current.Documents.Find(ResourceKind.Consumers, username) is null)
+            {
+                return new WriteResult(WriteOutcome.NotFound, key, Error: "consumer not found");
+            }
+        }
+        foreach (var (referred, reference) in DocumentCheck.ReferencesOf(value))
+        {
+            await CatchUpAsync(referred, reference);
         }
         var warnings = new List<string>();
-        var plugins = live.Current.Plugins;
+        var (documents, plugins) = (live.Current.Documents, live.Current.Plugins);
         var draft = new Document(kind, id, value, 0, 0, key);
         var error = DocumentCheck.Check(kind, id, value, documents, plugins, warnings)
             ?? DocumentCheck.Conflict(kind, id, value, documents, plugins)
@@ -258,23 +526,26 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         {
             return new WriteResult(WriteOutcome.Refused, key, Error: error);
         }
-        return await Durably(key, store.Get(key)?.ModRevision ?? 0, [new StoreOp.Put(key, JsonBytes.Text(value))], entry =>
+        var revision = documents.Find(kind, id)?.ModifiedRevision ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
+        var stored = Stored(draft);
+        return await Durably(key, revision, [new StoreOp.Put(key, JsonBytes.Text(stored), ttl)], result =>
         {
+            var entry = result.Events[0].Entry;
             var document = draft with { CreatedRevision = entry.CreateRevision, ModifiedRevision = entry.ModRevision };
             Swap(key, documents.With(document));
             warnings.ForEach(warning => LogWarning(key, warning));
-            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, document, Warnings: warnings);
+            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, document, Stored: stored, Warnings: warnings);
         });
     }
 
-    async Task<WriteResult> Durably(string key, long revision, IReadOnlyList<StoreOp> ops, Func<StoreEntry, WriteResult> done)
+    async Task<WriteResult> Durably(string key, long revision, IReadOnlyList<StoreOp> ops, Func<StoreResult, WriteResult> done)
     {
         try
         {
             var result = await store.Transaction([new StoreCompare(key, revision)], ops, CancellationToken.None);
             return result.Succeeded
-                ? done(result.Events[0].Entry)
-                : new WriteResult(WriteOutcome.Failed, key, Error: "value changed before overwritten");
+                ? done(result)
+                : new WriteResult(WriteOutcome.Conflict, key, Error: "value changed before overwritten");
         }
         catch (Exception e)
         {
@@ -296,7 +567,18 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         {
             LogNotApplied(key, problem.Place, problem.Message);
         }
+        SaveCopy();
     }
+
+    JsonObject Stored(Document document) =>
+        Secrets.Encrypted(document.Kind, document.Id, document.Value, live.Current.Plugins, live.Current.Settings.Encryption);
+
+    void SaveCopy() => copy?.Schedule(() =>
+    {
+        var revision = Revision;
+        return new StoreRange(revision, [.. ResourceKinds.All.SelectMany(kind => live.Current.Documents[kind].Values).Select(document =>
+            new StoreEntry(document.Place, JsonBytes.Text(Stored(document)), document.CreatedRevision, document.ModifiedRevision, 1))]);
+    });
 
     /// <summary>create_time stays, update_time is now unless the value brings its own. Metadata has neither.</summary>
     void Stamp(ResourceKind kind, JsonObject value, JsonObject? previous)
@@ -310,8 +592,14 @@ public sealed partial class ResourceStore(EmbeddedStore store, LiveConfiguration
         value["update_time"] ??= now;
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Key}: {Problem}; the document stays in the store and is left out of the configuration")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Key}: {Problem}; this state of it stays in the store and is left out of the configuration")]
     partial void LogLeftOut(string key, string problem);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "the store's changes can no longer be followed ({Reason}); reading everything anew")]
+    partial void LogReadAnew(string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "following the store failed; it is tried again")]
+    partial void LogFollowFailed(Exception exception);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Key}: {Problem}")]
     partial void LogWarning(string key, string problem);

@@ -19,7 +19,8 @@ public abstract record StoreOp
     {
     }
 
-    public sealed record Put(string Key, string Value) : StoreOp;
+    /// <param name="Ttl">How long it stays; only etcd keeps time.</param>
+    public sealed record Put(string Key, string Value, TimeSpan? Ttl = null) : StoreOp;
 
     /// <summary>Deleting what does not exist is no change and no error.</summary>
     public sealed record Delete(string Key) : StoreOp;

@@ -15,6 +15,15 @@ public sealed record GatewaySettings
 
     public required ConfigProvider ConfigProvider { get; init; }
 
+    /// <summary>Null: the provider is not etcd.</summary>
+    public EtcdSettings? Etcd { get; init; }
+
+    /// <summary>Of secrets in the store.</summary>
+    public DataEncryption Encryption { get; init; } = DataEncryption.None;
+
+    /// <summary>Of the resources' keys.</summary>
+    public string KeyPrefix => Etcd?.Prefix ?? "/apisix";
+
     /// <summary>Where requests to proxy come in: node_listen, ssl.listen and nginx's listen, each address once. Empty for a control plane.</summary>
     public required IReadOnlyList<ListenSettings> Listens { get; init; }
 
@@ -73,6 +82,7 @@ public enum ConfigProvider
 {
     Embedded,
     Yaml,
+    Etcd,
 }
 
 /// <param name="Epoll">Event loops where the system has them; false: the framework's sockets.</param>
@@ -90,6 +100,30 @@ public sealed record ListenSettings(
 /// <param name="CertificateFile">Absolute path of a PEM chain.</param>
 /// <param name="KeyFile">Absolute path of its key.</param>
 public sealed record TlsSettings(string CertificateFile, string KeyFile, bool Tls12, bool Tls13, string Place);
+
+/// <summary><c>deployment.etcd</c>.</summary>
+/// <param name="Hosts">Endpoints: <c>http://127.0.0.1:2379</c>. At least one.</param>
+/// <param name="Prefix">Of all keys: <c>/apisix</c>.</param>
+/// <param name="User">Null: no login.</param>
+/// <param name="Timeout">For an answer.</param>
+/// <param name="WatchTimeout">A watch that is silent for so long is opened anew.</param>
+/// <param name="StartupRetry">How often a start asks again when no endpoint answers.</param>
+/// <param name="Certificate">Shown to etcd; absolute paths.</param>
+/// <param name="Verify">Whether etcd's certificate is checked.</param>
+/// <param name="ServerName">SNI, and the name in etcd's certificate; null: the endpoint's.</param>
+/// <param name="TrustedCaFile">What etcd's certificate is checked against; null: the machine's.</param>
+public sealed record EtcdSettings(
+    IReadOnlyList<Uri> Hosts,
+    string Prefix,
+    string? User,
+    string? Password,
+    TimeSpan Timeout,
+    TimeSpan WatchTimeout,
+    int StartupRetry,
+    (string File, string Key)? Certificate,
+    bool Verify,
+    string? ServerName,
+    string? TrustedCaFile);
 
 /// <param name="KeyRequired">False: whoever reaches the port may change everything.</param>
 /// <param name="Allow">Empty: everybody.</param>

@@ -25,6 +25,9 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
 
     public static SettingType Text { get; } = new("string", "a string", node => Kind(node) == JsonValueKind.String && !Scalar(node).Contains('\0', StringComparison.Ordinal));
 
+    public static SettingType EncryptionKey { get; } = new("key", $"a string of {DataEncryption.KeyLength} characters",
+        node => Text.Accepts(node) && System.Text.Encoding.UTF8.GetByteCount(Scalar(node)) == DataEncryption.KeyLength) { IsSecret = true };
+
     public static SettingType FilePath { get; } = new("path", "a path", node => Text.Accepts(node) && Scalar(node).Length > 0);
 
     /// <summary>nginx's directives as one text.</summary>
@@ -70,6 +73,9 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
         new($"list of {item.Name}", $"a list, each item {item.Expected}", node => node is JsonArray) { Item = item };
 
     public SettingType? Item { get; init; }
+
+    /// <summary>An error does not quote the value.</summary>
+    public bool IsSecret { get; init; }
 
     static JsonValueKind Kind(JsonNode node) => node is JsonValue value ? value.GetValueKind() : JsonValueKind.Undefined;
 

@@ -114,6 +114,8 @@ public sealed class SettingsReader
             Prefix = _prefix,
             Role = role,
             ConfigProvider = provider,
+            Encryption = new(_values.Texts("apisix.data_encryption.keyring") ?? [], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
+            Etcd = provider == ConfigProvider.Etcd ? Etcd() : null,
             Tls = tls,
             Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls is not null),
             // who reads a file has nothing that the Admin API could change
@@ -153,12 +155,59 @@ public sealed class SettingsReader
                 return ConfigProvider.Embedded;
             case "yaml":
                 return ConfigProvider.Yaml;
+            case "etcd":
+                return ConfigProvider.Etcd;
             case var other:
-                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded" : "embedded or yaml";
+                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml or etcd" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded or etcd" : "embedded, yaml or etcd";
                 _values.Error(path, $"config_provider \"{other}\" comes later; use {instead}");
                 return ConfigProvider.Embedded;
         }
     }
+
+    EtcdSettings Etcd()
+    {
+        const string section = "deployment.etcd.";
+        var hosts = new List<Uri>();
+        foreach (var text in _values.Texts(section + "host") ?? [])
+        {
+            if (Uri.TryCreate(text, UriKind.Absolute, out var host) && host.Scheme is "http" or "https" && host.PathAndQuery == "/" && host.UserInfo.Length == 0)
+            {
+                hosts.Add(host);
+            }
+            else
+            {
+                _values.Error(section + "host", $"expected http://HOST:PORT or https://HOST:PORT, got \"{text}\"");
+            }
+        }
+        if (hosts.Count == 0)
+        {
+            _values.Error(section + "host", "there is no endpoint");
+        }
+        var prefix = _values.Text(section + "prefix").TrimEnd('/');
+        if (prefix.Length < 2 || prefix[0] != '/')
+        {
+            _values.Error(section + "prefix", "expected a path like /apisix");
+        }
+        var (cert, key) = (_values.Text(section + "tls.cert"), _values.Text(section + "tls.key"));
+        if (cert.Length == 0 != (key.Length == 0))
+        {
+            _values.Error(section + (cert.Length == 0 ? "tls.key" : "tls.cert"), "certificate and key belong together");
+        }
+        return new(
+            hosts,
+            prefix,
+            _values.Text(section + "user") is { Length: > 0 } user ? user : null,
+            _values.Text(section + "password") is { Length: > 0 } password ? password : null,
+            AtLeast(section + "timeout", 0.1),
+            AtLeast(section + "watch_timeout", 1),
+            _values.Whole(section + "startup_retry"),
+            cert.Length > 0 && key.Length > 0 ? (ExistingFile(section + "tls.cert"), ExistingFile(section + "tls.key")) : null,
+            _values.Flag(section + "tls.verify"),
+            _values.Text(section + "tls.sni") is { Length: > 0 } sni ? sni : null,
+            _values.Text("apisix.ssl.ssl_trusted_certificate") is { Length: > 0 } file && file != "system" ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null);
+    }
+
+    TimeSpan AtLeast(string path, double seconds) => TimeSpan.FromSeconds(Math.Max(seconds, _values.Seconds(path)!.Value.TotalSeconds));
 
     AdminSettings Admin()
     {

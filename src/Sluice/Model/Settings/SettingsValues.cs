@@ -149,5 +149,5 @@ sealed class SettingsValues
         type.Accepts(value) || ((type == SettingType.Text || type == SettingType.Snippet) && _tree.TextFromEnvironment(value) is not null);
 
     static string Wrong(SettingType type, JsonNode? value) =>
-        $"wrong type: expected {type.Expected}, got {(value is null ? "nothing" : SettingType.Describe(value))}";
+        $"wrong type: expected {type.Expected}, got {(value is null ? "nothing" : type.IsSecret ? "something else" : SettingType.Describe(value))}";
 }

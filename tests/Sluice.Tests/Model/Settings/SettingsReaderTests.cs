@@ -66,6 +66,18 @@ public sealed class SettingsReaderTests : IDisposable
     }
 
     [Fact]
+    public void Etcd_has_APISIXs_keys_and_defaults()
+    {
+        const string role = "deployment: {role_traditional: {config_provider: etcd}, etcd: {";
+        var defaults = SettingsReader.Parse("/i", role + "}}", null, _ => null).Settings!;
+        Assert.Equal(("http://127.0.0.1:2379/", "/apisix", 30.0, 50.0, 2), (defaults.Etcd!.Hosts[0].ToString(), defaults.KeyPrefix, defaults.Etcd.Timeout.TotalSeconds,
+            defaults.Etcd.WatchTimeout.TotalSeconds, defaults.Etcd.StartupRetry));
+        var etcd = SettingsReader.Parse("/i", role + "host: ['https://a:1', 'https://b:2'], prefix: /x/, user: u, password: '${{PW}}', tls: {verify: false, sni: s}}}", null, _ => "123").Settings!.Etcd!;
+        Assert.Equal((2, "/x", "u", "123", false, "s"), (etcd.Hosts.Count, etcd.Prefix, etcd.User, etcd.Password, etcd.Verify, etcd.ServerName));
+        Assert.Null(SettingsReader.Parse("/i", "", null, _ => null).Settings!.Etcd);
+    }
+
+    [Fact]
     public void The_default_file_says_the_defaults_and_has_no_problems()
     {
         var (settings, problems) = SettingsReader.Parse(_prefix, SettingsReference.DefaultConfigYaml(), null, _ => null);

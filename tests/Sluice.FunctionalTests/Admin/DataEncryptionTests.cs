@@ -1,0 +1,60 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+
+namespace Sluice.FunctionalTests.Admin;
+
+public sealed class DataEncryptionTests
+{
+    [Fact]
+    public async Task Secrets_are_encrypted_in_the_store_and_in_the_answer_of_a_PUT_and_clear_in_a_GET()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        await gateway.PutAsync("/routes/r1", """{"uri":"/*","plugins":{"key-auth":{},"redirect":{"uri":"/in","ret_code":302} } }""");
+        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
+        var stored = (string?)put!["value"]!["plugins"]!["key-auth"]!["key"];
+        Assert.NotEqual("auth-one", stored);
+        var (_, got) = await gateway.AdminAsync(HttpMethod.Get, "/consumers/jack");
+        Assert.Equal("auth-one", (string?)got!["value"]!["plugins"]!["key-auth"]!["key"]);
+        Assert.Contains(stored!, Stored(gateway, "/apisix/consumers/jack"));
+        Assert.DoesNotContain("auth-one", Stored(gateway, "/apisix/consumers/jack"));
+
+        using var request = new HttpRequestMessage(HttpMethod.Get, gateway.Url("/"));
+        request.Headers.Add("apikey", "auth-one");
+        using var response = await gateway.Client.SendAsync(request);
+        Assert.Equal(302, (int)response.StatusCode);
+
+        // after a restart as well
+        gateway.KeepsPrefix = true;
+        await gateway.DisposeAsync();
+        await using var second = await TestGateway.RunAsync(gateway.Prefix, TestGateway.Config());
+        Assert.Equal("auth-one", (string?)(await second.AdminAsync(HttpMethod.Get, "/consumers/jack")).Body!["value"]!["plugins"]!["key-auth"]!["key"]);
+    }
+
+    [Fact]
+    public async Task A_private_key_is_encrypted_in_the_store_a_reference_is_not()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        var key = "-----BEGIN PRIVATE KEY-----" + new string('k', 128);
+        await gateway.PutAsync("/ssls/1", new JsonObject { ["sni"] = "a.test", ["cert"] = new string('c', 128), ["key"] = key }.ToJsonString());
+        await gateway.PutAsync("/ssls/2", """{"sni":"b.test","cert":"$env://CERT","key":"$env://KEY"}""");
+        Assert.DoesNotContain("kkkk", Stored(gateway, "/apisix/ssls/1"));
+        Assert.Contains("$env://KEY", Stored(gateway, "/apisix/ssls/2"));
+    }
+
+    [Fact]
+    public async Task It_can_be_turned_off()
+    {
+        await using var gateway = await TestGateway.RunAsync(
+            Directory.CreateTempSubdirectory("sluice-test-").FullName,
+            TestGateway.Config().Replace("apisix:\n", "apisix:\n  data_encryption: {enable_encrypt_fields: false}\n", StringComparison.Ordinal));
+        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
+        Assert.Equal("auth-one", (string?)put!["value"]!["plugins"]!["key-auth"]!["key"]);
+    }
+
+    static string Stored(TestGateway gateway, string key)
+    {
+        var start = new ProcessStartInfo("sqlite3", [Path.Combine(gateway.Prefix, "data", "sluice.db"), $"select value from entries where key = '{key}'"]) { RedirectStandardOutput = true };
+        using var process = Process.Start(start)!;
+        return process.StandardOutput.ReadToEnd();
+    }
+}
