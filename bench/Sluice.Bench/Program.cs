@@ -1,3 +1,9 @@
 using BenchmarkDotNet.Running;
+using Sluice.Bench;
 
-BenchmarkSwitcher.FromAssembly(typeof(Sluice.Bench.RouterBenchmark).Assembly).Run(args);
+if (args is ["scale", ..])
+{
+    await ScaleRun.RunAsync(args is [_, var etcd] ? new Uri(etcd) : null);
+    return;
+}
+BenchmarkSwitcher.FromAssembly(typeof(RouterBenchmark).Assembly).Run(args);

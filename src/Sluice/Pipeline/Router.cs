@@ -13,45 +13,74 @@ namespace Sluice.Pipeline;
 /// </summary>
 public sealed class Router
 {
-    readonly FrozenDictionary<string, UriTable> _exactHosts;
-    readonly FrozenDictionary<string, UriTable>.AlternateLookup<ReadOnlySpan<char>> _exactHostsBySpan;
-    readonly FrozenDictionary<string, UriTable> _wildcardHosts;
-    readonly FrozenDictionary<string, UriTable>.AlternateLookup<ReadOnlySpan<char>> _wildcardHostsBySpan;
+    readonly RouterMode _mode;
+    readonly SharedMap<UriTable> _exactHosts;
+    readonly SharedMap<UriTable> _wildcardHosts;
     readonly UriTable _anyHost;
 
     public Router(IEnumerable<Route> routes, RouterMode mode = RouterMode.HostUri)
     {
-        Dictionary<string, List<Candidate>> exact = [], wildcard = [];
-        List<Candidate> any = [];
-        foreach (var route in routes.Where(route => route.Config.Status == 1))
+        var sorted = new Sorted(routes, mode);
+        _mode = mode;
+        _exactHosts = SharedMap<UriTable>.Of(sorted.Exact.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
+        _wildcardHosts = SharedMap<UriTable>.Of(sorted.Wildcard.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
+        _anyHost = UriTable.Empty.With([], sorted.Any) ?? UriTable.Empty;
+    }
+
+    Router(RouterMode mode, SharedMap<UriTable> exactHosts, SharedMap<UriTable> wildcardHosts, UriTable anyHost) =>
+        (_mode, _exactHosts, _wildcardHosts, _anyHost) = (mode, exactHosts, wildcardHosts, anyHost);
+
+    /// <summary>The router after a change; what the change does not touch is shared.</summary>
+    public Router With(IReadOnlyCollection<Route> gone, IReadOnlyCollection<Route> come)
+    {
+        var (old, added) = (new Sorted(gone, _mode), new Sorted(come, _mode));
+        return new(
+            _mode,
+            Changed(_exactHosts, old.Exact, added.Exact),
+            Changed(_wildcardHosts, old.Wildcard, added.Wildcard),
+            old.Any.Count == 0 && added.Any.Count == 0 ? _anyHost : _anyHost.With(old.Any, added.Any) ?? UriTable.Empty);
+    }
+
+    static SharedMap<UriTable> Changed(SharedMap<UriTable> tables, Dictionary<string, List<Candidate>> gone, Dictionary<string, List<Candidate>> come) =>
+        tables.With(gone.Keys.Union(come.Keys).Select(host => KeyValuePair.Create(
+            host, (tables.GetValueOrDefault(host) ?? UriTable.Empty).With(gone.GetValueOrDefault(host) ?? [], come.GetValueOrDefault(host) ?? []))));
+
+    /// <summary>Routes by the host they ask for; in the modes where the uri comes first, a host is a condition only.</summary>
+    sealed class Sorted
+    {
+        public Dictionary<string, List<Candidate>> Exact { get; } = [];
+
+        public Dictionary<string, List<Candidate>> Wildcard { get; } = [];
+
+        public List<Candidate> Any { get; } = [];
+
+        public Sorted(IEnumerable<Route> routes, RouterMode mode)
         {
-            var hosts = HostsOf(route);
-            var conditions = new Conditions(route.Config, mode == RouterMode.HostUri ? [] : hosts);
-            if (mode != RouterMode.HostUri)
+            foreach (var route in routes.Where(route => route.Config.Status == 1))
             {
-                hosts = [];
-            }
-            foreach (var uri in UrisOf(route.Config))
-            {
-                var candidate = new Candidate(route, new UriPattern(uri), conditions);
-                if (hosts.Length == 0)
+                var hosts = HostsOf(route);
+                var conditions = new Conditions(route.Config, mode == RouterMode.HostUri ? [] : hosts);
+                foreach (var uri in UrisOf(route.Config))
                 {
-                    any.Add(candidate);
-                }
-                foreach (var host in hosts)
-                {
-                    var isWildcard = host.StartsWith('*');
-                    var table = isWildcard ? wildcard : exact;
-                    var key = (isWildcard ? host[1..] : host).ToLowerInvariant();
-                    (table.TryGetValue(key, out var list) ? list : table[key] = []).Add(candidate);
+                    Add(new Candidate(route, new UriPattern(uri), conditions), mode == RouterMode.HostUri ? hosts : []);
                 }
             }
         }
-        _exactHosts = exact.ToFrozenDictionary(pair => pair.Key, pair => new UriTable(pair.Value));
-        _exactHostsBySpan = _exactHosts.GetAlternateLookup<ReadOnlySpan<char>>();
-        _wildcardHosts = wildcard.ToFrozenDictionary(pair => pair.Key, pair => new UriTable(pair.Value));
-        _wildcardHostsBySpan = _wildcardHosts.GetAlternateLookup<ReadOnlySpan<char>>();
-        _anyHost = new UriTable(any);
+
+        void Add(Candidate candidate, string[] hosts)
+        {
+            if (hosts.Length == 0)
+            {
+                Any.Add(candidate);
+            }
+            foreach (var host in hosts)
+            {
+                var isWildcard = host.StartsWith('*');
+                var table = isWildcard ? Wildcard : Exact;
+                var key = (isWildcard ? host[1..] : host).ToLowerInvariant();
+                (table.TryGetValue(key, out var list) ? list : table[key] = []).Add(candidate);
+            }
+        }
     }
 
     public static string[] UrisOf(RouteConfig config) => config.Uris ?? (config.Uri is { } uri ? [uri] : []);
@@ -67,14 +96,14 @@ public sealed class Router
         if (host.Length <= lower.Length && (_exactHosts.Count > 0 || _wildcardHosts.Count > 0))
         {
             lower = lower[..host.AsSpan().ToLowerInvariant(lower)];
-            if (_exactHosts.Count > 0 && _exactHostsBySpan.TryGetValue(lower, out var table) && table.Match(exchange) is { } found)
+            if (_exactHosts.Count > 0 && _exactHosts.TryGetValue(lower, out var table) && table.Match(exchange) is { } found)
             {
                 return found;
             }
             // "*.example.com" is kept as ".example.com": the longest suffix that starts at a dot comes first
             for (var at = 0; _wildcardHosts.Count > 0 && at < lower.Length; at++)
             {
-                if (_wildcardHostsBySpan.TryGetValue(lower[at..], out table) && table.Match(exchange) is { } wild)
+                if (_wildcardHosts.TryGetValue(lower[at..], out table) && table.Match(exchange) is { } wild)
                 {
                     return wild;
                 }
@@ -108,103 +137,142 @@ public sealed class Router
             || Array.Exists(_hostEndings, ending => host.EndsWith(ending, StringComparison.OrdinalIgnoreCase));
     }
 
-    /// <summary>The routes of one host: exact uris in a hash table, the others in a radix tree over their literal beginnings.</summary>
+    /// <summary>The routes of one host: exact uris in a hash table, the others in a radix tree over their literal beginnings. Immutable.</summary>
     sealed class UriTable
     {
-        readonly FrozenDictionary<string, Candidate[]> _exact;
-        readonly Node _root = new("", null);
+        public static UriTable Empty { get; } = new(SharedMap<Candidate[]>.Empty, Node.Root);
 
-        public UriTable(List<Candidate> candidates)
+        readonly SharedMap<Candidate[]> _exact;
+        readonly Node _root;
+
+        UriTable(SharedMap<Candidate[]> exact, Node root) => (_exact, _root) = (exact, root);
+
+        /// <summary>The table after a change; null when nothing is left.</summary>
+        public UriTable? With(IReadOnlyCollection<Candidate> gone, IReadOnlyCollection<Candidate> come)
         {
-            _exact = candidates.Where(one => one.Pattern.IsExact).GroupBy(one => one.Pattern.Uri)
-                .ToFrozenDictionary(group => group.Key, group => ByPriority(group));
-            foreach (var group in candidates.Where(one => !one.Pattern.IsExact).GroupBy(one => one.Pattern.LiteralPrefix))
-            {
-                _root.Insert(group.Key, ByPriority(group));
-            }
+            var exact = _exact.With(Groups(gone, come, isExact: true).Select(group =>
+                KeyValuePair.Create(group.Key, NullIfEmpty(Merge(_exact.GetValueOrDefault(group.Key) ?? [], group)))));
+            var root = Groups(gone, come, isExact: false).Aggregate(_root, (node, group) => node.With(group.Key, candidates => Merge(candidates, group)) ?? Node.Root);
+            return exact.Count == 0 && root.IsEmpty ? null : new(exact, root);
         }
+
+        static IEnumerable<IGrouping<string, (Candidate Candidate, bool IsThere)>> Groups(
+            IReadOnlyCollection<Candidate> gone, IReadOnlyCollection<Candidate> come, bool isExact) =>
+            gone.Select(candidate => (candidate, false)).Concat(come.Select(candidate => (candidate, true)))
+                .Where(change => change.candidate.Pattern.IsExact == isExact)
+                .GroupBy(change => isExact ? change.candidate.Pattern.Uri : change.candidate.Pattern.LiteralPrefix);
+
+        static Candidate[] Merge(Candidate[] candidates, IEnumerable<(Candidate Candidate, bool IsThere)> changes)
+        {
+            var gone = changes.Where(change => !change.IsThere).Select(change => change.Candidate.Route).ToHashSet();
+            return ByPriority(candidates.Where(candidate => !gone.Contains(candidate.Route))
+                .Concat(changes.Where(change => change.IsThere).Select(change => change.Candidate)));
+        }
+
+        static Candidate[]? NullIfEmpty(Candidate[] candidates) => candidates.Length == 0 ? null : candidates;
 
         // Plain prefixes come after patterns with parameters of the same beginning: those ask for more.
         static Candidate[] ByPriority(IEnumerable<Candidate> candidates) =>
-            [.. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix).ThenBy(one => one.Conditions.HostRank)];
+        [
+            .. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix).ThenBy(one => one.Conditions.HostRank)
+                .ThenBy(one => one.Route.Id, StringComparer.Ordinal),
+        ];
 
         public Route? Match(Exchange exchange)
         {
             var path = exchange.MatchPath ?? exchange.Uri;
-            if (_exact.TryGetValue(path, out var candidates) && First(candidates, exchange, path) is { } exact)
-            {
-                return exact;
-            }
-            for (var node = _root.Deepest(path); node is not null; node = node.Parent)
-            {
-                if (node.Candidates.Length > 0 && First(node.Candidates, exchange, path) is { } found)
-                {
-                    return found;
-                }
-            }
-            return null;
-        }
-
-        static Route? First(Candidate[] candidates, Exchange exchange, string path)
-        {
-            foreach (var (route, pattern, conditions) in candidates)
-            {
-                if ((pattern.IsExact || pattern.IsPlainPrefix || pattern.Matches(path)) && conditions.Hold(exchange))
-                {
-                    exchange.UriParameters = new(pattern, path);
-                    exchange.MatchedUri = pattern.Uri;
-                    return route;
-                }
-            }
-            return null;
+            return _exact.TryGetValue(path, out var candidates) && First(candidates, exchange, path) is { } exact ? exact : _root.Match(exchange, path, path);
         }
     }
 
-    /// <summary>A radix tree: an edge is a text, a node may hold the candidates whose literal beginning ends there.</summary>
-    sealed class Node(string edge, Node? parent)
+    static Route? First(Candidate[] candidates, Exchange exchange, string path)
     {
-        readonly SortedList<char, Node> _children = [];
+        foreach (var (route, pattern, conditions) in candidates)
+        {
+            if ((pattern.IsExact || pattern.IsPlainPrefix || pattern.Matches(path)) && conditions.Hold(exchange))
+            {
+                exchange.UriParameters = new(pattern, path);
+                exchange.MatchedUri = pattern.Uri;
+                return route;
+            }
+        }
+        return null;
+    }
 
-        public Node? Parent { get; private set; } = parent;
+    /// <summary>A radix tree: an edge is a text, a node may hold the candidates whose literal beginning ends there. Immutable: a change copies the way to it.</summary>
+    sealed class Node
+    {
+        public static Node Root { get; } = new("", [], []);
 
-        public Candidate[] Candidates { get; private set; } = [];
+        readonly string _edge;
+        readonly Candidate[] _candidates;
 
-        string Edge { get; set; } = edge;
+        /// <summary>Sorted by the first character of their edges, which differ.</summary>
+        readonly Node[] _children;
 
-        public void Insert(string text, Candidate[] candidates)
+        Node(string edge, Candidate[] candidates, Node[] children) => (_edge, _candidates, _children) = (edge, candidates, children);
+
+        public bool IsEmpty => _candidates.Length == 0 && _children.Length == 0;
+
+        /// <summary>The node after a change of the candidates whose literal beginning is <paramref name="text"/>; null when nothing is left.</summary>
+        public Node? With(string text, Func<Candidate[], Candidate[]> change)
         {
             if (text.Length == 0)
             {
-                Candidates = candidates;
-                return;
+                return Tidy(_edge, change(_candidates), _children);
             }
-            if (!_children.TryGetValue(text[0], out var child))
+            var index = IndexOf(text[0]);
+            if (index < 0)
             {
-                _children[text[0]] = new Node(text, this) { Candidates = candidates };
-                return;
+                return change([]) is { Length: > 0 } candidates ? new(_edge, _candidates, Inserted(~index, new Node(text, candidates, []))) : this;
             }
-            var common = text.AsSpan().CommonPrefixLength(child.Edge);
-            if (common < child.Edge.Length)
+            var child = _children[index];
+            var common = text.AsSpan().CommonPrefixLength(child._edge);
+            if (common < child._edge.Length)
             {
-                var middle = new Node(child.Edge[..common], this);
-                child.Edge = child.Edge[common..];
-                child.Parent = middle;
-                middle._children[child.Edge[0]] = child;
-                _children[text[0]] = child = middle;
+                child = new Node(child._edge[..common], [], [new Node(child._edge[common..], child._candidates, child._children)]);
             }
-            child.Insert(text[common..], candidates);
+            return child.With(text[common..], change) is { } changed
+                ? new(_edge, _candidates, [.. _children[..index], changed, .. _children[(index + 1)..]])
+                : Tidy(_edge, _candidates, [.. _children[..index], .. _children[(index + 1)..]]);
         }
 
-        /// <summary>The deepest node whose text the path starts with.</summary>
-        public Node Deepest(ReadOnlySpan<char> path)
+        /// <summary>A node without candidates and with one child is that child with a longer edge; the root stays the root.</summary>
+        static Node? Tidy(string edge, Candidate[] candidates, Node[] children) => (candidates, children) switch
         {
-            var node = this;
-            while (path.Length > 0 && node._children.TryGetValue(path[0], out var child) && path.StartsWith(child.Edge, StringComparison.Ordinal))
+            ([], []) => null,
+            ([], [var only]) when edge.Length > 0 => new(edge + only._edge, only._candidates, only._children),
+            _ => new(edge, candidates, children),
+        };
+
+        Node[] Inserted(int index, Node child) => [.. _children[..index], child, .. _children[index..]];
+
+        int IndexOf(char first)
+        {
+            var (low, high) = (0, _children.Length - 1);
+            while (low <= high)
             {
-                path = path[child.Edge.Length..];
-                node = child;
+                var middle = (low + high) / 2;
+                var order = _children[middle]._edge[0].CompareTo(first);
+                if (order == 0)
+                {
+                    return middle;
+                }
+                (low, high) = order < 0 ? (middle + 1, high) : (low, middle - 1);
             }
-            return node;
+            return ~low;
+        }
+
+        /// <summary>The deepest node first whose text the path starts with.</summary>
+        /// <param name="rest">The path behind this node's text.</param>
+        public Route? Match(Exchange exchange, string path, ReadOnlySpan<char> rest)
+        {
+            if (rest.Length > 0 && IndexOf(rest[0]) is >= 0 and var index && _children[index] is var child && rest.StartsWith(child._edge, StringComparison.Ordinal)
+                && child.Match(exchange, path, rest[child._edge.Length..]) is { } deeper)
+            {
+                return deeper;
+            }
+            return _candidates.Length > 0 ? First(_candidates, exchange, path) : null;
         }
     }
 }

@@ -1,4 +1,3 @@
-using System.Collections.Frozen;
 using Sluice.Model.Settings;
 using Sluice.Upstreams;
 
@@ -12,8 +11,9 @@ public sealed record Snapshot(
     long Version,
     GatewaySettings Settings,
     DocumentSet Documents,
-    FrozenDictionary<string, Route> Routes,
-    FrozenDictionary<string, Upstream> Upstreams,
+    SharedMap<Route> Routes,
+    SharedMap<Upstream> Upstreams,
+    RouteUsers Users,
     Router Router,
     ConsumerIndex Consumers,
     PluginChain GlobalRules,

@@ -1,4 +1,3 @@
-using System.Collections.Frozen;
 using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using Sluice.Model;
@@ -47,7 +46,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
 
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
-            var routes = documents[ResourceKind.Routes].Values.Select(document => Guard(document, Route)).OfType<Route>().ToFrozenDictionary(route => route.Id);
+            var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes) : AllRoutes();
             var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials)
                 ? reusable!.Consumers
                 : new ConsumerIndex(Consumers(), registry.All);
@@ -59,11 +58,52 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             {
                 return (null, _problems);
             }
-            var router = reusable is not null && routes.Count == reusable.Routes.Count && routes.All(pair => reusable.Routes.GetValueOrDefault(pair.Key) == pair.Value)
-                ? reusable.Router
-                : new Router(routes.Values.OrderBy(route => route.Id, StringComparer.Ordinal), settings.Http.Router);
-            return (new Snapshot((previous?.Version ?? 0) + 1, settings, documents, routes, _upstreams.ToFrozenDictionary(), router, consumers, globalRules, registry), _problems);
+            return (new Snapshot(
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry), _problems);
         }
+
+        sealed record RouteParts(SharedMap<Route> Routes, SharedMap<Upstream> Upstreams, RouteUsers Users, Router Router);
+
+        RouteParts AllRoutes()
+        {
+            var routes = documents[ResourceKind.Routes].Values.Select(document => Guard(document, Route)).OfType<Route>().ToArray();
+            return new(
+                SharedMap<Route>.Of(routes.Select(route => KeyValuePair.Create(route.Id, route))),
+                SharedMap<Upstream>.Of(_upstreams),
+                RouteUsers.Of(routes),
+                new Router(routes, settings.Http.Router));
+        }
+
+        /// <summary>Only the routes that the changes concern: the cost is theirs, however many routes there are.</summary>
+        RouteParts ChangedRoutes(Snapshot before, IReadOnlyCollection<(ResourceKind Kind, string Id)> changes)
+        {
+            var ids = changes.SelectMany(change => change.Kind switch
+            {
+                ResourceKind.Routes => [change.Id],
+                ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams => before.Users.Of(change.Kind, change.Id),
+                _ => (IReadOnlyCollection<string>)[],
+            }).ToHashSet();
+            if (ids.Count == 0)
+            {
+                return new(before.Routes, before.Upstreams, before.Users, before.Router);
+            }
+            var gone = ids.Select(before.Routes.GetValueOrDefault).OfType<Route>().ToArray();
+            var come = ids.Select(id => documents.Find(ResourceKind.Routes, id)).OfType<Document>().Order(ById)
+                .Select(document => Guard(document, Route)).OfType<Route>().ToArray();
+            var routes = before.Routes.With(
+                ids.Select(id => KeyValuePair.Create(id, (Route?)null)).Concat(come.Select(route => KeyValuePair.Create(route.Id, (Route?)route))));
+            var users = before.Users.With(gone, come);
+            var unused = gone.Select(route => route.Upstream?.Key).OfType<string>().Where(key => !_upstreams.ContainsKey(key) && !IsUsed(key, users, routes));
+            var upstreams = before.Upstreams.With(
+                unused.Select(key => KeyValuePair.Create(key, (Upstream?)null)).Concat(_upstreams.Select(pair => KeyValuePair.Create(pair.Key, (Upstream?)pair.Value))));
+            return new(routes, upstreams, users, before.Router.With(gone, come));
+        }
+
+        static readonly Comparer<Document> ById = Comparer<Document>.Create((a, b) => string.CompareOrdinal(a.Id, b.Id));
+
+        static bool IsUsed(string upstream, RouteUsers users, SharedMap<Route> routes) =>
+            upstream.Split('/', 2) is [var segment, var id] && ResourceKinds.TryParse(segment, out var kind)
+            && (kind == ResourceKind.Routes ? [id] : users.Of(kind, id)).Any(route => routes.GetValueOrDefault(route)?.Upstream?.Key == upstream);
 
         bool Same(ResourceKind kind) => reusable is not null && ReferenceEquals(reusable.Documents[kind], documents[kind]);
 

@@ -19,7 +19,7 @@ public class SnapshotUpstreamsTests
         var second = TestExchange.Compile([Route($$"""  "priority":5,"upstream":{ {{Nodes}} }  """)], previous: first);
         Assert.NotSame(first.Routes["r"], second.Routes["r"]);
         Assert.Same(first.Routes["r"].Upstream, second.Routes["r"].Upstream);
-        Assert.Equal("routes/r", second.Upstreams.Keys.Single());
+        Assert.Equal("routes/r", second.Upstreams.Select(pair => pair.Key).Single());
     }
 
     [Fact]
