@@ -197,7 +197,7 @@ public sealed partial class Gateway : IAsyncDisposable
         Apply(settings);
         if (settings.Etcd is { } etcd)
         {
-            _instance = InstanceLock.Acquire(_options.Prefix);
+            _instance = InstanceLock.Acquire(_options.Prefix, settings.DataDirectory);
             await LoadFromEtcdAsync(settings, etcd, cancellation);
             return;
         }
