@@ -17,8 +17,9 @@ namespace Sluice.Admin;
 /// APISIX's Admin API v3 below <c>/apisix/admin</c>. A request goes top to bottom: address → preflight → key → path → body → resource.
 /// Reads come from the running configuration; writes go through <see cref="ResourceStore"/>.
 /// </summary>
-/// <param name="store">Null: the resources come from conf/apisix.yaml and cannot be written here.</param>
-public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? store, ILogger<AdminApi> logger)
+/// <param name="store">Null: resources cannot be written one by one.</param>
+/// <param name="pushed">The whole configuration comes through <c>/configs</c>; null: it does not.</param>
+public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? store, ILogger<AdminApi> logger, PushedConfiguration? pushed = null)
 {
     const int MaxBody = 1024 * 1024 * 3 / 2;
     const int MaxShownBody = 1024;
@@ -123,6 +124,14 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                     : JsonAnswer.Error(405, $"please use PUT method to reload the plugins, {request.Method} method is not allowed.");
             case ["schema", "validate", var segment] when HttpMethods.IsPost(request.Method):
                 return ResourceKinds.TryParse(segment, out var validated) ? await ValidateAsync(http, validated) : Unsupported(segment);
+            case ["configs"] when pushed is not null && isGet:
+                return ConfigsApi.Get(pushed, request, http.Response);
+            case ["configs"] when pushed is not null && HttpMethods.IsPut(request.Method):
+                var (whole, tooLarge) = await ReadBytesAsync(http, ConfigsApi.MaxBody);
+                return tooLarge ?? ConfigsApi.Put(pushed, request, http.Response, whole);
+            case ["configs", "validate"] when HttpMethods.IsPost(request.Method):
+                (whole, tooLarge) = await ReadBytesAsync(http, ConfigsApi.MaxBody);
+                return tooLarge ?? ConfigsApi.Validate(plugins, request, whole);
             case ["plugins" or "schema", ..] when !isGet:
                 return NotFound;
             case ["plugins", "list"]:
@@ -150,7 +159,9 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
         if (store is null)
         {
-            return JsonAnswer.Error(405, $"the resources come from {YamlSource.Name}: change that file, it is applied within a second");
+            return JsonAnswer.Error(405, pushed is null
+                ? $"the resources come from {YamlSource.Name}: change that file, it is applied within a second"
+                : "the configuration is written as a whole: PUT /apisix/admin/configs");
         }
         if (Ttl(http.Request.Query, out var ttl) is { } wrongTtl)
         {
@@ -459,32 +470,42 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
 
     static async ValueTask<(JsonNode? Body, bool IsThere, JsonAnswer? Error)> ReadBodyAsync(HttpContext http)
     {
-        if (http.Request.ContentLength > MaxBody)
+        var (bytes, error) = await ReadBytesAsync(http, MaxBody);
+        return error is null ? Parse(bytes) : (null, false, error);
+    }
+
+    static async ValueTask<(byte[] Body, JsonAnswer? Error)> ReadBytesAsync(HttpContext http, int limit)
+    {
+        if (http.Request.ContentLength > limit)
         {
-            return (null, false, TooLarge(http.Request.ContentLength.Value));
+            return ([], TooLarge(http.Request.ContentLength.Value, limit));
+        }
+        if (http.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)
+        {
+            size.MaxRequestBodySize = Math.Max(size.MaxRequestBodySize ?? 0, limit + 65536L);
         }
         var reader = http.Request.BodyReader;
         while (true)
         {
             var read = await reader.ReadAsync(http.RequestAborted);
-            if (read.Buffer.Length > MaxBody)
+            if (read.Buffer.Length > limit)
             {
                 var length = read.Buffer.Length;
                 reader.AdvanceTo(read.Buffer.End);
-                return (null, false, TooLarge(length));
+                return ([], TooLarge(length, limit));
             }
             if (read.IsCompleted)
             {
                 var bytes = read.Buffer.ToArray();
                 reader.AdvanceTo(read.Buffer.End);
-                return Parse(bytes);
+                return (bytes, null);
             }
             reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
         }
     }
 
-    static JsonAnswer TooLarge(long length) =>
-        JsonAnswer.Error(413, $"invalid request body: request size {length} is greater than the maximum size {MaxBody} allowed");
+    static JsonAnswer TooLarge(long length, int limit) =>
+        JsonAnswer.Error(413, $"invalid request body: request size {length} is greater than the maximum size {limit} allowed");
 
     static (JsonNode? Body, bool IsThere, JsonAnswer? Error) Parse(byte[] bytes)
     {

@@ -12,7 +12,7 @@ namespace Sluice.Admin;
 
 /// <summary>
 /// APISIX's Control API (<c>/v1/…</c>): what the gateway is running right now. No key: it listens on 127.0.0.1. Sluice adds
-/// <c>/v1/plugins</c> and <c>/v1/buffering</c> (<see cref="BufferingPage"/>).
+/// <c>/v1/plugins</c>, <c>/v1/config</c> (<see cref="ConfigPage"/>) and <c>/v1/buffering</c> (<see cref="BufferingPage"/>).
 /// </summary>
 public sealed partial class ControlApi(LiveConfiguration live, PluginServices services, Discoveries discoveries, ILogger<ControlApi> logger)
 {
@@ -42,6 +42,11 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         {
             return JsonAnswer.Text(200, "done");
         }
+        if (path is ["v1", "gc"] && HttpMethods.IsPost(request.Method))
+        {
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Forced, blocking: false);
+            return new JsonAnswer(200);
+        }
         if (!HttpMethods.IsGet(request.Method) && !HttpMethods.IsHead(request.Method))
         {
             return NotFound;
@@ -63,6 +68,7 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
             ["v1", "plugin_metadata", var name] => Metadata(snapshot, name),
             ["v1", "discovery", var type, "dump"] => discoveries.Find(type) is { } discovery ? JsonAnswer.Write(200, discovery.WriteDump) : NotFound,
             ["v1", "discovery", "consul", "show_dump_file"] when discoveries.Find("consul") is ConsulDiscovery consul => ConsulDump(consul),
+            ["v1", "config"] => ConfigPage.Answer(snapshot),
             ["v1", "buffering"] => BufferingPage.Answer(request.Query, snapshot, services),
             _ => NotFound,
         };

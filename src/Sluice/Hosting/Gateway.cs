@@ -68,6 +68,7 @@ public sealed partial class Gateway : IAsyncDisposable
     EtcdStore? _etcd;
     ResourceStore? _resources;
     YamlConfiguration? _yaml;
+    PushedConfiguration? _pushed;
     bool _stopped;
 
     Gateway(GatewayOptions options, GatewaySettings settings)
@@ -126,7 +127,7 @@ public sealed partial class Gateway : IAsyncDisposable
 
     public IPEndPoint? MetricsEndpoint => _own.GetValueOrDefault("metrics")?.Bound;
 
-    AdminApi AdminApi => field ??= new(_live, _resources, _loggers.CreateLogger<AdminApi>());
+    AdminApi AdminApi => field ??= new(_live, _resources, _loggers.CreateLogger<AdminApi>(), _pushed);
 
     // -- Start
 
@@ -148,7 +149,7 @@ public sealed partial class Gateway : IAsyncDisposable
             await gateway.LoadResourcesAsync(settings, cancellation);
             gateway.LetIn(settings);
             await gateway.BindAsync(settings, cancellation);
-            gateway._status.NotReady = null;
+            gateway._status.NotReady = gateway._pushed is { Digest: null } ? "no configuration was put to /apisix/admin/configs yet" : null;
             gateway.LogStarted(options.Prefix, string.Join(", ", gateway.ProxyEndpoints));
             return gateway;
         }
@@ -188,6 +189,12 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             _instance = InstanceLock.Acquire(_options.Prefix, settings.DataDirectory);
             Apply(settings);
+            if (settings.IsPushed)
+            {
+                _pushed = new PushedConfiguration(_live, _options.Time);
+                _pushed.Started += () => _status.NotReady = null;
+                return;
+            }
             _yaml = new YamlConfiguration(
                 new YamlSource(_options.Prefix, _options.Time, _loggers.CreateLogger<YamlSource>(), _options.Environment), _live, _loggers.CreateLogger<YamlConfiguration>());
             ThrowOnError(_yaml.Load());
@@ -358,7 +365,7 @@ public sealed partial class Gateway : IAsyncDisposable
 
     async Task<IReadOnlyList<Problem>> ChangeOverAsync(GatewaySettings settings)
     {
-        if (settings.ConfigProvider != Settings.ConfigProvider)
+        if (settings.ConfigProvider != Settings.ConfigProvider || settings.IsPushed != Settings.IsPushed)
         {
             return [Problem.Error("conf/config.yaml (deployment)", "the configuration provider cannot be changed by a reload: restart")];
         }
@@ -504,7 +511,7 @@ public sealed partial class Gateway : IAsyncDisposable
     public static IReadOnlyList<Problem> Check(string prefix, Func<string, string?> environment)
     {
         var (settings, problems) = SettingsReader.Load(prefix, environment);
-        if (settings?.ConfigProvider != ConfigProvider.Yaml)
+        if (settings?.ConfigProvider != ConfigProvider.Yaml || settings.IsPushed)
         {
             return problems;
         }

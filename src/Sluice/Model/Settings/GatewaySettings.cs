@@ -15,6 +15,11 @@ public sealed record GatewaySettings
 
     public required ConfigProvider ConfigProvider { get; init; }
 
+    /// <summary>
+    /// The whole configuration is pushed through <c>/apisix/admin/configs</c>: provider yaml, role traditional, and there is no conf/apisix.yaml.
+    /// </summary>
+    public bool IsPushed { get; init; }
+
     /// <summary>Null: the provider is not etcd.</summary>
     public EtcdSettings? Etcd { get; init; }
 

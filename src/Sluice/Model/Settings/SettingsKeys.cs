@@ -95,7 +95,7 @@ static class SettingsKeys
         new("deployment.role", Choice("traditional", "data_plane", "control_plane"), "traditional",
             "traditional: gateway and Admin API in one; data_plane: only the gateway; control_plane: only the Admin API."),
         new("deployment.role_traditional.config_provider", Choice("embedded", "yaml", "etcd"), "embedded",
-            "embedded: a store in data_dir, changed through the Admin API; yaml: the file conf/apisix.yaml; etcd: see deployment.etcd."),
+            "embedded: a store in data_dir, changed through the Admin API; yaml: the file conf/apisix.yaml, or where there is none, what is put to /apisix/admin/configs; etcd: see deployment.etcd."),
         new("deployment.role_data_plane.config_provider", Choice("yaml", "etcd", "xds"), "yaml", "yaml: the file conf/apisix.yaml; etcd: see deployment.etcd."),
         new("deployment.role_control_plane.config_provider", Choice("embedded", "etcd"), "embedded", "embedded: a store in data_dir; etcd: see deployment.etcd."),
         new("deployment.admin.admin_key_required", TrueOrFalse, "true", "Requests need a key. Without it, whoever reaches the port may change everything."),

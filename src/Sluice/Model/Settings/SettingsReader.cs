@@ -109,17 +109,19 @@ public sealed class SettingsReader
         };
         var provider = Provider();
         var tls = Tls(nginx);
+        var isPushed = provider == ConfigProvider.Yaml && role == DeploymentRole.Traditional && _values.Flag("apisix.enable_admin") && !File.Exists(Absolute("conf/apisix.yaml"));
         var settings = new GatewaySettings
         {
             Prefix = _prefix,
             Role = role,
             ConfigProvider = provider,
+            IsPushed = isPushed,
             Encryption = new(_values.Texts("apisix.data_encryption.keyring") ?? [], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
             Etcd = provider == ConfigProvider.Etcd ? Etcd() : null,
             Tls = tls,
             Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls is not null),
             // who reads a file has nothing that the Admin API could change
-            Admin = role == DeploymentRole.DataPlane || provider == ConfigProvider.Yaml || !_values.Flag("apisix.enable_admin") ? null : Admin(),
+            Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(),
             Control = _values.Flag("apisix.enable_control") ? EndPoint("apisix.control") : null,
             Status = EndPoint("apisix.status"),
             Dns = new(
