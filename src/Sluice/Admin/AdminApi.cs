@@ -7,7 +7,6 @@ using Microsoft.AspNetCore.Http.Features;
 using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Model.Schema;
-using Sluice.Model.Settings;
 using Sluice.Pipeline;
 using Sluice.Sources;
 
@@ -204,7 +203,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
     }
 
     /// <summary>How long the resource is to stay, in seconds; the error, or null.</summary>
-    string? Ttl(IQueryCollection query, out TimeSpan? ttl)
+    static string? Ttl(IQueryCollection query, out TimeSpan? ttl)
     {
         ttl = null;
         if (!query.TryGetValue("ttl", out var text))
@@ -220,7 +219,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
             return "invalid argument ttl: should be a number of seconds above 0";
         }
         ttl = TimeSpan.FromSeconds(seconds);
-        return live.Current.Settings.ConfigProvider == ConfigProvider.Etcd ? null : "invalid argument ttl: the embedded store keeps resources until they are deleted";
+        return null;
     }
 
     static bool IsUnsupported(ResourceKind kind, string method) => kind switch

@@ -62,6 +62,8 @@ public sealed partial class ResourceStore(
 
     /// <summary>Keys that this gateway deleted, with the revision: events of before must not bring them back.</summary>
     readonly Dictionary<string, long> _deleted = [];
+    /// <summary>Null: the store keeps the time itself.</summary>
+    Expiries? _expiries;
     Task _following = Task.CompletedTask;
     long _revision;
 
@@ -76,6 +78,7 @@ public sealed partial class ResourceStore(
     {
         await _stopping.CancelAsync();
         await _following;
+        _expiries?.Dispose();
         if (copy is not null)
         {
             await copy.DisposeAsync();
@@ -94,7 +97,13 @@ public sealed partial class ResourceStore(
     public async Task<IReadOnlyList<Problem>> LoadAsync(CancellationToken cancel = default)
     {
         var range = await store.ListAsync(_root, cancel);
-        return await LoadAsync(range, cancel);
+        var problems = await LoadAsync(range, cancel);
+        if (!store.HasOtherWriters)
+        {
+            _expiries ??= new Expiries(time, () => _ = RemoveEndedAsync());
+            await _expiries.LoadAsync(store, cancel);
+        }
+        return problems;
     }
 
     /// <summary>Applies what a store had at some time.</summary>
@@ -231,6 +240,28 @@ public sealed partial class ResourceStore(
                 return;
             }
             documents = DocumentSet.Of(good);
+        }
+    }
+
+    // -- What ends on its own
+
+    async Task RemoveEndedAsync()
+    {
+        try
+        {
+            foreach (var key in _expiries!.Ended())
+            {
+                if (key.StartsWith(_root, StringComparison.Ordinal) && ResourceKinds.TryParseKey(key[_root.Length..], out var kind, out var id))
+                {
+                    // as with a lease, whoever still refers to it
+                    var result = await DeleteAsync(kind, id, force: true, () => _expiries.Ended().Contains(key), _stopping.Token);
+                    LogEnded(key, result.Error ?? "removed");
+                }
+            }
+        }
+        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+        {
+            // disposed
         }
     }
 
@@ -422,10 +453,18 @@ public sealed partial class ResourceStore(
         cancel);
 
     /// <param name="force">Also when other documents still refer to it.</param>
-    public Task<WriteResult> DeleteAsync(ResourceKind kind, string id, bool force = false, CancellationToken cancel = default) => InTurn(
+    public Task<WriteResult> DeleteAsync(ResourceKind kind, string id, bool force = false, CancellationToken cancel = default) =>
+        DeleteAsync(kind, id, force, null, cancel);
+
+    /// <param name="still">Asked when its turn has come; null: yes.</param>
+    Task<WriteResult> DeleteAsync(ResourceKind kind, string id, bool force, Func<bool>? still, CancellationToken cancel) => InTurn(
         async () =>
         {
             var key = KeyOf(kind, id);
+            if (still?.Invoke() == false)
+            {
+                return new WriteResult(WriteOutcome.Refused, key, Error: "it was written again");
+            }
             if (await store.GetAsync(key, CancellationToken.None) is not { } entry)
             {
                 return new WriteResult(WriteOutcome.NotFound, key);
@@ -437,12 +476,17 @@ public sealed partial class ResourceStore(
             {
                 return new WriteResult(WriteOutcome.Refused, key, Error: error);
             }
-            StoreOp[] deletions = [new StoreOp.Delete(key), .. credentials.Select(credential => new StoreOp.Delete(KeyOf(credential.Kind, credential.Id)))];
+            string[] keys = [key, .. credentials.Select(credential => KeyOf(credential.Kind, credential.Id))];
+            var deletions = keys.SelectMany(one => _expiries is { } expiries ? [new StoreOp.Delete(one), expiries.Op(one, null)] : (StoreOp[])[new StoreOp.Delete(one)]).ToArray();
             return await Durably(key, entry.ModRevision, deletions, result =>
             {
                 if (store.HasOtherWriters)
                 {
                     result.Events.ToList().ForEach(deletion => _deleted[deletion.Entry.Key] = deletion.Entry.ModRevision);
+                }
+                foreach (var one in keys)
+                {
+                    _expiries?.Written(one, null);
                 }
                 Swap(key, without);
                 return new WriteResult(WriteOutcome.Deleted, key);
@@ -528,8 +572,10 @@ public sealed partial class ResourceStore(
         }
         var revision = documents.Find(kind, id)?.ModifiedRevision ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
         var stored = Stored(draft);
-        return await Durably(key, revision, [new StoreOp.Put(key, JsonBytes.Text(stored), ttl)], result =>
+        StoreOp put = new StoreOp.Put(key, JsonBytes.Text(stored), ttl);
+        return await Durably(key, revision, _expiries is { } expiries ? [put, expiries.Op(key, ttl)] : [put], result =>
         {
+            _expiries?.Written(key, ttl);
             var entry = result.Events[0].Entry;
             var document = draft with { CreatedRevision = entry.CreateRevision, ModifiedRevision = entry.ModRevision };
             Swap(key, documents.With(document));
@@ -600,6 +646,9 @@ public sealed partial class ResourceStore(
 
     [LoggerMessage(Level = LogLevel.Error, Message = "following the store failed; it is tried again")]
     partial void LogFollowFailed(Exception exception);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Key}: its time is over: {Outcome}")]
+    partial void LogEnded(string key, string outcome);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Key}: {Problem}")]
     partial void LogWarning(string key, string problem);
