@@ -112,11 +112,24 @@ public sealed class CommandFixture : IAsyncDisposable
         return answer.StatusCode;
     }
 
+    static readonly HashSet<int> GivenOut = [];
+
+    /// <summary>The kernel may name a port that was let go of a moment ago: no port twice.</summary>
     public static int FreePort()
     {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
+        while (true)
+        {
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            var port = ((IPEndPoint)socket.LocalEndPoint!).Port;
+            lock (GivenOut)
+            {
+                if (GivenOut.Add(port))
+                {
+                    return port;
+                }
+            }
+        }
     }
 
     string Log() => File.Exists(PathOf("logs/error.log")) ? File.ReadAllText(PathOf("logs/error.log")) : "";
