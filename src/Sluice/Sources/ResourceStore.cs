@@ -256,6 +256,10 @@ public sealed partial class ResourceStore(
                     // as with a lease, whoever still refers to it
                     var result = await DeleteAsync(kind, id, force: true, () => _expiries.Ended().Contains(key), _stopping.Token);
                     LogEnded(key, result.Error ?? "removed");
+                    if (result.Outcome == WriteOutcome.NotFound)
+                    {
+                        _expiries.Written(key, null);
+                    }
                 }
             }
         }
