@@ -7,8 +7,8 @@ namespace Sluice.FunctionalTests.Cli;
 /// <summary>The demo page against the sample upstream alone: what it measures is what was sent.</summary>
 public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
 {
-    // Loaded machines are slow, but a bunched stream is late by whole intervals.
-    const int Interval = 250, Late = 200;
+    // Loaded machines are slow, but of a bunched stream every event comes with the last one.
+    const int Interval = 250;
 
     [Theory]
     [InlineData("chunked", "eventsource")]
@@ -30,7 +30,8 @@ public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
         {
             var events = await EventsAsync(page, side);
             Assert.Equal([1, 2, 3, 4, 5], events.Select(one => one.Id));
-            Assert.All(events, one => Assert.InRange(one.Arrived - one.Sent, -20, Late));
+            Assert.All(events, one => Assert.True(one.Arrived - one.Sent > -20, $"{one} came before it was sent"));
+            Assert.True(events.Count(one => one.Arrived < events[^1].Sent) >= 2, string.Join('\n', events.AsEnumerable()));
             Assert.Equal(5, await page.Locator($".stream[data-side={side}] circle.arrived").CountAsync());
         }
     }

@@ -287,7 +287,7 @@ sealed class DemoPlace : IDisposable
 /// <summary><c>sluice demo --check</c>: does what a visitor would see, and says whether it was right.</summary>
 static class DemoCheck
 {
-    const int Events = 5, Interval = 100;
+    const int Events = 5, Interval = 200;
 
     static readonly TimeSpan Most = TimeSpan.FromSeconds(20);
 
@@ -301,12 +301,12 @@ static class DemoCheck
         {
             var page = await client.GetStringAsync(new Uri("/demo/", UriKind.Relative), patience.Token);
             good &= Tell("page", page.Contains("sluice", StringComparison.OrdinalIgnoreCase) ? null : "is not the demo page");
-            foreach (var side in (string[])["on", "off"])
+            var watched = from side in (string[])["on", "off"]
+                          from framing in (string[])["chunked", "close", "length", "dripped"]
+                          select ($"{framing}, buffering {side}", WatchAsync($"/{side}/events/{framing}?n={Events}&interval_ms={Interval}"));
+            foreach (var (what, watching) in watched.ToArray())
             {
-                foreach (var framing in (string[])["chunked", "close", "length", "dripped"])
-                {
-                    good &= Tell($"{framing}, buffering {side}", await WatchAsync($"/{side}/events/{framing}?n={Events}&interval_ms={Interval}"));
-                }
+                good &= Tell(what, await watching);
             }
         }
         catch (Exception e) when (e is HttpRequestException or IOException or OperationCanceledException)
@@ -337,11 +337,11 @@ static class DemoCheck
                     events.Add((JsonNode.Parse(line[5..])!["sent"]!.GetValue<long>(), terminal.Time.GetUtcNow().ToUnixTimeMilliseconds()));
                 }
             }
+            // on a busy machine one or the other is late; of a stream that is held back all are
+            var late = events.Zip(events.Skip(1)).Count(pair => pair.First.Arrived >= pair.Second.Sent);
             return events.Count != Events ? $"{events.Count} of {Events} events"
-                : events.Select((one, index) => (one, index)).FirstOrDefault(pair =>
-                    pair.index + 1 < events.Count && pair.one.Arrived >= events[pair.index + 1].Sent) is ({ Sent: > 0 }, var late)
-                    ? $"event {late + 1} arrived only when the next had been sent"
-                    : null;
+                : late > Events / 2 ? $"{late} events arrived only when the next had been sent"
+                : null;
         }
     }
 }
