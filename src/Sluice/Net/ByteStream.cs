@@ -19,6 +19,9 @@ abstract class ByteStream
     /// <summary>Completes when bytes, the end or a failure are there. Holds no buffer meanwhile.</summary>
     public abstract ValueTask WaitReadableAsync();
 
+    /// <summary>Whether a wait that has completed was right: it may complete although nothing is there.</summary>
+    public virtual bool IsReadable => true;
+
     /// <summary>Some bytes as soon as there are any; 0 at the end.</summary>
     public abstract ValueTask<int> ReceiveAsync(Memory<byte> destination);
 
@@ -185,6 +188,9 @@ sealed class SocketByteStream(Socket socket) : ByteStream
         // the framework completes a receive of nothing also for news of bytes that were received meanwhile
         while (!socket.Poll(0, SelectMode.SelectRead));
     }
+
+    /// <summary>.NET ends a wait with the next event of epoll, even when that tells of bytes which were received before the wait began.</summary>
+    public override bool IsReadable => socket.Poll(0, SelectMode.SelectRead);
 
     public override ValueTask<int> ReceiveAsync(Memory<byte> destination) => socket.ReceiveAsync(destination, SocketFlags.None);
 

@@ -117,6 +117,7 @@ public sealed class ConnectionPool : IDisposable
                 else
                 {
                     taken = last;
+                    taken.Rented = true;
                 }
             }
             RemoveIfEmpty(endpoint, list);
@@ -135,6 +136,7 @@ public sealed class ConnectionPool : IDisposable
             return;
         }
         stream.WatchEnded = false;
+        stream.Rented = false;
         stream.Watch = WatchAsync(stream);
         List<PooledStream>? surplus = null;
         lock (gate)

@@ -20,6 +20,9 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     /// <summary>In the pool's list; guarded by the pool's lock.</summary>
     public bool Idle { get; set; }
 
+    /// <summary>A request has it, which reads what comes; set by the pool.</summary>
+    public volatile bool Rented = true;
+
     /// <summary>The wait of an idle connection ended, so the upstream closed it or sent something that nobody asked for; guarded by the pool's lock.</summary>
     public bool WatchEnded { get; set; }
 
@@ -40,11 +43,19 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
         return true;
     }
 
+    /// <summary>
+    /// A wait may end although nothing is there: when the kernel's event of an answer that was read already comes late. A request notices when
+    /// it reads; nobody reads on an idle connection, so the socket is asked.
+    /// </summary>
     public async Task<Exception?> WaitAsync()
     {
         try
         {
-            await stream.WaitReadableAsync();
+            do
+            {
+                await stream.WaitReadableAsync();
+            }
+            while (!Rented && !stream.IsReadable);
             return null;
         }
         catch (Exception error) when (error is SocketException or IOException or ObjectDisposedException)

@@ -596,6 +596,26 @@ public sealed class UpstreamConnectionTests : IDisposable
         Assert.Equal(3, origin.Accepted);
     }
 
+    /// <summary>The kernel's word that an answer has come may be late: when the answer was read already and the connection is idle again.</summary>
+    [Fact]
+    public async Task A_late_event_of_an_answer_does_not_close_the_idle_connection()
+    {
+        await using var origin = ScriptedOrigin.Start(AnswerForeverAsync);
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(async _ =>
+        {
+            for (var turn = 0; turn < 50; turn++)
+            {
+                using var own = new ConnectionPool();
+                await using (var first = await own.RentAsync(Endpoint(origin), PoolLimits.Default, ConnectTimeout, false, Cancellation))
+                {
+                    await ExchangeAsync(first);
+                }
+                await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System, Cancellation);
+                Assert.Equal(1, own.Idle);
+            }
+        }));
+    }
+
     [Fact]
     public async Task An_idle_connection_closes_after_the_idle_timeout()
     {
