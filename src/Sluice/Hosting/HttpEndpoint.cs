@@ -27,6 +27,9 @@ sealed class HttpEndpoint : IAsyncDisposable
     readonly KestrelServerOptions _options;
     readonly ListenOptions _listen;
 
+    /// <summary>A line ends with CRLF: with LF alone, too, a header could hide from another server.</summary>
+    static HttpEndpoint() => AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", true);
+
     HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen)
     {
         Address = address;

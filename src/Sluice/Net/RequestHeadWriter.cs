@@ -115,7 +115,7 @@ sealed class RequestHeadWriter
         length = 0;
     }
 
-    static bool IsName(string name) => name.Length > 0 && !name.AsSpan().ContainsAnyExcept(NameChars);
+    public static bool IsName(string name) => name.Length > 0 && !name.AsSpan().ContainsAnyExcept(NameChars);
 
     void Append(ReadOnlySpan<byte> bytes)
     {

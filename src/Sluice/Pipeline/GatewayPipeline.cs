@@ -132,6 +132,10 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
             exchange.Http.Abort();
             return;
         }
+        if (failure is { Source: FailureSource.Client, Status: 400 })
+        {
+            RequestCheck.EndConnection(exchange);
+        }
         try
         {
             await AnswerWriter.WriteAsync(exchange, Answer.ErrorMessage(failure.Status, $"{failure.Status} {Reason(failure.Status)}"));
@@ -149,6 +153,8 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
     {
         BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
+        // Kestrel, of a chunk that says it is larger than numbers go
+        IOException { InnerException: OverflowException } => new(FailureSource.Client, "bad_request", exception.Message, 400),
         _ when exchange.Http.RequestAborted.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
     };

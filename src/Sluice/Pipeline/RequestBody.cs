@@ -203,7 +203,7 @@ sealed class RequestBody : IDisposable
             return null;
         }
         var trailers = _exchange.Http.Features.Get<IHttpRequestTrailersFeature>()!.Trailers;
-        return trailers.Count == 0 ? null : trailers.SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
+        return trailers.Count == 0 ? null : trailers.Where(header => UpstreamHead.MayTrail(header.Key)).SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
     }
 
     public void Dispose()

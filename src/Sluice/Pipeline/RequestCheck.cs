@@ -9,8 +9,29 @@ namespace Sluice.Pipeline;
 /// </summary>
 static class RequestCheck
 {
-    /// <summary>A 400 (405 for CONNECT), or null when the request is sound; sets <see cref="Exchange.Uri"/> and <see cref="Exchange.Args"/>.</summary>
+    /// <summary>
+    /// A 400 (405 for CONNECT), or null when the request is sound; sets <see cref="Exchange.Uri"/> and <see cref="Exchange.Args"/>. After a refusal
+    /// the connection ends: where its next request begins is as doubtful as this one.
+    /// </summary>
     public static Answer? Refuse(Exchange exchange)
+    {
+        var refusal = Check(exchange);
+        if (refusal is not null)
+        {
+            EndConnection(exchange);
+        }
+        return refusal;
+    }
+
+    public static void EndConnection(Exchange exchange)
+    {
+        if (exchange.Request.Protocol.StartsWith("HTTP/1", StringComparison.Ordinal))
+        {
+            exchange.Response.Headers.Connection = "close";
+        }
+    }
+
+    static Answer? Check(Exchange exchange)
     {
         var request = exchange.Request;
         if (request.Headers.TransferEncoding.Count > 0)
@@ -37,8 +58,13 @@ static class RequestCheck
         if (target.Length > 0 && target[0] != '/' && target.IndexOf("://", StringComparison.Ordinal) is > 0 and var scheme)
         {
             // absolute form: the authority has become the Host header already
-            var slash = target.IndexOf('/', scheme + 3);
-            target = slash < 0 ? "/" : target[slash..];
+            var end = target.AsSpan(scheme + 3).IndexOfAny('/', '?', '#');
+            target = end < 0 ? "/" : target[(scheme + 3 + end)..];
+            target = target[0] == '/' ? target : "/" + target;
+        }
+        if (target.AsSpan().ContainsAnyInRange('\0', ' ') || target.Contains('\x7f', StringComparison.Ordinal))
+        {
+            return Bad("control character in the request target");
         }
         exchange.Target = target;
         var question = target.IndexOf('?', StringComparison.Ordinal);

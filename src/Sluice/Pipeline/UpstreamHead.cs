@@ -112,6 +112,11 @@ static class UpstreamHead
             {
                 continue;
             }
+            if (!RequestHeadWriter.IsName(name))
+            {
+                // Kestrel takes them
+                throw new BadHttpRequestException("a header name with characters that no name has");
+            }
             if (values.Count > 1 && Is(name, "Cookie"))
             {
                 Add(name, string.Join("; ", values.ToArray()));
@@ -145,6 +150,11 @@ static class UpstreamHead
             connection.AddHeader(name, value);
         }
     }
+
+    /// <summary>Trailers come too late to say how long a body is, to whom it goes or who asks (RFC 9110, section 6.5.1).</summary>
+    public static bool MayTrail(string name) =>
+        RequestHeadWriter.IsName(name) && !IsOurs(name) && !Is(name, "Trailer") && !Is(name, "Authorization") && !Is(name, "Proxy-Authorization")
+        && !Is(name, "Cookie") && !name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase);
 
     static bool IsHop(string name) => IsOurs(name) && !Is(name, "Host") && !name.StartsWith("X-", StringComparison.OrdinalIgnoreCase);
 
