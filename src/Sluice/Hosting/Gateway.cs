@@ -1,5 +1,6 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Logging;
@@ -12,6 +13,7 @@ using Sluice.Net.Epoll;
 using Sluice.Observability;
 using Sluice.Pipeline;
 using Sluice.Plugins;
+using Sluice.Scripting;
 using Sluice.Sources;
 using Sluice.Upstreams;
 using Sluice.Sources.Etcd;
@@ -109,6 +111,7 @@ public sealed partial class Gateway : IAsyncDisposable
         var forwarder = new Forwarder(_services, _pools, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
+        _services.MakeLua = () => new LuaEngine(Lua(settings), options.Time, _loggers.CreateLogger<LuaEngine>(), _resolver);
     }
 
     public GatewaySettings Settings { get; private set; }
@@ -169,6 +172,16 @@ public sealed partial class Gateway : IAsyncDisposable
 
     /// <summary>Who may use the Admin API from now on.</summary>
     void LetIn(GatewaySettings settings) => AdminApi.Access = settings.Admin is { } admin ? AdminAccess.Of(admin) : AdminAccess.Closed;
+
+    static LuaOptions Lua(GatewaySettings settings) =>
+        new(settings.Prefix, settings.ExtraLuaPath) { LocalConfiguration = LocalConfiguration(settings) };
+
+    /// <summary>As <c>core.config.local_conf()</c> shows it to scripts.</summary>
+    static string LocalConfiguration(GatewaySettings settings)
+    {
+        var attributes = new JsonObject(settings.PluginAttributes.Select(one => KeyValuePair.Create(one.Key, (JsonNode?)one.Value.DeepClone())));
+        return new JsonObject { ["plugin_attr"] = attributes, ["apisix"] = new JsonObject { ["extra_lua_path"] = settings.ExtraLuaPath } }.ToJsonString();
+    }
 
     static LogLevel Level(GatewaySettings settings) => ErrorLog.ParseLevel(settings.Logs.ErrorLevel) ?? LogLevel.Warning;
 
@@ -498,6 +511,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _pools.Dispose();
         _http2.Dispose();
         _loops?.Dispose();
+        _services.Dispose();
         await _accessLog.DisposeAsync();
         LogStopped();
         _loggers.Dispose();
@@ -516,7 +530,8 @@ public sealed partial class Gateway : IAsyncDisposable
             return problems;
         }
         var nowhere = NullLoggerFactory.Instance;
-        var services = new PluginServices(TimeProvider.System, nowhere, new GatewayMetrics(NullLogger.Instance));
+        using var services = new PluginServices(TimeProvider.System, nowhere, new GatewayMetrics(NullLogger.Instance));
+        services.MakeLua = () => new LuaEngine(Lua(settings), TimeProvider.System);
         var live = new LiveConfiguration(new SnapshotCompiler(services, Builtin.All));
         live.Apply(settings);
         var yaml = new YamlConfiguration(

@@ -13,6 +13,9 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
     /// <summary>nginx's default_type as APISIX configures it: also its JSON errors carry it.</summary>
     public const string PlainText = "text/plain; charset=utf-8";
 
+    /// <summary>Stands for an answer that a script has sent already, piece by piece.</summary>
+    public static Answer Sent { get; } = new(200);
+
     public IReadOnlyList<KeyValuePair<string, string>> Headers { get; init; } = [];
 
     /// <summary>APISIX's <c>core.response.exit(status, {message = …})</c>: <c>{"message":"…"}</c> and a newline.</summary>

@@ -10,6 +10,10 @@ public static class AnswerWriter
     public static async ValueTask WriteAsync(Exchange exchange, Answer answer)
     {
         exchange.AnsweredByGateway = true;
+        if (ReferenceEquals(answer, Answer.Sent))
+        {
+            return;
+        }
         var response = exchange.Response;
         if (answer.Status >= 300 && GrpcStatus.IsAsked(exchange.Request))
         {

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Http;
 using Sluice.Model.Nginx;
 using Sluice.Net.Epoll;
 using Sluice.Observability;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -121,6 +122,12 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
 
     /// <summary>Milliseconds since the request's head was there.</summary>
     public double ElapsedMs => Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds;
+
+    /// <summary>What scripts know of this exchange; null while none has run.</summary>
+    public LuaContext? Script { get; private set; }
+
+    /// <summary>Where this exchange's scripts run.</summary>
+    public LuaContext OpenScript() => Script ??= LuaContext.For(Services.Lua, new ScriptExchange(this));
 
     /// <summary>State that a plugin keeps from one phase to the next, by the plugin's object (not its name: it may be configured twice).</summary>
     public Dictionary<object, object> Items => field ??= new(ReferenceEqualityComparer.Instance);

@@ -32,6 +32,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         finally
         {
             RunLog(exchange);
+            exchange.Script?.Dispose();
         }
     }
 

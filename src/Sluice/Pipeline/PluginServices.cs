@@ -1,23 +1,48 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sluice.Observability;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
 /// <summary>What plugins share with the gateway; lives as long as the process, through every change of configuration.</summary>
-public sealed class PluginServices(TimeProvider time, ILoggerFactory loggers, GatewayMetrics metrics)
+public sealed class PluginServices : IDisposable
 {
     readonly ConcurrentDictionary<string, Lazy<object>> _shared = new();
 
-    public TimeProvider Time { get; } = time;
+    readonly Lazy<LuaEngine> _lua;
 
-    public ILoggerFactory Loggers { get; } = loggers;
+    public PluginServices(TimeProvider time, ILoggerFactory loggers, GatewayMetrics metrics)
+    {
+        Time = time;
+        Loggers = loggers;
+        Metrics = metrics;
+        _lua = new(() => MakeLua?.Invoke() ?? new LuaEngine(new LuaOptions(Directory.GetCurrentDirectory()), Time, Loggers.CreateLogger<LuaEngine>()));
+    }
 
-    public GatewayMetrics Metrics { get; } = metrics;
+    public TimeProvider Time { get; }
+
+    public ILoggerFactory Loggers { get; }
+
+    public GatewayMetrics Metrics { get; }
+
+    /// <summary>Runs Lua; made when the first script is there.</summary>
+    public LuaEngine Lua => _lua.Value;
+
+    /// <summary>How Lua runs here; before the first script.</summary>
+    public Func<LuaEngine>? MakeLua { get; set; }
 
     /// <summary>Runs an exchange through the gateway, for <see cref="InnerRequest"/>.</summary>
     public Func<Exchange, Task> Inner { get; set; } = static _ => throw new InvalidOperationException("there is no gateway here");
 
     /// <summary>State that survives a change of configuration, such as counters. The key names the plugin first: <c>limit-count/…</c>.</summary>
     public T Shared<T>(string key, Func<T> make) where T : class => (T)_shared.GetOrAdd(key, _ => new(() => make())).Value;
+
+    public void Dispose()
+    {
+        if (_lua.IsValueCreated)
+        {
+            _lua.Value.Dispose();
+        }
+    }
 }

@@ -2,6 +2,7 @@ using Sluice.Pipeline;
 using Sluice.Plugins.Auth;
 using Sluice.Plugins.Core;
 using Sluice.Plugins.Metrics;
+using Sluice.Plugins.Scripting;
 using Sluice.Plugins.Security;
 using Sluice.Plugins.Streaming;
 using Sluice.Plugins.Traffic;
@@ -28,6 +29,8 @@ public static class Builtin
         PluginDescriptor.Of<BatchRequests, BatchRequests.Config>(),
         PluginDescriptor.Of<NodeStatus, NodeStatus.Config>(),
         PluginDescriptor.Of<PublicApi, PublicApi.Config>(),
+        PluginDescriptor.Of<ServerlessPreFunction, Serverless.Config>(),
+        PluginDescriptor.Of<ServerlessPostFunction, Serverless.Config>(),
         PluginDescriptor.Of<ErrorPage, ErrorPage.Config>(),
         PluginDescriptor.Of<Metrics.Prometheus, Metrics.Prometheus.Config>(),
     ];

@@ -1,0 +1,270 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Sluice.Relay;
+using Sluice.Scripting;
+
+namespace Sluice.Pipeline;
+
+/// <summary>An exchange as scripts see it.</summary>
+sealed class ScriptExchange(Exchange exchange) : IScriptExchange
+{
+    const int MaxBody = 64 * 1024 * 1024;
+
+    readonly ArrayBufferWriter<byte> _filtered = new();
+    BodyFilters? _filters;
+
+    public HttpContext Http => exchange.Http;
+
+    public string? Get(string name) => exchange.Get(name);
+
+    public void Set(string name, string value)
+    {
+        if (name == "upstream_uri")
+        {
+            exchange.UpstreamUri = value;
+        }
+        else if (name == "upstream_host")
+        {
+            exchange.UpstreamHost = value;
+        }
+        else if (name == "upstream_scheme")
+        {
+            exchange.UpstreamScheme = value;
+        }
+        exchange.Set(name, value);
+    }
+
+    public string Uri
+    {
+        get => exchange.Uri;
+        set
+        {
+            exchange.Uri = value;
+            Retarget();
+        }
+    }
+
+    public string Args
+    {
+        get => exchange.Args;
+        set
+        {
+            exchange.SetArgs(value);
+            if (exchange.UpstreamUri is not null)
+            {
+                Retarget();
+            }
+        }
+    }
+
+    void Retarget()
+    {
+        var path = RequestTarget.Escape(exchange.Uri);
+        exchange.UpstreamUri = exchange.Args.Length == 0 ? path : $"{path}?{exchange.Args}";
+    }
+
+    public string Method
+    {
+        get => exchange.UpstreamMethod;
+        set => exchange.UpstreamMethod = value;
+    }
+
+    public string RawTarget => exchange.RawTarget;
+
+    public double StartTime => (exchange.Services.Time.GetUtcNow().ToUnixTimeMilliseconds() - exchange.ElapsedMs) / 1000;
+
+    public void HeaderChanged(string name)
+    {
+        if (name.Equals("Host", StringComparison.OrdinalIgnoreCase))
+        {
+            exchange.UpstreamHost = exchange.Request.Headers.Host.ToString() is { Length: > 0 } host ? host : null;
+        }
+    }
+
+    public async ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync()
+    {
+        if (exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody != true)
+        {
+            return default;
+        }
+        var body = new ArrayBufferWriter<byte>();
+        while (true)
+        {
+            var read = await exchange.Request.BodyReader.ReadAsync(exchange.Http.RequestAborted);
+            foreach (var piece in read.Buffer)
+            {
+                body.Write(piece.Span);
+            }
+            exchange.Request.BodyReader.AdvanceTo(read.Buffer.End);
+            if (body.WrittenCount > MaxBody)
+            {
+                throw new BadHttpRequestException($"the body is larger than the {MaxBody >> 20} MiB that a script may read", StatusCodes.Status413PayloadTooLarge);
+            }
+            if (read.IsCompleted)
+            {
+                break;
+            }
+        }
+        ReplaceBody(body.WrittenMemory);
+        return body.WrittenMemory;
+    }
+
+    public void ReplaceBody(ReadOnlyMemory<byte> body)
+    {
+        exchange.Http.Features.Set<IHttpRequestBodyDetectionFeature>(new Detection(!body.IsEmpty));
+        var stream = new MemoryStream(body.ToArray(), writable: false);
+        exchange.Http.Features.Set<IRequestBodyPipeFeature>(new BodyPipe(PipeReader.Create(stream)));
+        exchange.Request.Headers.TransferEncoding = default;
+        exchange.Request.ContentLength = body.Length;
+    }
+
+    sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;
+
+    sealed record BodyPipe(PipeReader Reader) : IRequestBodyPipeFeature;
+
+    // -- The answer
+
+    public bool Answered { get; private set; }
+
+    void Begin()
+    {
+        if (Answered)
+        {
+            return;
+        }
+        Answered = true;
+        exchange.AnsweredByGateway = true;
+        exchange.Response.ContentType ??= Answer.PlainText;
+        HeaderPhase.Run(exchange);
+        _filters = BodyFilters.Open(exchange);
+        if (_filters is not null)
+        {
+            exchange.Response.ContentLength = null;
+        }
+    }
+
+    bool HasBody => HeaderPhase.MayHaveBody(exchange.Response.StatusCode) && !HttpMethods.IsHead(exchange.Request.Method);
+
+    public async ValueTask SendAsync(ReadOnlyMemory<byte> piece)
+    {
+        Begin();
+        await WriteAsync(Filter(piece, last: false));
+    }
+
+    public async ValueTask FinishAsync(ReadOnlyMemory<byte> piece)
+    {
+        var whole = !Answered;
+        Begin();
+        piece = Filter(piece, last: true);
+        if (whole && !exchange.Response.HasStarted && HeaderPhase.MayHaveBody(exchange.Response.StatusCode))
+        {
+            exchange.Response.ContentLength = piece.Length;
+        }
+        await WriteAsync(piece);
+    }
+
+    ReadOnlyMemory<byte> Filter(ReadOnlyMemory<byte> piece, bool last)
+    {
+        if (_filters is null)
+        {
+            return piece;
+        }
+        _filtered.ResetWrittenCount();
+        _filters.Filter(piece, last, _filtered);
+        return _filtered.WrittenMemory;
+    }
+
+    async ValueTask WriteAsync(ReadOnlyMemory<byte> piece)
+    {
+        var client = exchange.Http.RequestAborted;
+        if (!piece.IsEmpty && HasBody)
+        {
+            exchange.FirstByteTimestamp = exchange.FirstByteTimestamp == 0 ? exchange.Services.Time.GetTimestamp() : exchange.FirstByteTimestamp;
+            await exchange.Response.BodyWriter.WriteAsync(piece, client);
+            exchange.BodyBytesSent += piece.Length;
+        }
+        else if (!exchange.Response.HasStarted)
+        {
+            await exchange.Response.StartAsync(client);
+        }
+        client.ThrowIfCancellationRequested();
+    }
+
+    public async Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
+        string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
+        await new InnerRequest(method, target, headers, body).RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
+            ? (answer.Status, answer.Headers, answer.Body)
+            : null;
+}
+
+/// <summary>A script's part in the phases of an exchange: what plugins with Lua in them share.</summary>
+public static class ScriptPhases
+{
+    /// <summary>Runs a phase that may answer.</summary>
+    public static ValueTask<Answer?> RunAsync(Exchange exchange, LuaUnit unit, LuaPhase phase, string name)
+    {
+        var running = exchange.OpenScript().RunAsync(unit, phase, name);
+        return running.IsCompletedSuccessfully ? new(AnswerOf(exchange, running.Result, unit)) : AwaitAsync(exchange, running, unit);
+    }
+
+    static async ValueTask<Answer?> AwaitAsync(Exchange exchange, ValueTask<LuaOutcome> running, LuaUnit unit) => AnswerOf(exchange, await running, unit);
+
+    static Answer? AnswerOf(Exchange exchange, LuaOutcome outcome, LuaUnit unit)
+    {
+        switch (outcome)
+        {
+            case { End: LuaEnd.Continue }:
+                return null;
+            case { End: LuaEnd.Answered, Status: 0 }:
+                return Answer.Sent;
+            case { End: LuaEnd.Answered, Status: 444 }:
+                exchange.Http.Abort();
+                return Answer.Sent;
+            case { End: LuaEnd.Answered }:
+                return Answer.Bare(outcome.Status);
+            default:
+                exchange.Failure = new(FailureSource.Gateway, "script_failed", $"Lua failed in {unit.Where}, see the error log", 500);
+                if (exchange.Script!.Exchange!.Answered)
+                {
+                    exchange.Http.Abort();
+                    return Answer.Sent;
+                }
+                exchange.Response.Clear();
+                return Answer.Bare(500);
+        }
+    }
+
+    /// <summary>The header_filter phase.</summary>
+    public static void FilterHeaders(Exchange exchange, LuaUnit unit) => exchange.OpenScript().Run(unit, LuaPhase.HeaderFilter, "header_filter");
+
+    public static void Log(Exchange exchange, LuaUnit unit) => exchange.OpenScript().Run(unit, LuaPhase.Log, "log");
+
+    public static IPieceFilter OpenBody(Exchange exchange, LuaUnit unit) => new Pieces(exchange.OpenScript(), unit);
+
+    sealed class Pieces(LuaContext context, LuaUnit unit) : IPieceFilter
+    {
+        bool _ended;
+        bool _last;
+
+        public bool Ended => _ended;
+
+        public void Filter(ReadOnlyMemory<byte> piece, bool last, IBufferWriter<byte> output)
+        {
+            if (_last)
+            {
+                return;
+            }
+            // a script that sets ngx.arg[2] has had its last piece
+            _last = last;
+            var ended = last;
+            if (!context.Filter(unit, piece.Span, ref ended, output))
+            {
+                throw new BodyFilterException($"Lua failed in {unit.Where}, see the error log");
+            }
+            _ended = ended && !last;
+            _last |= _ended;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+using Microsoft.AspNetCore.Http;
+using Sluice.Observability;
+
+namespace Sluice.Scripting;
+
+/// <summary>The request that a script works on, and its answer. Texts of the wire are Latin-1: one char is one byte.</summary>
+public interface IScriptExchange : IVariables
+{
+    HttpContext Http { get; }
+
+    /// <summary>Decoded path, UTF-16.</summary>
+    string Uri { get; set; }
+
+    string Args { get; set; }
+
+    string Method { get; set; }
+
+    string RawTarget { get; }
+
+    /// <summary>Seconds since 1970 when the request's head was there.</summary>
+    double StartTime { get; }
+
+    /// <summary>Sets a variable.</summary>
+    void Set(string name, string value);
+
+    /// <summary>Changes a header of the request, for everything that follows.</summary>
+    void HeaderChanged(string name);
+
+    /// <summary>The whole body of the request; read once, it still goes to the upstream.</summary>
+    ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync();
+
+    /// <summary>Another body instead of the client's.</summary>
+    void ReplaceBody(ReadOnlyMemory<byte> body);
+
+    /// <summary>The answer's head has been sent, or is being sent.</summary>
+    bool Answered { get; }
+
+    /// <summary>Sends the head, if that has not happened, and a piece; returns when the client takes more.</summary>
+    ValueTask SendAsync(ReadOnlyMemory<byte> piece);
+
+    /// <summary>The last piece.</summary>
+    ValueTask FinishAsync(ReadOnlyMemory<byte> piece);
+
+    /// <summary>Makes a request to the gateway itself; null when it failed.</summary>
+    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body);
+}

@@ -1,0 +1,94 @@
+-- Custom plugins in Lua: files apisix/plugins/NAME.lua on the Lua path.
+local inner = ...
+local host = inner.host
+local core = require("apisix.core")
+local plugins, metadata = {}, {}
+local plugin = {}
+local phases = { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "log" }
+
+-- What the host needs to know of a plugin, as JSON; or nil and why it cannot be loaded
+function plugin.load(name)
+  local old = plugins[name]
+  if old and type(old.destroy) == "function" then
+    pcall(old.destroy)
+  end
+  package.loaded["apisix.plugins." .. name] = nil
+  local ok, found = pcall(require, "apisix.plugins." .. name)
+  if not ok then
+    return nil, found
+  end
+  if type(found) ~= "table" then
+    return nil, "the file of plugin " .. name .. " returns no table"
+  end
+  for _, field in ipairs { "priority", "version" } do
+    if type(found[field]) ~= "number" then
+      return nil, "plugin [" .. name .. "] misses field: " .. field
+    end
+  end
+  if found.name and found.name ~= name then
+    return nil, "plugin [" .. name .. "] calls itself " .. tostring(found.name)
+  end
+  plugins[name] = found
+  if type(found.init) == "function" then
+    local fine, err = pcall(found.init)
+    if not fine then
+      return nil, "init of plugin [" .. name .. "]: " .. tostring(err)
+    end
+  end
+  local has = {}
+  for _, phase in ipairs(phases) do
+    if type(found[phase]) == "function" then
+      has[#has + 1] = phase
+    end
+  end
+  return host.json_encode({
+    priority = found.priority, version = found.version, auth = found.type == "auth", phases = setmetatable(has, inner.array_mt),
+    schema = found.schema or { type = "object" }, consumer_schema = found.consumer_schema, metadata_schema = found.metadata_schema,
+  })
+end
+
+function plugin.get(name)
+  if not plugins[name] then
+    plugin.load(name)
+  end
+  return plugins[name]
+end
+
+-- nil, or the error; and the configuration with its defaults
+function plugin.check(name, kind, text)
+  local found, conf = plugin.get(name), host.json_decode(text, true)
+  if not found then
+    return "plugin is not loaded"
+  end
+  if found.check_schema then
+    local ok, err = found.check_schema(conf, kind ~= 0 and kind or nil)
+    if not ok then
+      return tostring(err)
+    end
+  end
+end
+
+-- Fills in what check_schema adds, which plugins rely on
+function plugin.prepare(name, conf)
+  local found = plugins[name]
+  if found and found.check_schema then
+    pcall(found.check_schema, conf)
+  end
+end
+
+function plugin.set_metadata(name, text)
+  metadata[name] = text and { value = host.json_decode(text, true) } or nil
+end
+
+function plugin.plugin_metadata(name)
+  return metadata[name]
+end
+
+function plugin.plugin_attr(name)
+  local conf = core.config.local_conf()
+  return conf and conf.plugin_attr and conf.plugin_attr[name]
+end
+
+function plugin.conf_version() return 1 end
+
+return plugin

@@ -1,0 +1,1474 @@
+-- Makes the world that scripts live in: takes the dangerous out, puts ngx in, and returns the functions that the host calls.
+local box, host = ...
+
+local FAIL, WAIT, null = host.FAIL, host.WAIT, host.null
+local type, error, pairs, ipairs, select, tostring, tonumber = type, error, pairs, ipairs, select, tostring, tonumber
+local setmetatable, getmetatable, rawget, rawset, unpack, pcall = setmetatable, getmetatable, rawget, rawset, unpack, pcall
+local next, math_floor = next, math.floor
+local concat, insert, remove = table.concat, table.insert, table.remove
+local sub, find, byte, gsub, lower, format, gmatch = string.sub, string.find, string.byte, string.gsub, string.lower, string.format, string.gmatch
+local co_create, co_resume, co_yield, co_status, co_running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status, coroutine.running
+local getinfo, traceback = debug.getinfo, debug.traceback
+local raw_loadstring = loadstring
+
+-- Phases, by the host's numbers
+local REWRITE, ACCESS, BEFORE_PROXY, HEADER_FILTER, BODY_FILTER, LOG, TIMER, INIT = 1, 2, 3, 4, 5, 6, 7, 8
+local phase_names = { "rewrite", "access", "balancer", "header_filter", "body_filter", "log", "timer", "init" }
+phase_names[BEFORE_PROXY] = "access"
+local contexts = {
+  "rewrite_by_lua*", "access_by_lua*", "access_by_lua*", "header_filter_by_lua*", "body_filter_by_lua*", "log_by_lua*", "ngx.timer", "init_by_lua*",
+}
+local can_wait = { true, true, true, false, false, false, true, false }
+
+-- Host functions answer FAIL and a message instead of raising
+local function checked(first, ...)
+  if first == FAIL then
+    error((...), 3)
+  end
+  return first, ...
+end
+
+local function raising(f)
+  return function(...)
+    return checked(f(...))
+  end
+end
+
+local function disabled()
+  error("API disabled in the context of " .. contexts[box[2]], 3)
+end
+
+local function wait(op, ...)
+  if not can_wait[box[2]] then
+    error("API disabled in the context of " .. contexts[box[2]], 3)
+  end
+  return co_yield(WAIT, op, ...)
+end
+
+local FLUSH, EXIT, SLEEP, CONNECT, SEND, RECEIVE, HANDSHAKE, READ_BODY, CAPTURE, SPAWN, JOIN, SEMAPHORE, RESOLVE =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+
+-- ---------------------------------------------------------------------------------------------------------------- coroutines
+-- A wait inside a script's own coroutine goes through to the host, and the host's answer back in.
+
+local function passed(co, ok, tag, ...)
+  if ok and tag == WAIT then
+    return passed(co, co_resume(co, co_yield(WAIT, ...)))
+  end
+  return ok, tag, ...
+end
+
+function coroutine.resume(co, ...)
+  return passed(co, co_resume(co, ...))
+end
+
+local function unwrapped(ok, ...)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+function coroutine.wrap(f)
+  local co = co_create(f)
+  return function(...)
+    return unwrapped(passed(co, co_resume(co, ...)))
+  end
+end
+
+-- ------------------------------------------------------------------------------------------------------------------- sandbox
+
+local function text_only(chunk, name)
+  if type(chunk) == "string" and byte(chunk, 1) == 27 then
+    return nil, "attempt to load bytecode"
+  end
+  return raw_loadstring(chunk, name)
+end
+
+function loadstring(chunk, name)
+  if type(chunk) ~= "string" then
+    error("bad argument #1 to 'loadstring' (string expected, got " .. type(chunk) .. ")", 2)
+  end
+  return text_only(chunk, name)
+end
+
+function load(chunk, name, _, env)
+  if type(chunk) == "function" then
+    local parts = {}
+    while true do
+      local part = chunk()
+      if not part or part == "" then
+        break
+      end
+      parts[#parts + 1] = part
+    end
+    chunk = concat(parts)
+  end
+  local f, err = text_only(chunk, name or "=(load)")
+  if f and env then
+    setfenv(f, env)
+  end
+  return f, err
+end
+
+-- what could switch the watchdog off, whatever the settings say
+local jit_version, jit_version_num, jit_os, jit_arch = jit.version, jit.version_num, jit.os, jit.arch
+local function nothing() end
+jit = { version = jit_version, version_num = jit_version_num, os = jit_os, arch = jit_arch,
+  on = nothing, off = nothing, flush = nothing, status = function() return false end }
+package.loaded.jit = jit
+package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil
+package.preload = {}
+debug.sethook, debug.gethook = nothing, nothing
+string.dump = nil
+
+local raw_collect = collectgarbage
+function collectgarbage(what, ...)
+  if what == "stop" or what == "setpause" or what == "setstepmul" or what == "restart" then
+    return 0
+  end
+  return raw_collect(what, ...)
+end
+
+local raw_setmetatable = setmetatable
+local c_loaders = { package.loaders[3], package.loaders[4] }
+local ffi_module = package.loaded.ffi
+if host.sandbox() then
+  os.execute, os.exit, os.remove, os.rename, os.tmpname, os.setlocale = nil, nil, nil, nil, nil, nil
+  io.popen, io.tmpfile, io.output, io.input, io.read, io.lines, io.write, io.stdin = nil, nil, nil, nil, nil, nil, nil, nil
+  package.loadlib, package.cpath = nil, nil
+  package.loaded.ffi, package.loaded["ffi"] = nil, nil
+  debug = { traceback = debug.traceback, getinfo = debug.getinfo, getlocal = debug.getlocal, getmetatable = getmetatable,
+    sethook = nothing, gethook = nothing }
+  package.loaded.debug = debug
+  newproxy, dofile, loadfile, ffi = nil, nil, nil, nil
+  c_loaders = {}
+else
+  ffi_module = ffi_module or require("ffi")
+end
+package.loaders = nil
+
+-- Lua's own patterns can take longer than the world is old: those that may are matched by the host's bounded engine
+local function long_pattern(pattern)
+  local _, repeats = gsub(pattern, "[%*%+%-]", "")
+  return repeats
+end
+
+local function guard(name)
+  local raw = string[name]
+  string[name] = function(subject, pattern, ...)
+    if type(pattern) == "string" and #pattern > 4 and (type(subject) == "string") and #subject > 64 then
+      local repeats = long_pattern(pattern)
+      if repeats > 2 and #subject ^ (repeats - 1) > 2e8 then
+        error("pattern with " .. repeats .. " repetitions on a string of " .. #subject .. " bytes takes too long: use ngx.re", 2)
+      end
+    end
+    return raw(subject, pattern, ...)
+  end
+end
+guard("find") guard("match") guard("gsub") guard("gmatch")
+
+-- ----------------------------------------------------------------------------------------------------------------------- ngx
+
+local array_mt = {}
+local levels = { STDERR = 0, EMERG = 1, ALERT = 2, CRIT = 3, ERR = 4, WARN = 5, NOTICE = 6, INFO = 7, DEBUG = 8 }
+
+ngx = {
+  null = null, OK = 0, ERROR = -1, AGAIN = -2, DONE = -4, DECLINED = -5,
+  HTTP_GET = 2, HTTP_HEAD = 4, HTTP_POST = 8, HTTP_PUT = 16, HTTP_DELETE = 32, HTTP_MKCOL = 64, HTTP_COPY = 128, HTTP_MOVE = 256,
+  HTTP_OPTIONS = 512, HTTP_PROPFIND = 1024, HTTP_PROPPATCH = 2048, HTTP_LOCK = 4096, HTTP_UNLOCK = 8192, HTTP_PATCH = 16384, HTTP_TRACE = 32768,
+  HTTP_CONTINUE = 100, HTTP_SWITCHING_PROTOCOLS = 101, HTTP_OK = 200, HTTP_CREATED = 201, HTTP_ACCEPTED = 202, HTTP_NO_CONTENT = 204,
+  HTTP_PARTIAL_CONTENT = 206, HTTP_SPECIAL_RESPONSE = 300, HTTP_MOVED_PERMANENTLY = 301, HTTP_MOVED_TEMPORARILY = 302, HTTP_SEE_OTHER = 303,
+  HTTP_NOT_MODIFIED = 304, HTTP_TEMPORARY_REDIRECT = 307, HTTP_PERMANENT_REDIRECT = 308, HTTP_BAD_REQUEST = 400, HTTP_UNAUTHORIZED = 401,
+  HTTP_PAYMENT_REQUIRED = 402, HTTP_FORBIDDEN = 403, HTTP_NOT_FOUND = 404, HTTP_NOT_ALLOWED = 405, HTTP_NOT_ACCEPTABLE = 406,
+  HTTP_REQUEST_TIMEOUT = 408, HTTP_CONFLICT = 409, HTTP_GONE = 410, HTTP_UPGRADE_REQUIRED = 426, HTTP_TOO_MANY_REQUESTS = 429, HTTP_CLOSE = 444,
+  HTTP_ILLEGAL = 451, HTTP_INTERNAL_SERVER_ERROR = 500, HTTP_METHOD_NOT_IMPLEMENTED = 501, HTTP_NOT_IMPLEMENTED = 501, HTTP_BAD_GATEWAY = 502,
+  HTTP_SERVICE_UNAVAILABLE = 503, HTTP_GATEWAY_TIMEOUT = 504, HTTP_VERSION_NOT_SUPPORTED = 505, HTTP_INSUFFICIENT_STORAGE = 507,
+  arg = {}, config = { subsystem = "http", debug = false, nginx_version = 1021004, ngx_lua_version = 10021, prefix = host.prefix,
+    nginx_configure = function() return "" end },
+}
+for name, level in pairs(levels) do
+  ngx[name] = level
+end
+local ngx = ngx
+package.loaded.ngx = ngx
+
+local METHODS = {}
+for _, name in ipairs { "GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS", "PROPFIND", "PROPPATCH", "LOCK", "UNLOCK", "PATCH", "TRACE" } do
+  METHODS[ngx["HTTP_" .. name]] = name
+end
+
+-- ngx.ctx and ngx.status, ngx.headers_sent, ngx.is_subrequest are asked of the request that runs
+local function context()
+  local request = box[1]
+  local ctx = request.ctx
+  if not ctx then
+    ctx = {}
+    request.ctx = ctx
+  end
+  return ctx
+end
+
+local host_status, host_set_status, host_headers_sent = raising(host.status), raising(host.set_status), raising(host.headers_sent)
+setmetatable(ngx, {
+  __index = function(_, key)
+    if key == "ctx" then
+      return context()
+    elseif key == "status" then
+      return host_status()
+    elseif key == "headers_sent" then
+      return host_headers_sent()
+    elseif key == "is_subrequest" then
+      return false
+    end
+  end,
+  __newindex = function(t, key, value)
+    if key == "ctx" then
+      box[1].ctx = value
+    elseif key == "status" then
+      host_set_status(tonumber(value))
+    else
+      rawset(t, key, value)
+    end
+  end,
+})
+
+-- Logs
+
+local function place(level)
+  local info = getinfo(level + 1, "Sl")
+  return info and info.short_src .. ":" .. info.currentline .. ":" or "?:"
+end
+
+local function shown(...)
+  local parts = { ... }
+  for i = 1, select("#", ...) do
+    local value = parts[i]
+    if type(value) == "table" then
+      local mt = getmetatable(value)
+      if not (mt and mt.__tostring) then
+        error("bad argument #" .. i .. " to 'log' (string, number, boolean, or nil expected, got table)", 3)
+      end
+    end
+    parts[i] = value == null and "null" or tostring(value)
+  end
+  return concat(parts)
+end
+
+function ngx.log(level, ...)
+  host.log(level, place(2), shown(...))
+end
+
+function print(...)
+  host.log(6, place(2), shown(...))
+end
+
+-- Output
+
+local function flat(value, out)
+  if type(value) == "table" then
+    for i = 1, #value do
+      flat(value[i], out)
+    end
+  else
+    out[#out + 1] = value == null and "null" or tostring(value)
+  end
+end
+
+local host_print = raising(host.print)
+local PRINT_AHEAD = 65536
+
+local function put(...)
+  if box[2] > BEFORE_PROXY then
+    error("API disabled in the context of " .. contexts[box[2]], 3)
+  end
+  local waiting
+  if type((...)) == "table" or select("#", ...) > 1 then
+    local out = {}
+    for i = 1, select("#", ...) do
+      local value = select(i, ...)
+      flat(value, out)
+      if value == nil then
+        out[#out + 1] = "nil"
+      end
+    end
+    waiting = host_print(concat(out))
+  else
+    waiting = host_print(...)
+  end
+  if waiting > PRINT_AHEAD then
+    wait(FLUSH, true)
+  end
+  return 1
+end
+
+function ngx.print(...)
+  if select("#", ...) == 0 then
+    return put("")
+  end
+  return put(...)
+end
+
+function ngx.say(...)
+  if select("#", ...) == 0 then
+    return put("\n")
+  end
+  local out = {}
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    flat(value, out)
+  end
+  out[#out + 1] = "\n"
+  return put(concat(out))
+end
+
+function ngx.flush()
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
+  wait(FLUSH, true)
+  return 1
+end
+
+function ngx.send_headers()
+  host_print("")
+  wait(FLUSH, true)
+  return 1
+end
+
+function ngx.eof()
+  host_print("")
+  wait(FLUSH, true)
+  return 1
+end
+
+function ngx.exit(status)
+  if type(status) ~= "number" then
+    error("bad argument #1 to 'exit' (number expected, got " .. (status == nil and "no value" or type(status)) .. ")", 2)
+  end
+  local phase = box[2]
+  if phase == LOG or phase == INIT or phase == BODY_FILTER then
+    disabled()
+  end
+  if phase == HEADER_FILTER and status >= 300 then
+    host_set_status(status)
+  end
+  return co_yield(WAIT, EXIT, status)
+end
+
+local host_resp_set = raising(host.resp_set)
+
+function ngx.redirect(uri, status)
+  status = status or 302
+  if status ~= 301 and status ~= 302 and status ~= 303 and status ~= 307 and status ~= 308 then
+    error("only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed", 2)
+  end
+  host_resp_set("Location", uri)
+  return ngx.exit(status)
+end
+
+function ngx.exec(uri, args)
+  -- the same request, with another path for whatever comes after this phase
+  if sub(uri, 1, 1) == "@" then
+    error("named locations do not exist here", 2)
+  end
+  local question = find(uri, "?", 1, true)
+  if question then
+    args = args or sub(uri, question + 1)
+    uri = sub(uri, 1, question - 1)
+  end
+  ngx.req.set_uri(uri)
+  ngx.req.set_uri_args(args or "")
+  return ngx.exit(0)
+end
+
+-- Headers
+
+local function dashed(name)
+  return (gsub(name, "_", "-"))
+end
+
+local host_resp_get = raising(host.resp_get)
+ngx.header = setmetatable({}, {
+  __index = function(_, name)
+    return host_resp_get(dashed(name))
+  end,
+  __newindex = function(_, name, value)
+    if value == null then
+      value = nil
+    end
+    if type(value) ~= "table" and value ~= nil then
+      value = tostring(value)
+    end
+    host_resp_set(dashed(name), value)
+  end,
+})
+
+local headers_mt = {}
+headers_mt.__index = function(headers, name)
+  if type(name) ~= "string" then
+    return nil
+  end
+  local key = gsub(lower(name), "_", "-")
+  return rawget(headers, key)
+end
+
+ngx.resp = {
+  get_headers = function(max, raw)
+    local headers = checked(host.resp_headers(max, raw))
+    return raw and headers or setmetatable(headers, headers_mt)
+  end,
+  add_header = function(name, value)
+    host_resp_set(name, type(value) == "table" and value or tostring(value), true)
+  end,
+}
+
+-- Arguments
+
+local escape, unescape = raising(host.escape_uri), raising(host.unescape_uri)
+
+local function add_arg(args, key, value)
+  local old = args[key]
+  if old == nil then
+    args[key] = value
+  elseif type(old) == "table" then
+    old[#old + 1] = value
+  else
+    args[key] = { old, value }
+  end
+end
+
+function ngx.decode_args(text, max)
+  local args, count = {}, 0
+  max = max or 100
+  for pair in gmatch(text, "[^&]+") do
+    if max > 0 and count >= max then
+      return args, "truncated"
+    end
+    count = count + 1
+    local equals = find(pair, "=", 1, true)
+    if equals then
+      local key = unescape(sub(pair, 1, equals - 1))
+      if key ~= "" then
+        add_arg(args, key, unescape(sub(pair, equals + 1)))
+      end
+    else
+      add_arg(args, unescape(pair), true)
+    end
+  end
+  return args
+end
+
+local function encode_arg(out, key, value)
+  if value == true then
+    out[#out + 1] = escape(key)
+  elseif value ~= false and value ~= nil then
+    if type(value) == "table" then
+      for i = 1, #value do
+        encode_arg(out, key, value[i])
+      end
+    elseif type(value) == "string" or type(value) == "number" then
+      out[#out + 1] = escape(key) .. "=" .. escape(tostring(value))
+    else
+      error("attempt to use " .. type(value) .. " as query arg value", 4)
+    end
+  end
+end
+
+function ngx.encode_args(args)
+  local out = {}
+  for key, value in pairs(args) do
+    encode_arg(out, tostring(key), value)
+  end
+  return concat(out, "&")
+end
+
+ngx.escape_uri, ngx.unescape_uri = escape, unescape
+
+-- The request
+
+local host_args, host_req_set = raising(host.args), raising(host.req_set)
+
+ngx.req = {
+  get_method = raising(host.method),
+  set_method = function(method)
+    checked(host.set_method(METHODS[method] or tostring(method)))
+  end,
+  get_headers = function(max, raw)
+    local headers = checked(host.req_headers(max, raw))
+    return raw and headers or setmetatable(headers, headers_mt)
+  end,
+  set_header = function(name, value)
+    if value ~= nil and type(value) ~= "table" then
+      value = tostring(value)
+    end
+    host_req_set(name, value)
+  end,
+  clear_header = function(name)
+    host_req_set(name, nil)
+  end,
+  get_uri_args = function(max)
+    return ngx.decode_args(host_args(), max)
+  end,
+  set_uri_args = function(args)
+    checked(host.set_args(type(args) == "table" and ngx.encode_args(args) or tostring(args)))
+  end,
+  set_uri = function(uri)
+    checked(host.set_uri(uri))
+  end,
+  read_body = function()
+    if box[2] > BEFORE_PROXY then
+      disabled()
+    end
+    wait(READ_BODY)
+  end,
+  discard_body = function()
+    wait(READ_BODY)
+    checked(host.set_body(""))
+  end,
+  get_body_data = raising(host.body),
+  get_body_file = function()
+    return nil
+  end,
+  get_post_args = function(max)
+    local body = host.body()
+    return body and ngx.decode_args(body, max) or {}
+  end,
+  set_body_data = function(data)
+    checked(host.set_body(data))
+  end,
+  init_body = function()
+    box[1].new_body = {}
+  end,
+  append_body = function(data)
+    insert(box[1].new_body, data)
+  end,
+  finish_body = function()
+    checked(host.set_body(concat(box[1].new_body)))
+  end,
+  start_time = raising(host.start_time),
+  http_version = raising(host.http_version),
+  raw_header = raising(host.raw_header),
+  is_internal = function()
+    return false
+  end,
+}
+
+-- Variables
+
+local host_var, host_set_var = raising(host.var), raising(host.set_var)
+ngx.var = setmetatable({}, {
+  __index = function(_, name)
+    if type(name) == "number" then
+      return nil
+    end
+    return host_var(name)
+  end,
+  __newindex = function(_, name, value)
+    if name == "args" then
+      checked(host.set_args(tostring(value or "")))
+    else
+      host_set_var(name, value ~= nil and tostring(value) or nil)
+    end
+  end,
+})
+
+-- Time
+
+ngx.now = host.now
+function ngx.time() return math_floor(host.now()) end
+function ngx.today() return host.time_text(false, true) end
+function ngx.localtime() return host.time_text(false, false) end
+function ngx.utctime() return host.time_text(true, false) end
+function ngx.update_time() end
+ngx.http_time, ngx.parse_http_time = raising(host.http_time), raising(host.parse_http_time)
+function ngx.cookie_time(seconds)
+  return (gsub(host.http_time(seconds), "(%d%d) (%a%a%a) (%d%d)(%d%d)", "%1-%2-%4", 1))
+end
+
+function ngx.sleep(seconds)
+  seconds = tonumber(seconds)
+  if not seconds or seconds < 0 then
+    error("invalid sleep duration \"" .. tostring(seconds) .. "\"", 2)
+  end
+  wait(SLEEP, seconds)
+end
+
+-- Encodings and digests
+
+local function hex(bytes)
+  return (gsub(bytes, ".", function(c) return format("%02x", byte(c)) end))
+end
+
+local encode64, decode64, digest, hmac = raising(host.base64), raising(host.unbase64), raising(host.digest), raising(host.hmac)
+function ngx.encode_base64(text, no_padding) return encode64(tostring(text), no_padding) end
+ngx.decode_base64 = decode64
+function ngx.md5(text) return hex(digest("md5", tostring(text))) end
+function ngx.md5_bin(text) return digest("md5", tostring(text)) end
+function ngx.sha1_bin(text) return digest("sha1", tostring(text)) end
+function ngx.hmac_sha1(key, text) return hmac("sha1", key, text) end
+ngx.crc32_long, ngx.crc32_short = raising(host.crc32), raising(host.crc32)
+function ngx.quote_sql_str(text)
+  return "'" .. gsub(text, "[%z\b\n\r\t\26\\'\"]", { ["\0"] = "\\0", ["\b"] = "\\b", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
+    ["\26"] = "\\Z", ["\\"] = "\\\\", ["'"] = "\\'", ['"'] = '\\"' }) .. "'"
+end
+
+function ngx.get_phase()
+  return phase_names[box[2]]
+end
+
+ngx.worker = {
+  id = host.lane, count = host.lanes, pid = host.pid, exiting = function() return false end, pids = function() return { host.pid() } end,
+}
+
+-- Regular expressions
+
+local regex = raising(host.regex)
+
+local function re_match(subject, pattern, options, ctx, result)
+  local from, to, captures = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1)
+  if not from then
+    return nil, to
+  end
+  if ctx then
+    ctx.pos = to + 1
+  end
+  if result then
+    for key, value in pairs(captures) do
+      result[key] = value
+    end
+    return result
+  end
+  return captures
+end
+
+local function expand(template, captures)
+  local text = gsub(template, "%$(%$?)(%{?)([%w_]*)(%}?)", function(dollar, _, name)
+    if dollar == "$" then
+      return "$" .. name
+    end
+    local value = captures[tonumber(name) or name]
+    return value or ""
+  end)
+  return text
+end
+
+local function substitute(subject, pattern, replacement, options, all)
+  local out, count, position = {}, 0, 1
+  subject = tostring(subject)
+  while position <= #subject + 1 do
+    local from, to, captures = regex(subject, pattern, options, position)
+    if from == false then
+      return nil, nil, to
+    end
+    if not from then
+      break
+    end
+    count = count + 1
+    out[#out + 1] = sub(subject, position, from - 1)
+    out[#out + 1] = type(replacement) == "function" and tostring(replacement(captures)) or expand(replacement, captures)
+    if to < from then
+      out[#out + 1] = sub(subject, from, from)
+      position = from + 1
+    else
+      position = to + 1
+    end
+    if not all then
+      break
+    end
+  end
+  if count == 0 then
+    return subject, 0
+  end
+  out[#out + 1] = sub(subject, position)
+  return concat(out), count
+end
+
+ngx.re = {
+  match = re_match,
+  find = function(subject, pattern, options, ctx, nth)
+    local from, to, captures = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1)
+    if not from then
+      return nil, nil, to
+    end
+    if ctx then
+      ctx.pos = to + 1
+    end
+    if nth and nth > 0 then
+      local capture = captures[nth]
+      if not capture then
+        return nil, nil
+      end
+      local at = find(subject, capture, from, true)
+      return at, at + #capture - 1
+    end
+    return from, to
+  end,
+  gmatch = function(subject, pattern, options)
+    local position = 1
+    subject = tostring(subject)
+    return function()
+      if position > #subject + 1 then
+        return nil
+      end
+      local from, to, captures = regex(subject, pattern, options, position)
+      if not from then
+        return nil, to
+      end
+      position = to < from and from + 1 or to + 1
+      return captures
+    end
+  end,
+  sub = function(subject, pattern, replacement, options)
+    return substitute(subject, pattern, replacement, options, false)
+  end,
+  gsub = function(subject, pattern, replacement, options)
+    return substitute(subject, pattern, replacement, options, true)
+  end,
+}
+
+-- Shared dictionaries
+
+local dict_get, dict_store, dict_incr, dict_op = raising(host.dict_get), raising(host.dict_store), raising(host.dict_incr), raising(host.dict_op)
+local SET, ADD, REPLACE = 0, 1, 2
+
+local function stored(self, mode, safe, key, value, seconds, flags)
+  if key == nil then
+    return nil, "nil key"
+  end
+  key = tostring(key)
+  if key == "" then
+    return nil, "empty key"
+  end
+  local ok, err, forcible = dict_store(self.name, mode, safe, key, value, seconds or 0, flags or 0)
+  return ok, err, forcible
+end
+
+local dict = {}
+dict.__index = dict
+function dict:get(key)
+  if key == nil then
+    return nil, "nil key"
+  end
+  local value, flags = dict_get(self.name, tostring(key))
+  return value, flags
+end
+function dict:get_stale(key)
+  return dict_get(self.name, tostring(key), true)
+end
+function dict:set(key, value, seconds, flags) return stored(self, SET, false, key, value, seconds, flags) end
+function dict:safe_set(key, value, seconds, flags) return stored(self, SET, true, key, value, seconds, flags) end
+function dict:add(key, value, seconds, flags) return stored(self, ADD, false, key, value, seconds, flags) end
+function dict:safe_add(key, value, seconds, flags) return stored(self, ADD, true, key, value, seconds, flags) end
+function dict:replace(key, value, seconds, flags) return stored(self, REPLACE, false, key, value, seconds, flags) end
+function dict:delete(key) dict_store(self.name, SET, false, tostring(key), nil, 0, 0) return true end
+function dict:incr(key, by, initial, seconds) return dict_incr(self.name, tostring(key), by or 1, initial, seconds or 0) end
+for _, operation in ipairs { "lpush", "rpush", "lpop", "rpop", "llen", "expire", "ttl", "flush_all", "flush_expired", "get_keys", "capacity", "free_space" } do
+  dict[operation] = function(self, key, value)
+    return dict_op(self.name, operation, key, value)
+  end
+end
+
+ngx.shared = setmetatable({}, {
+  __index = function(shared, name)
+    if not host.dict(name) then
+      return nil
+    end
+    local made = setmetatable({ name = name }, dict)
+    rawset(shared, name, made)
+    return made
+  end,
+})
+
+-- Timers, threads, semaphores
+
+local timers, last_timer = {}, 0
+
+local function start_timer(delay, f, every, ...)
+  last_timer = last_timer + 1
+  local err = host.timer(last_timer, delay)
+  if err then
+    return nil, err
+  end
+  timers[last_timer] = { f = f, every = every, n = select("#", ...), ... }
+  return true
+end
+
+ngx.timer = {
+  at = function(delay, f, ...)
+    if type(f) ~= "function" then
+      error("bad argument #2 to 'at' (function expected, got " .. type(f) .. ")", 2)
+    end
+    return start_timer(delay, f, nil, ...)
+  end,
+  every = function(delay, f, ...)
+    if delay <= 0 then
+      error("delay cannot be 0 or less", 2)
+    end
+    return start_timer(delay, f, delay, ...)
+  end,
+  running_count = function() return 0 end,
+  pending_count = host.timers,
+}
+
+ngx.thread = {
+  spawn = function(f, ...)
+    local co = co_create(f)
+    local arguments, n = { ... }, select("#", ...)
+    if n > 0 then
+      co = co_create(function() return f(unpack(arguments, 1, n)) end)
+    end
+    local started, err = wait(SPAWN, co)
+    if not started then
+      return nil, err
+    end
+    return co
+  end,
+  wait = function(...)
+    return wait(JOIN, ...)
+  end,
+  kill = function()
+    return nil, "threads end with their request"
+  end,
+}
+function ngx.on_abort() return 1 end
+
+local semaphore = {}
+semaphore.__index = semaphore
+function semaphore.new(n)
+  return setmetatable({ id = host.semaphore(n or 0) }, semaphore)
+end
+function semaphore:post(n) host.sem_post(self.id, n or 1) return true end
+function semaphore:count() return host.sem_count(self.id) end
+function semaphore:wait(seconds) return wait(SEMAPHORE, self.id, seconds or 0) end
+
+-- Subrequests
+
+ngx.location = {}
+function ngx.location.capture(uri, options)
+  options = options or {}
+  local args = options.args
+  if type(args) == "table" then
+    args = ngx.encode_args(args)
+  end
+  if args and args ~= "" then
+    uri = uri .. (find(uri, "?", 1, true) and "&" or "?") .. args
+  end
+  local status, headers, body = wait(CAPTURE, METHODS[options.method] or "GET", uri, options.body)
+  return { status = status, header = setmetatable(headers, headers_mt), body = body, truncated = false }
+end
+function ngx.location.capture_multi(requests)
+  local answers = {}
+  for i, request in ipairs(requests) do
+    answers[i] = ngx.location.capture(request[1], request[2])
+  end
+  return unpack(answers)
+end
+
+-- ------------------------------------------------------------------------------------------------------------------- sockets
+
+local sock_try, sock_close, sock_timeouts, sock_new = raising(host.sock_try), raising(host.sock_close), raising(host.sock_timeouts), raising(host.sock_new)
+local BYTES, LINE, ALL, ANY, UNTIL = 1, 2, 3, 4, 5
+
+local socket = {}
+socket.__index = socket
+
+local function sockets_allowed()
+  if not can_wait[box[2]] then
+    error("API disabled in the context of " .. contexts[box[2]], 3)
+  end
+end
+
+function socket:settimeout(ms)
+  sock_timeouts(self.n, ms, ms, ms)
+end
+
+function socket:settimeouts(connect, send, read)
+  sock_timeouts(self.n, connect, send, read)
+end
+
+function socket:setoption()
+  return 1
+end
+
+function socket:connect(name, port, options)
+  if type(port) == "table" then
+    port, options = nil, port
+  end
+  if type(name) ~= "string" then
+    error("bad argument #1 to 'connect' (string expected, got " .. type(name) .. ")", 2)
+  end
+  if port ~= nil then
+    local number = tonumber(port)
+    if not number or number < 0 or number > 65535 then
+      return nil, "bad port number: " .. tostring(port)
+    end
+    port = number
+  elseif sub(name, 1, 5) ~= "unix:" then
+    return nil, "missing the port number"
+  end
+  return wait(CONNECT, self.n, name, port, options and options.pool)
+end
+
+function socket:sslhandshake(_, name, verify)
+  local ok, err = wait(HANDSHAKE, self.n, name, verify and true or false)
+  if not ok then
+    return nil, err
+  end
+  return true
+end
+
+function socket:send(data)
+  if type(data) == "table" then
+    local out = {}
+    flat(data, out)
+    data = concat(out)
+  end
+  return wait(SEND, self.n, tostring(data))
+end
+
+function socket:receive(what)
+  what = what or "*l"
+  local mode, size
+  if type(what) == "number" or tonumber(what) then
+    mode, size = BYTES, tonumber(what)
+    if size < 0 then
+      error("bad argument #1 to 'receive' (bad pattern argument)", 2)
+    elseif size == 0 then
+      return ""
+    end
+  elseif what == "*l" or what == "l" then
+    mode, size = LINE, 0
+  elseif what == "*a" or what == "a" then
+    mode, size = ALL, 0
+  else
+    error("bad argument #1 to 'receive' (bad pattern argument)", 2)
+  end
+  local data = sock_try(self.n, mode, size)
+  if data then
+    return data
+  end
+  return wait(RECEIVE, self.n, mode, size, nil, false)
+end
+
+function socket:receiveany(max)
+  max = tonumber(max)
+  if not max or max < 1 then
+    error("bad argument #1 to 'receiveany' (bad max argument)", 2)
+  end
+  local data = sock_try(self.n, ANY, max)
+  if data then
+    return data
+  end
+  return wait(RECEIVE, self.n, ANY, max, nil, false)
+end
+
+function socket:receiveuntil(pattern, options)
+  local inclusive, ended = options and options.inclusive or false, false
+  if pattern == "" then
+    return nil, "pattern is empty"
+  end
+  return function(size)
+    if ended then
+      ended = false
+      return nil, nil, nil
+    end
+    local data, err, partial = wait(RECEIVE, self.n, UNTIL, size or 0, pattern, inclusive)
+    if data and size and #data < size then
+      ended = true
+    end
+    return data, err, partial
+  end
+end
+
+function socket:setkeepalive(ms, size)
+  local err = host.sock_keep(self.n, ms, size)
+  if err then
+    return nil, err
+  end
+  return 1
+end
+
+function socket:getreusedtimes()
+  return host.sock_reused(self.n)
+end
+
+function socket:close()
+  if not host.sock_open(self.n) then
+    return nil, "closed"
+  end
+  sock_close(self.n)
+  return 1
+end
+
+local udp = setmetatable({}, { __index = socket })
+udp.__index = udp
+udp.setpeername = socket.connect
+function udp:receive(size)
+  return wait(RECEIVE, self.n, ANY, tonumber(size) or 8192, nil, false)
+end
+
+ngx.socket = {
+  tcp = function()
+    sockets_allowed()
+    return setmetatable({ n = sock_new(false) }, socket)
+  end,
+  udp = function()
+    sockets_allowed()
+    return setmetatable({ n = sock_new(true) }, udp)
+  end,
+}
+ngx.socket.stream = ngx.socket.tcp
+function ngx.socket.connect(...)
+  local sock = ngx.socket.tcp()
+  local ok, err = sock:connect(...)
+  if not ok then
+    return nil, err
+  end
+  return sock
+end
+
+local function body_socket()
+  wait(READ_BODY)
+  local data, at = host.body() or "", 1
+  local function rest()
+    local left = sub(data, at)
+    at = #data + 1
+    return left
+  end
+  return {
+    settimeout = nothing, settimeouts = nothing,
+    receive = function(_, what)
+      what = what or "*l"
+      if what == "*a" then
+        return rest()
+      elseif what == "*l" then
+        local line_end = find(data, "\n", at, true)
+        if not line_end then
+          return nil, "closed", rest()
+        end
+        local line = gsub(sub(data, at, line_end - 1), "\r", "")
+        at = line_end + 1
+        return line
+      end
+      if #data - at + 1 < what then
+        return nil, "closed", rest()
+      end
+      at = at + what
+      return sub(data, at - what, at - 1)
+    end,
+    receiveany = function(_, max)
+      if at > #data then
+        return nil, "closed"
+      end
+      local piece = sub(data, at, at + max - 1)
+      at = at + #piece
+      return piece
+    end,
+  }
+end
+ngx.req.socket = body_socket
+
+-- ------------------------------------------------------------------------------------------------------------------- modules
+
+local shipped = {
+  "apisix.core", "apisix.plugin", "cjson", "cjson.safe", "resty.http", "resty.string", "resty.lrucache", "resty.md5", "resty.sha1", "resty.sha256",
+  "resty.random", "ngx.semaphore", "ngx.re", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
+  "table.isarray", "bit", "jit", "string", "table", "math", "os", "io", "coroutine", "debug",
+}
+
+local loaded = package.loaded
+package.path = host.prefix .. "/lua/?.lua"
+
+local function check_json(value, err)
+  if value == nil and err then
+    error(err, 3)
+  end
+  return value
+end
+
+local arrays_marked = false
+local function cjson(safe)
+  local json = {
+    null = null, _NAME = "cjson", _VERSION = "2.1.0.13", array_mt = array_mt, empty_array_mt = array_mt, empty_array = setmetatable({}, array_mt),
+    decode_array_with_array_mt = function(on) arrays_marked = on return on end,
+    encode_sparse_array = nothing, encode_max_depth = nothing, decode_max_depth = nothing, encode_number_precision = nothing,
+    encode_keep_buffer = nothing, encode_invalid_numbers = nothing, decode_invalid_numbers = nothing, encode_empty_table_as_object = nothing,
+    encode_escape_forward_slash = nothing,
+  }
+  local function encode(value)
+    return checked(host.json_encode(value))
+  end
+  local function decode(text)
+    if type(text) ~= "string" then
+      error("bad argument #1 to 'decode' (string expected, got " .. type(text) .. ")", 3)
+    end
+    return host.json_decode(text, arrays_marked)
+  end
+  if safe then
+    json.encode = encode
+    json.decode = function(text)
+      if type(text) ~= "string" then
+        return nil, "expect a string"
+      end
+      return host.json_decode(text, arrays_marked)
+    end
+  else
+    json.encode = function(value) return check_json(encode(value)) end
+    json.decode = function(text)
+      local value, err = decode(text)
+      if err then
+        error(err, 2)
+      end
+      return value
+    end
+  end
+  json.new = function() return cjson(safe) end
+  return json
+end
+
+local function table_new() return {} end
+local function table_clear(t) for key in pairs(t) do t[key] = nil end end
+local function nkeys(t) local n = 0 for _ in pairs(t) do n = n + 1 end return n end
+local function isarray(t)
+  local n = 0
+  for key in pairs(t) do
+    if type(key) ~= "number" or key < 1 or key ~= math_floor(key) then return false end
+    n = n + 1
+  end
+  return n == #t
+end
+
+local function hasher(algorithm)
+  return {
+    new = function()
+      return setmetatable({ parts = {} }, { __index = {
+        update = function(self, text) insert(self.parts, text) return true end,
+        final = function(self) return digest(algorithm, concat(self.parts)) end,
+        reset = function(self) self.parts = {} return true end,
+      } })
+    end,
+  }
+end
+
+local preload = package.preload
+preload["cjson"] = function() return cjson(false) end
+preload["cjson.safe"] = function() return cjson(true) end
+preload["table.new"] = function() return table_new end
+preload["table.clear"] = function() return table_clear end
+preload["table.nkeys"] = function() return nkeys end
+preload["table.isarray"] = function() return isarray end
+preload["ngx.semaphore"] = function() return semaphore end
+preload["ngx.errlog"] = function() return { raw_log = function(level, text) host.log(level, place(2), text) end, get_sys_filter_level = function() return 8 end } end
+preload["ngx.process"] = function() return { type = function() return "worker" end } end
+preload["ngx.balancer"] = function() return {} end
+preload["ngx.ssl"] = function() return { server_name = function() return ngx.var.ssl_server_name end } end
+preload["ngx.re"] = function()
+  return { opt = nothing, split = function(subject, pattern, options, _, max)
+    local out, position = {}, 1
+    while true do
+      local from, to = regex(subject, pattern, options, position)
+      if not from or to < from or (max and max > 0 and #out + 1 >= max) then break end
+      out[#out + 1] = sub(subject, position, from - 1)
+      position = to + 1
+    end
+    out[#out + 1] = sub(subject, position)
+    return out
+  end }
+end
+for _, algorithm in ipairs { "md5", "sha1", "sha256", "sha384", "sha512" } do
+  preload["resty." .. algorithm] = function() return hasher(algorithm) end
+end
+preload["resty.random"] = function() return { bytes = function(n) return host.random(n) end } end
+if ffi_module and not host.sandbox() then
+  preload["ffi"] = function() return ffi_module end
+end
+
+local function source_of(name)
+  local text = host.source(name .. ".lua")
+  if text then
+    return text, "=" .. name .. ".lua"
+  end
+  local file
+  text, file = checked(host.module(name))
+  if text then
+    return text, "@" .. file
+  end
+  return nil, file
+end
+
+function require(name)
+  local known = loaded[name]
+  if known ~= nil then
+    return known
+  end
+  local chunk = preload[name]
+  if not chunk then
+    local text, where = source_of(name)
+    if not text then
+      for _, loader in ipairs(c_loaders) do
+        local f = loader(name)
+        if type(f) == "function" then
+          chunk = f
+          break
+        end
+      end
+      if not chunk then
+        error("module '" .. name .. "' not found:\n\tno field package.preload['" .. name .. "']" .. where
+          .. "\n\tmodules that come with Sluice: " .. concat(shipped, ", "), 2)
+      end
+    else
+      local err
+      chunk, err = text_only(text, where)
+      if not chunk then
+        error("error loading module '" .. name .. "':\n\t" .. err, 2)
+      end
+    end
+  end
+  loaded[name] = true
+  local ok, result = pcall(chunk, name)
+  if not ok then
+    loaded[name] = nil
+    error(result, 0)
+  end
+  if result ~= nil then
+    loaded[name] = result
+  end
+  return loaded[name]
+end
+
+-- what the shipped Lua modules need of the host
+local inner = { host = host, box = box, checked = checked, raising = raising, wait = wait, array_mt = array_mt, RESOLVE = RESOLVE, hex = hex, place = place,
+  shown = shown, nothing = nothing, context = context }
+for _, name in ipairs { "resty.http", "resty.string", "resty.lrucache", "apisix.core", "apisix.plugin" } do
+  preload[name] = function()
+    local chunk, err = raw_loadstring(host.source(name .. ".lua"), "=" .. name)
+    if not chunk then
+      error(err)
+    end
+    return chunk(inner)
+  end
+end
+
+-- ------------------------------------------------------------------------------------------------------------------- entries
+
+local units = {}
+
+local function api_ctx()
+  local ctx = context()
+  local known = ctx.api_ctx
+  if not known then
+    known = require("apisix.core").ctx.new()
+    ctx.api_ctx = known
+  end
+  return known
+end
+
+-- the article writes "local function NAME = require(…)", which is no Lua
+local function forgiving(text, name)
+  local chunk, err = loadstring(text, name)
+  if not chunk then
+    local mended, count = gsub(text, "local%s+function%s+([^%s%(=]+)%s*=", "local %1 =")
+    if count > 0 then
+      local other = loadstring(mended, name)
+      if other then
+        return other
+      end
+    end
+  end
+  return chunk, err
+end
+
+local function answer(code, body)
+  if code ~= nil and type(code) ~= "number" then
+    code, body = nil, code
+  end
+  if code then
+    host_set_status(code)
+  end
+  if body ~= nil then
+    if type(body) == "table" then
+      local text, err = host.json_encode(body)
+      if not text then
+        error("failed to encode data: " .. err, 0)
+      end
+      body = text .. "\n"
+    end
+    host_print(body)
+  end
+  if code then
+    return co_yield(WAIT, EXIT, code)
+  end
+end
+inner.answer = answer
+
+local entries = { array_mt = array_mt }
+
+function entries.load(id, kind, name, conf, ...)
+  local unit = { kind = kind, name = name, conf = conf }
+  if kind == "plugin" then
+    unit.plugin = require("apisix.plugin").get(name)
+    if not unit.plugin then
+      return "Lua plugin " .. name .. " is not loaded"
+    end
+    if conf then
+      require("apisix.plugin").prepare(name, conf)
+    end
+  else
+    unit.texts = { ... }
+    unit.functions = {}
+    for i, text in ipairs(unit.texts) do
+      local chunk, err = forgiving(text)
+      if not chunk then
+        return "failed to loadstring: " .. err
+      end
+      unit.functions[i] = chunk
+    end
+    unit.fresh = true
+  end
+  units[id] = unit
+end
+
+function entries.unload(id)
+  units[id] = nil
+end
+
+-- The texts return the functions. One that returns none is itself the function: it runs once per request.
+local function made_of(unit, i)
+  local chunk = unit.functions[i]
+  local made = chunk()
+  if type(made) == "function" or type(made) == "table" then
+    unit.functions[i] = made
+    return made
+  end
+  return nil
+end
+
+local function run_functions(unit, filter)
+  local ctx = api_ctx()
+  local known = unit.known
+  if not known then
+    known = {}
+    unit.known = known
+  end
+  for i = 1, #unit.functions do
+    local f = known[i]
+    if f == nil then
+      f = made_of(unit, i) or false
+      known[i] = f
+    elseif f == false then
+      unit.functions[i]()
+    end
+    if f then
+      local code, body = f(unit.conf, ctx)
+      if not filter and (code ~= nil or body ~= nil) and box[2] <= BEFORE_PROXY then
+        return answer(code, body)
+      end
+    end
+  end
+end
+
+function entries.run(id, phase)
+  local unit = units[id]
+  if unit.kind == "functions" then
+    return run_functions(unit)
+  end
+  local plugin = unit.plugin
+  if unit.kind == "script" then
+    plugin = unit.script or made_of(unit, 1)
+    unit.script = plugin
+  end
+  local f = plugin and plugin[phase]
+  if f then
+    local code, body
+    if unit.kind == "script" then
+      code, body = f(api_ctx())
+    else
+      code, body = f(unit.conf, api_ctx())
+    end
+    if (code ~= nil or body ~= nil) and box[2] <= BEFORE_PROXY then
+      return answer(code, body)
+    end
+  end
+end
+
+-- One piece in, one piece out
+function entries.filter(id, piece, last)
+  local unit, arg = units[id], ngx.arg
+  arg[1], arg[2] = piece, last
+  if unit.kind == "functions" then
+    run_functions(unit, true)
+  else
+    local plugin = unit.plugin or unit.script or made_of(unit, 1)
+    unit.script = not unit.plugin and plugin or nil
+    local f = plugin and plugin.body_filter
+    if f then
+      if unit.kind == "script" then
+        f(api_ctx())
+      else
+        f(unit.conf, api_ctx())
+      end
+    end
+  end
+  local out = arg[1]
+  if type(out) == "table" then
+    local parts = {}
+    flat(out, parts)
+    out = concat(parts)
+  end
+  local ended = arg[2] and not last
+  arg[1], arg[2] = nil, nil
+  return out, ended
+end
+
+-- A route's filter_func
+function entries.ask(id)
+  local unit = units[id]
+  local f = unit.known or unit.functions[1]()
+  unit.known = f
+  if type(f) ~= "function" then
+    error("filter_func must return a function", 0)
+  end
+  return f(api_ctx().var) and true or false
+end
+
+function entries.timer(id, premature)
+  local timer = timers[id]
+  timers[id] = nil
+  if not timer then
+    return
+  end
+  if timer.every and not premature then
+    start_timer(timer.every, timer.f, timer.every, unpack(timer, 1, timer.n))
+  end
+  timer.f(premature, unpack(timer, 1, timer.n))
+end
+
+-- nil, or what is wrong with a function's text
+function entries.check(text, whole)
+  local chunk, err = forgiving(text)
+  if not chunk then
+    return "failed to loadstring: " .. err
+  end
+  if whole then
+    return nil
+  end
+  local ok, made = pcall(chunk)
+  if ok and made ~= nil and type(made) ~= "function" then
+    return "only accept Lua function, the input code type is " .. type(made)
+  end
+end
+
+function entries.plugin(name)
+  return require("apisix.plugin").load(name)
+end
+
+function entries.plugin_check(name, kind, conf)
+  return require("apisix.plugin").check(name, kind, conf)
+end
+
+function entries.metadata(name, json)
+  require("apisix.plugin").set_metadata(name, json)
+end
+
+return entries

@@ -1,0 +1,628 @@
+using System.Buffers;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Primitives;
+using static Sluice.Scripting.LuaNative;
+
+namespace Sluice.Scripting;
+
+/// <summary>What a script waits for.</summary>
+enum LuaWait
+{
+    Yield = 0,
+    Flush = 1,
+    Exit,
+    Sleep,
+    Connect,
+    Send,
+    Receive,
+    Handshake,
+    ReadBody,
+    Capture,
+    Spawn,
+    Join,
+    Semaphore,
+    Resolve,
+}
+
+/// <summary>
+/// One request (or timer) as scripts know it: its coroutines, its sockets, what it has printed. Lives until the request has ended and takes everything that
+/// is still open with it.
+/// </summary>
+public sealed partial class LuaContext : IDisposable
+{
+    const int MaxSockets = 1024;
+
+    readonly CancellationTokenSource _ended = new();
+    readonly List<LuaSocket> _sockets = [];
+    readonly Dictionary<nint, Task<object?[]>> _threads = [];
+    int _table;
+    bool _disposed;
+
+    internal LuaContext(LuaLane lane, IScriptExchange? exchange)
+    {
+        Lane = lane;
+        Exchange = exchange;
+        lane.Use();
+    }
+
+    /// <summary>For a request, in the lane whose turn it is.</summary>
+    public static LuaContext For(LuaEngine engine, IScriptExchange exchange) => new(engine.Pick(), exchange);
+
+    internal LuaLane Lane { get; }
+
+    internal LuaEngine Engine => Lane.Engine;
+
+    public IScriptExchange? Exchange { get; }
+
+    /// <summary>Printed and not sent yet.</summary>
+    internal ArrayBufferWriter<byte> Output { get; } = new();
+
+    internal LuaPhase Phase { get; private set; }
+
+    /// <summary>What runs, for the error log.</summary>
+    internal string Where { get; private set; } = "";
+
+    internal bool Printed { get; set; }
+
+    internal ReadOnlyMemory<byte>? Body { get; set; }
+
+    internal int TableReference => _table != 0 ? _table : _table = Lane.NewContextTable();
+
+    CancellationToken ClientGone => Exchange?.Http.RequestAborted ?? _ended.Token;
+
+    // -- Run
+
+    /// <summary>Runs a unit's part in a phase in which it may wait.</summary>
+    public ValueTask<LuaOutcome> RunAsync(LuaUnit unit, LuaPhase phase, string name)
+    {
+        Phase = phase;
+        Where = unit.Where;
+        (nint State, int Reference) coroutine;
+        using (Lane.Enter())
+        {
+            if (Lane.Ensure(unit, this) is { } error)
+            {
+                LogError(Engine.Log, error, name, Where);
+                return new(new LuaOutcome(LuaEnd.Failed));
+            }
+            coroutine = Push(unit, name);
+            var status = Lane.Resume(coroutine.State, 2, this, phase);
+            if (status == 0 && !Printed)
+            {
+                Lane.ReturnCoroutine(coroutine, true);
+                return new(new LuaOutcome(LuaEnd.Continue));
+            }
+            return FollowAsync(coroutine, status, name, Step(coroutine, status));
+        }
+    }
+
+    (nint State, int Reference) Push(LuaUnit unit, string name)
+    {
+        var coroutine = Lane.RentCoroutine();
+        Lane.PushEntry(coroutine.State, "run");
+        var stack = new LuaStack(coroutine.State);
+        stack.Push(unit.Id);
+        stack.Push(name);
+        return coroutine;
+    }
+
+    /// <summary>Runs a unit's part in a phase in which nothing can be waited for. False: it failed.</summary>
+    public bool Run(LuaUnit unit, LuaPhase phase, string name)
+    {
+        Phase = phase;
+        Where = unit.Where;
+        using (Lane.Enter())
+        {
+            var error = Lane.Ensure(unit, this) ?? RunNow(unit, phase, name);
+            if (error is not null)
+            {
+                LogError(Engine.Log, error, name, Where);
+            }
+            return error is null;
+        }
+    }
+
+    string? RunNow(LuaUnit unit, LuaPhase phase, string name)
+    {
+        var coroutine = Push(unit, name);
+        var status = Lane.Resume(coroutine.State, 2, this, phase);
+        var stack = new LuaStack(coroutine.State);
+        // ngx.exit in a filter ends the function and nothing else
+        var error = status == 0 || (status == Yielded && lua_touserdata(coroutine.State, 1) == LuaHost.Wait && stack.Integer(2) == (int)LuaWait.Exit)
+            ? null
+            : status == Yielded ? "attempt to yield in a phase that cannot wait" : Lane.ErrorOf(stack);
+        Lane.ReturnCoroutine(coroutine, status == 0);
+        return error;
+    }
+
+    /// <summary>A route's <c>filter_func</c>: whether it lets the request through; an error is a no.</summary>
+    public bool Ask(LuaUnit unit)
+    {
+        Phase = LuaPhase.Init;
+        Where = unit.Where;
+        using (Lane.Enter())
+        {
+            if (Lane.Ensure(unit, this) is { } error)
+            {
+                LogError(Engine.Log, error, "filter_func", Where);
+                return false;
+            }
+            var said = Lane.Call("ask", this, (stack, _) =>
+            {
+                stack.Push(unit.Id);
+                return 1;
+            }, static stack => stack.Flag(1) ? "" : null, LuaPhase.Log);
+            if (said is { Length: > 0 })
+            {
+                LogError(Engine.Log, said, "filter_func", Where);
+            }
+            return said == "";
+        }
+    }
+
+    /// <summary>One piece of the answer through a unit's <c>body_filter</c>.</summary>
+    /// <returns>False: it failed.</returns>
+    public bool Filter(LuaUnit unit, ReadOnlySpan<byte> piece, ref bool last, IBufferWriter<byte> output)
+    {
+        Phase = LuaPhase.BodyFilter;
+        Where = unit.Where;
+        using (Lane.Enter())
+        {
+            if (Lane.Ensure(unit, this) is { } error)
+            {
+                LogError(Engine.Log, error, "body_filter", Where);
+                return false;
+            }
+            var coroutine = Lane.RentCoroutine();
+            Lane.PushEntry(coroutine.State, "filter");
+            var stack = new LuaStack(coroutine.State);
+            stack.Push(unit.Id);
+            stack.Push(piece);
+            stack.Push(last);
+            var status = Lane.Resume(coroutine.State, 3, this, LuaPhase.BodyFilter);
+            if (status == 0)
+            {
+                if (stack.TypeAt(1) is LuaType.String or LuaType.Number)
+                {
+                    output.Write(stack.Bytes(1));
+                }
+                last |= stack.Flag(2);
+            }
+            else
+            {
+                LogError(Engine.Log, status == Yielded ? "attempt to yield in body_filter" : Lane.ErrorOf(stack), "body_filter", Where);
+            }
+            Lane.ReturnCoroutine(coroutine, status == 0);
+            return status == 0;
+        }
+    }
+
+    // -- Wait
+
+    /// <summary>What a coroutine that has stopped wants: read while the lane is still held.</summary>
+    readonly record struct Stop(int Status, LuaWait Wait, object?[] Arguments, string? Error);
+
+    Stop Step((nint State, int Reference) coroutine, int status)
+    {
+        var stack = new LuaStack(coroutine.State);
+        switch (status)
+        {
+            case 0:
+                return new(0, default, ReadArguments(stack, 1), null);
+            case Yielded:
+                if (lua_touserdata(coroutine.State, 1) != LuaHost.Wait)
+                {
+                    lua_settop(coroutine.State, 0);
+                    return new(status, LuaWait.Yield, [], null);
+                }
+                var wait = (LuaWait)stack.Integer(2);
+                var arguments = ReadArguments(stack, 3);
+                lua_settop(coroutine.State, 0);
+                return new(status, wait, arguments, null);
+            default:
+                return new(status, default, [], Lane.ErrorOf(stack));
+        }
+    }
+
+    static object?[] ReadArguments(LuaStack stack, int first)
+    {
+        var count = stack.Top - first + 1;
+        if (count <= 0)
+        {
+            return [];
+        }
+        var arguments = new object?[count];
+        for (var i = 0; i < count; i++)
+        {
+            arguments[i] = stack.TypeAt(first + i) switch
+            {
+                LuaType.Nil => null,
+                LuaType.Boolean => stack.Flag(first + i),
+                LuaType.Number => stack.Number(first + i),
+                LuaType.String => stack.ByteArray(first + i),
+                LuaType.Thread => lua_tothread(stack.State, first + i),
+                _ => null,
+            };
+        }
+        return arguments;
+    }
+
+    async ValueTask<LuaOutcome> FollowAsync((nint State, int Reference) coroutine, int status, string name, Stop stop)
+    {
+        try
+        {
+            while (stop.Status == Yielded)
+            {
+                if (stop.Wait == LuaWait.Exit)
+                {
+                    return await ExitAsync(stop.Arguments);
+                }
+                (status, stop) = await WaitAsync(coroutine, stop);
+            }
+            if (stop.Error is { } error)
+            {
+                LogError(Engine.Log, error, name, Where);
+                return new(LuaEnd.Failed);
+            }
+            if (_threads.Count > 0)
+            {
+                await Task.WhenAll(_threads.Values);
+            }
+            if (Printed || Exchange?.Answered == true)
+            {
+                return await ExitAsync([0.0]);
+            }
+            return new(LuaEnd.Continue);
+        }
+        finally
+        {
+            using (Lane.Enter())
+            {
+                Lane.ReturnCoroutine(coroutine, status == 0);
+            }
+        }
+    }
+
+    /// <summary>Does what a coroutine waits for and lets it go on.</summary>
+    async ValueTask<(int Status, Stop Stop)> WaitAsync((nint State, int Reference) coroutine, Stop stop)
+    {
+        var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
+        ClientGone.ThrowIfCancellationRequested();
+        using (Lane.Enter())
+        {
+            var stack = new LuaStack(coroutine.State);
+            lua_checkstack(coroutine.State, results.Length + 4);
+            PushAll(stack, results);
+            var status = Lane.Resume(coroutine.State, results.Length, this, Phase);
+            return (status, Step(coroutine, status));
+        }
+    }
+
+    static void PushAll(LuaStack stack, object?[] values)
+    {
+        foreach (var value in values)
+        {
+            switch (value)
+            {
+                case null:
+                    stack.PushNil();
+                    break;
+                case bool flag:
+                    stack.Push(flag);
+                    break;
+                case double number:
+                    stack.Push(number);
+                    break;
+                case int number:
+                    stack.Push(number);
+                    break;
+                case string text:
+                    stack.Push(text);
+                    break;
+                case byte[] bytes:
+                    stack.Push(bytes.AsSpan());
+                    break;
+                case ReadOnlyMemory<byte> bytes:
+                    stack.Push(bytes.Span);
+                    break;
+                case IHeaderDictionary headers:
+                    PushHeaders(stack, headers);
+                    break;
+                default:
+                    throw new InvalidOperationException($"no Lua value: {value.GetType()}");
+            }
+        }
+    }
+
+    internal static void PushHeaders(LuaStack stack, IHeaderDictionary headers, int max = 0, bool raw = false)
+    {
+        stack.NewTable(0, headers.Count);
+        var count = 0;
+        foreach (var (name, values) in headers)
+        {
+            if (name.StartsWith(':') || (max > 0 && ++count > max))
+            {
+                continue;
+            }
+            stack.Push(raw ? name : name.ToLowerInvariant());
+            PushValues(stack, values);
+            lua_rawset(stack.State, -3);
+        }
+    }
+
+    internal static void PushValues(LuaStack stack, StringValues values)
+    {
+        if (values.Count <= 1)
+        {
+            stack.Push(values.Count == 0 ? "" : values[0]);
+            return;
+        }
+        stack.NewTable(values.Count);
+        for (var i = 0; i < values.Count; i++)
+        {
+            stack.Push(values[i]);
+            stack.SetIndex(i + 1);
+        }
+    }
+
+    static readonly object?[] Ok = [1.0];
+
+    async ValueTask<object?[]> PerformAsync(LuaWait wait, object?[] arguments)
+    {
+        switch (wait)
+        {
+            case LuaWait.Yield:
+                await Task.Yield();
+                return [];
+            case LuaWait.Flush:
+                await FlushAsync();
+                return Ok;
+            case LuaWait.Sleep:
+                await Task.Delay(Seconds(arguments[0]), Engine.Time, ClientGone);
+                return [];
+            case LuaWait.Connect:
+                return await Socket(arguments[0]).ConnectAsync((byte[])arguments[1]!, (int)(double)(arguments[2] ?? 0.0), arguments[3] as byte[], ClientGone);
+            case LuaWait.Send:
+                return await Socket(arguments[0]).SendAsync((byte[])arguments[1]!, ClientGone);
+            case LuaWait.Receive:
+                return await Socket(arguments[0]).ReceiveAsync((ReceiveMode)(int)(double)arguments[1]!, (int)(double)arguments[2]!, arguments[3] as byte[], arguments[4] is true, ClientGone);
+            case LuaWait.Handshake:
+                return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, ClientGone);
+            case LuaWait.ReadBody:
+                Body ??= await Exchange!.ReadBodyAsync();
+                return [];
+            case LuaWait.Capture:
+                return await CaptureAsync(arguments);
+            case LuaWait.Join:
+                return await JoinAsync(arguments);
+            case LuaWait.Semaphore:
+                return await SemaphoreAsync(arguments);
+            case LuaWait.Resolve:
+                return await ResolveAsync((byte[])arguments[0]!);
+            default:
+                throw new InvalidOperationException($"nothing waits like this: {wait}");
+        }
+    }
+
+    static TimeSpan Seconds(object? value) => TimeSpan.FromSeconds(Math.Clamp((double)value!, 0, 1_000_000));
+
+    async ValueTask FlushAsync()
+    {
+        if (Output.WrittenCount == 0 && Exchange!.Answered)
+        {
+            return;
+        }
+        // what is printed while the client takes this goes into the next piece
+        var piece = Output.WrittenSpan.ToArray();
+        Output.ResetWrittenCount();
+        await Exchange!.SendAsync(piece);
+    }
+
+    async ValueTask<LuaOutcome> ExitAsync(object?[] arguments)
+    {
+        var status = arguments.Length > 0 && arguments[0] is double code ? (int)code : 0;
+        if (Exchange is null)
+        {
+            return new(LuaEnd.Answered, status);
+        }
+        if (Printed || Exchange.Answered)
+        {
+            if (!Exchange.Answered && status >= 200 && Exchange.Http.Response.StatusCode == 200)
+            {
+                Exchange.Http.Response.StatusCode = status;
+            }
+            var rest = Output.WrittenSpan.ToArray();
+            Output.ResetWrittenCount();
+            await Exchange.FinishAsync(rest);
+            return new(LuaEnd.Answered);
+        }
+        return status switch
+        {
+            >= 200 => new(LuaEnd.Answered, status),
+            -1 => new(LuaEnd.Answered, 500),
+            _ => new(LuaEnd.Continue),
+        };
+    }
+
+    async ValueTask<object?[]> CaptureAsync(object?[] arguments)
+    {
+        var headers = new HeaderDictionary();
+        foreach (var (name, values) in Exchange!.Http.Request.Headers)
+        {
+            if (!name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase) && !name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase))
+            {
+                headers[name] = values;
+            }
+        }
+        var body = (byte[]?)arguments[2] ?? [];
+        if (body.Length > 0)
+        {
+            headers.ContentLength = body.Length;
+        }
+        var method = System.Text.Encoding.Latin1.GetString((byte[])arguments[0]!);
+        var target = System.Text.Encoding.Latin1.GetString((byte[])arguments[1]!);
+        return await Exchange.CaptureAsync(method, target, headers, body) is { } answer
+            ? [answer.Status, answer.Headers, answer.Body]
+            : [500, new HeaderDictionary(), Array.Empty<byte>()];
+    }
+
+    async ValueTask<object?[]> ResolveAsync(byte[] name)
+    {
+        try
+        {
+            var host = await Engine.Resolver.ResolveAsync(System.Text.Encoding.Latin1.GetString(name), ClientGone);
+            return [host.Next().ToString()];
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            return [null, e.Message];
+        }
+    }
+
+    // -- Light threads
+
+    /// <summary>Starts a coroutine beside the one that asks; both go on from here, in the same lane.</summary>
+    object?[] Spawn(nint thread)
+    {
+        if (_threads.Count >= 1024)
+        {
+            return [null, "too many threads"];
+        }
+        int reference;
+        using (Lane.Enter())
+        {
+            lua_pushthread(thread);
+            reference = Lane.Anchor(thread);
+        }
+        _threads[thread] = ThreadAsync((thread, reference));
+        return [true];
+    }
+
+    async Task<object?[]> ThreadAsync((nint State, int Reference) coroutine)
+    {
+        await Task.Yield();
+        int status;
+        Stop stop;
+        using (Lane.Enter())
+        {
+            // the function and its arguments are on the coroutine's stack already
+            status = Lane.Resume(coroutine.State, lua_gettop(coroutine.State) - 1, this, Phase);
+            stop = Step(coroutine, status);
+        }
+        while (stop.Status == Yielded)
+        {
+            if (stop.Wait == LuaWait.Exit)
+            {
+                return [false, "exited"];
+            }
+            (_, stop) = await WaitAsync(coroutine, stop);
+        }
+        using (Lane.Enter())
+        {
+            Lane.Unreference(coroutine.Reference);
+        }
+        if (stop.Error is { } error)
+        {
+            LogError(Engine.Log, error, "thread", Where);
+            return [false, error];
+        }
+        return [true, .. stop.Arguments];
+    }
+
+    async ValueTask<object?[]> JoinAsync(object?[] arguments)
+    {
+        var wanted = arguments.OfType<nint>().Where(_threads.ContainsKey).ToDictionary(thread => _threads[thread]);
+        if (wanted.Count == 0)
+        {
+            return [null, "no such thread"];
+        }
+        var first = await Task.WhenAny(wanted.Keys);
+        _threads.Remove(wanted[first]);
+        return await first;
+    }
+
+    async ValueTask<object?[]> SemaphoreAsync(object?[] arguments)
+    {
+        var semaphore = LuaHost.Semaphores.GetValueOrDefault((int)(double)arguments[0]!);
+        return semaphore is null ? [null, "no such semaphore"]
+            : await semaphore.WaitAsync(Seconds(arguments[1]), ClientGone) ? [true] : [null, "timeout"];
+    }
+
+    // -- Sockets
+
+    internal int OpenSocket()
+    {
+        if (_sockets.Count >= MaxSockets)
+        {
+            throw new LuaException("too many sockets in one request");
+        }
+        _sockets.Add(new LuaSocket(Engine));
+        return _sockets.Count - 1;
+    }
+
+    internal LuaSocket Socket(object? number) => Socket((int)(double)number!);
+
+    internal LuaSocket Socket(int number) =>
+        number >= 0 && number < _sockets.Count ? _sockets[number] : throw new LuaException("bad request: a socket of another request");
+
+    // -- Timers
+
+    /// <summary>Runs what a timer holds; nobody waits for it.</summary>
+    internal static async Task RunTimerAsync(LuaLane lane, int timer, bool premature)
+    {
+        var context = new LuaContext(lane, null) { Phase = LuaPhase.Timer, Where = "timer" };
+        try
+        {
+            (nint State, int Reference) coroutine;
+            int status;
+            Stop stop;
+            using (lane.Enter())
+            {
+                coroutine = lane.RentCoroutine();
+                lane.PushEntry(coroutine.State, "timer");
+                new LuaStack(coroutine.State).Push(timer);
+                new LuaStack(coroutine.State).Push(premature);
+                status = lane.Resume(coroutine.State, 2, context, LuaPhase.Timer);
+                stop = context.Step(coroutine, status);
+            }
+            await context.FollowAsync(coroutine, status, "timer", stop);
+        }
+        catch (Exception e)
+        {
+            LogError(lane.Engine.Log, e.Message, "timer", "timer");
+        }
+        finally
+        {
+            context.Dispose();
+        }
+    }
+
+    // -- End
+
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+        _disposed = true;
+        _ended.Cancel();
+        foreach (var socket in _sockets)
+        {
+            socket.Close();
+        }
+        if (_table != 0)
+        {
+            using (Lane.Enter())
+            {
+                Lane.Unreference(_table);
+            }
+        }
+        Lane.Release();
+        _ended.Dispose();
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "lua: runtime error: {Error}, in {Phase}, {Where}")]
+    static partial void LogError(ILogger logger, string error, string phase, string where);
+}

@@ -1,0 +1,189 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Sluice.Net;
+
+namespace Sluice.Scripting;
+
+/// <param name="Prefix">The instance's directory: <c>lua/</c> under it is searched first.</param>
+/// <param name="ExtraPath"><c>apisix.extra_lua_path</c>: templates with a question mark, separated by semicolons.</param>
+/// <param name="Sandbox">False: scripts may start processes, use ffi and native modules.</param>
+/// <param name="MemoryLimit">Bytes that one lane's state may use.</param>
+public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandbox = true, long MemoryLimit = 256 << 20)
+{
+    /// <summary>How long a script may run without waiting for anything.</summary>
+    public TimeSpan TimeLimit { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Lanes; 0: one per processor.</summary>
+    public int Lanes { get; init; }
+
+    /// <summary>conf/config.yaml as JSON, for <c>core.config.local_conf</c>.</summary>
+    public string LocalConfiguration { get; init; } = "{}";
+}
+
+/// <summary>
+/// Runs Lua on LuaJIT. There is a lane per processor: a Lua state and the guarantee that one thread at a time is in it. A request keeps to one lane.
+/// Code runs in LuaJIT's interpreter: compiled code could not be stopped, and a script that runs away must be.
+/// </summary>
+public sealed partial class LuaEngine : IDisposable
+{
+    readonly LuaLane?[] _lanes;
+    readonly Lock _making = new();
+    readonly ConcurrentDictionary<string, SharedDictionary> _dictionaries = new(StringComparer.Ordinal);
+    readonly AutoResetEvent _wake = new(false);
+    Thread? _watchdog;
+    volatile bool _parked;
+    volatile bool _disposed;
+    int _turn;
+    int _lastUnit;
+    int _timers;
+
+    public LuaEngine(LuaOptions options, TimeProvider time, ILogger? logger = null, HostResolver? resolver = null)
+    {
+        Options = options;
+        Time = time;
+        Log = logger ?? NullLogger.Instance;
+        Resolver = resolver ?? new HostResolver();
+        _lanes = new LuaLane?[options.Lanes > 0 ? options.Lanes : Environment.ProcessorCount];
+    }
+
+    /// <summary>Null, or why no Lua can be run: the package that is missing.</summary>
+    public static string? Missing { get; } = LuaNative.Available
+        ? null
+        : $"Lua needs LuaJIT, which is not installed: apt-get install {LuaNative.Package}";
+
+    public LuaOptions Options { get; }
+
+    public TimeProvider Time { get; }
+
+    internal ILogger Log { get; }
+
+    internal HostResolver Resolver { get; }
+
+    internal const int MaxTimers = 4096;
+
+    const int MaxDictionaries = 256;
+
+    internal int NextUnit() => Interlocked.Increment(ref _lastUnit);
+
+    internal SharedDictionary? Dictionary(string name) =>
+        _dictionaries.TryGetValue(name, out var known) ? known
+        : _dictionaries.Count >= MaxDictionaries ? null
+        : _dictionaries.GetOrAdd(name, _ => new SharedDictionary(Time));
+
+    /// <summary>The lane for a new request: the thread's own if it has one, otherwise in turn.</summary>
+    internal LuaLane Pick()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return At((int)((uint)Interlocked.Increment(ref _turn) % (uint)_lanes.Length));
+    }
+
+    internal LuaLane At(int index)
+    {
+        var lane = Volatile.Read(ref _lanes[index]);
+        return lane is { Worn: false } ? lane : Replace(index, lane);
+    }
+
+    LuaLane Replace(int index, LuaLane? old)
+    {
+        lock (_making)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            var current = _lanes[index];
+            if (current is { Worn: false })
+            {
+                return current;
+            }
+            if (Missing is { } missing)
+            {
+                throw new InvalidOperationException(missing);
+            }
+            if (current is not null)
+            {
+                LogWorn(Log, index, Options.MemoryLimit >> 20);
+                current.Retire();
+            }
+            var fresh = new LuaLane(this, index);
+            Volatile.Write(ref _lanes[index], fresh);
+            if (_watchdog is null)
+            {
+                _watchdog = new Thread(Watch) { IsBackground = true, Name = "lua watchdog" };
+                _watchdog.Start();
+            }
+            return fresh;
+        }
+    }
+
+    internal IEnumerable<LuaLane> Made
+    {
+        get
+        {
+            foreach (var lane in _lanes)
+            {
+                if (lane is not null)
+                {
+                    yield return lane;
+                }
+            }
+        }
+    }
+
+    internal bool TryStartTimer()
+    {
+        if (Interlocked.Increment(ref _timers) <= MaxTimers)
+        {
+            return true;
+        }
+        Interlocked.Decrement(ref _timers);
+        return false;
+    }
+
+    internal void TimerEnded() => Interlocked.Decrement(ref _timers);
+
+    internal int Timers => Volatile.Read(ref _timers);
+
+    // -- Watchdog
+
+    internal void Entered()
+    {
+        if (_parked)
+        {
+            _parked = false;
+            _wake.Set();
+        }
+    }
+
+    /// <summary>Looks every 20 ms whether a lane has been in one piece of Lua for too long; sleeps while nothing runs.</summary>
+    void Watch()
+    {
+        var idle = 0;
+        var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 8 / 10;
+        while (!_disposed)
+        {
+            _wake.WaitOne(_parked ? Timeout.Infinite : 20);
+            idle++;
+            foreach (var lane in _lanes)
+            {
+                idle = lane?.Watch(limit) == true ? 0 : idle;
+            }
+            _parked = idle > 50;
+        }
+    }
+
+    public void Dispose()
+    {
+        lock (_making)
+        {
+            _disposed = true;
+            _wake.Set();
+            foreach (var lane in _lanes)
+            {
+                lane?.Retire();
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Lua state {Index} holds nearly all of the {Limit} MiB that it may: a new one takes its place")]
+    static partial void LogWorn(ILogger logger, int index, long limit);
+}

@@ -1,0 +1,857 @@
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using System.Text;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Primitives;
+using Sluice.Model.Json;
+using static Sluice.Scripting.LuaNative;
+
+namespace Sluice.Scripting;
+
+/// <summary>
+/// What Lua can ask of the host: small functions, from which boot.lua makes <c>ngx</c>. Each takes its arguments from the stack and returns how many
+/// results it pushed; what it throws becomes a Lua error.
+/// </summary>
+static partial class LuaHost
+{
+    public delegate int HostFunction(LuaLane lane, LuaStack stack);
+
+    /// <summary>First result: the second is an error to raise.</summary>
+    public const nint Fail = 1;
+
+    /// <summary>First value of a yield: a wait for the host, not the script's own.</summary>
+    public const nint Wait = 2;
+
+    public static readonly (string Name, HostFunction Function)[] Functions =
+    [
+        ("log", Write), ("source", Source), ("module", Module), ("local_conf", LocalConfiguration),
+        ("print", Print), ("pending", Pending), ("status", Status), ("set_status", SetStatus), ("headers_sent", HeadersSent),
+        ("resp_get", ResponseHeader), ("resp_set", SetResponseHeader), ("resp_headers", ResponseHeaders),
+        ("req_headers", RequestHeaders), ("req_get", RequestHeader), ("req_set", SetRequestHeader), ("method", Method), ("set_method", SetMethod),
+        ("set_uri", SetUri), ("set_args", SetArguments), ("args", Arguments), ("raw_header", RawHeader), ("http_version", HttpVersion),
+        ("start_time", StartTime), ("body", Body), ("set_body", SetBody), ("has_request", HasRequest),
+        ("var", Variable), ("set_var", SetVariable),
+        ("now", Now), ("escape_uri", EscapeUri), ("unescape_uri", UnescapeUri), ("base64", Base64), ("unbase64", Unbase64),
+        ("digest", Digest), ("hmac", Hmac), ("crc32", Crc32), ("random", RandomBytes), ("time_text", TimeText), ("http_time", HttpTime), ("parse_http_time", ParseHttpTime),
+        ("json_encode", JsonEncode), ("json_decode", JsonDecode), ("check_schema", CheckSchema),
+        ("regex", RegexMatch),
+        ("sock_new", NewSocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
+        ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
+        ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
+        ("timer", StartTimer), ("timers", Timers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore),
+        ("sandbox", Sandbox), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
+    ];
+
+    static IScriptExchange Exchange(LuaLane lane) =>
+        lane.Running?.Exchange ?? throw new LuaException("API disabled in the current context");
+
+    static IHeaderDictionary Response(LuaLane lane) => Exchange(lane).Http.Response.Headers;
+
+    // -- Logs and modules
+
+    /// <summary>level (nginx's number), place, text.</summary>
+    static int Write(LuaLane lane, LuaStack stack)
+    {
+        var level = stack.Integer(1) switch
+        {
+            <= 3 => LogLevel.Critical,
+            4 => LogLevel.Error,
+            5 => LogLevel.Warning,
+            6 or 7 => LogLevel.Information,
+            _ => LogLevel.Debug,
+        };
+        if (lane.Engine.Log.IsEnabled(level))
+        {
+            LogScript(lane.Engine.Log, level, stack.Utf8(2), stack.Utf8(3), lane.Running?.Where ?? "");
+        }
+        return 0;
+    }
+
+    static int LocalConfiguration(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(CjsonReader.Parse(Encoding.UTF8.GetBytes(lane.Engine.Options.LocalConfiguration)), lane.ArrayMetatable);
+        return 1;
+    }
+
+    /// <summary>A Lua file that comes with Sluice: its text, or nil.</summary>
+    static int Source(LuaLane lane, LuaStack stack)
+    {
+        if (LuaLane.Shipped(stack.Text(1)) is { } text)
+        {
+            stack.Push(text.AsSpan());
+            return 1;
+        }
+        return 0;
+    }
+
+    /// <summary>A module on the search path: its text and its file; or nil and the files that were tried.</summary>
+    static int Module(LuaLane lane, LuaStack stack)
+    {
+        var name = stack.Utf8(1).Replace('.', '/');
+        if (name.Contains("//", StringComparison.Ordinal) || name.StartsWith('/') || name.Contains('\0', StringComparison.Ordinal))
+        {
+            throw new LuaException($"bad module name '{name}'");
+        }
+        var options = lane.Engine.Options;
+        List<string> templates = [Path.Combine(options.Prefix, "lua", "?.lua"), Path.Combine(options.Prefix, "lua", "?", "init.lua")];
+        templates.AddRange(options.ExtraPath.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+            .Select(template => Path.Combine(options.Prefix, template.Contains('?', StringComparison.Ordinal) ? template : Path.Combine(template, "?.lua"))));
+        var tried = new StringBuilder();
+        foreach (var file in templates.Select(template => template.Replace("?", name, StringComparison.Ordinal)))
+        {
+            if (File.Exists(file))
+            {
+                stack.Push(File.ReadAllBytes(file).AsSpan());
+                stack.PushUtf8(file);
+                return 2;
+            }
+            tried.Append("\n\tno file '").Append(file).Append('\'');
+        }
+        stack.PushNil();
+        stack.PushUtf8(tried.ToString());
+        return 2;
+    }
+
+    // -- The answer
+
+    /// <summary>Prints its arguments; the number of bytes that wait to be sent.</summary>
+    static int Print(LuaLane lane, LuaStack stack)
+    {
+        var context = lane.Running!;
+        _ = Exchange(lane);
+        context.Printed = true;
+        for (var i = 1; i <= stack.Top; i++)
+        {
+            var bytes = stack.Bytes(i);
+            bytes.CopyTo(context.Output.GetSpan(bytes.Length));
+            context.Output.Advance(bytes.Length);
+        }
+        stack.Push(context.Output.WrittenCount);
+        return 1;
+    }
+
+    static int Pending(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Output.WrittenCount);
+        return 1;
+    }
+
+    static int Status(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).Http.Response.StatusCode);
+        return 1;
+    }
+
+    static int SetStatus(LuaLane lane, LuaStack stack)
+    {
+        var http = Exchange(lane).Http;
+        if (http.Response.HasStarted)
+        {
+            throw new LuaException("attempt to set ngx.status after sending out response headers");
+        }
+        var status = stack.Integer(1);
+        http.Response.StatusCode = status is >= 100 and <= 999 ? status : throw new LuaException($"bad status: {status}");
+        return 0;
+    }
+
+    static int HeadersSent(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).Answered);
+        return 1;
+    }
+
+    static int ResponseHeader(LuaLane lane, LuaStack stack)
+    {
+        var values = Response(lane)[stack.Text(1)];
+        if (values.Count == 0)
+        {
+            return 0;
+        }
+        LuaContext.PushValues(stack, values);
+        return 1;
+    }
+
+    /// <summary>name, value (nil: away), add.</summary>
+    static int SetResponseHeader(LuaLane lane, LuaStack stack)
+    {
+        if (Exchange(lane).Http.Response.HasStarted)
+        {
+            throw new LuaException("attempt to set ngx.header.HEADER after sending out response headers");
+        }
+        SetHeader(Response(lane), stack);
+        return 0;
+    }
+
+    static void SetHeader(IHeaderDictionary headers, LuaStack stack)
+    {
+        var name = Header(stack.Text(1));
+        var values = Values(stack, 2);
+        if (stack.Flag(3))
+        {
+            headers[name] = StringValues.Concat(headers[name], values);
+        }
+        else if (values.Count == 0)
+        {
+            headers.Remove(name);
+        }
+        else
+        {
+            headers[name] = values;
+        }
+    }
+
+    static string Header(string name) => name.Length > 0 && name.All(static c => c is > ' ' and < '\x7f' and not ':')
+        ? name
+        : throw new LuaException($"bad header name: \"{name}\"");
+
+    static StringValues Values(LuaStack stack, int index)
+    {
+        switch (stack.TypeAt(index))
+        {
+            case LuaType.Nil or LuaType.None:
+                return StringValues.Empty;
+            case LuaType.Table:
+                var values = new string[(int)lua_objlen(stack.State, index)];
+                for (var i = 0; i < values.Length; i++)
+                {
+                    lua_rawgeti(stack.State, index, i + 1);
+                    values[i] = Escaped(stack.Text(-1));
+                    lua_settop(stack.State, -2);
+                }
+                return values;
+            default:
+                return Escaped(stack.Text(index));
+        }
+    }
+
+    /// <summary>No value breaks out of its line.</summary>
+    static string Escaped(string value)
+    {
+        if (!value.Any(char.IsControl))
+        {
+            return value;
+        }
+        var escaped = new StringBuilder();
+        foreach (var c in value)
+        {
+            _ = c is < ' ' and not '\t' or '\x7f' ? escaped.Append('%').Append(((int)c).ToString("X2", System.Globalization.CultureInfo.InvariantCulture)) : escaped.Append(c);
+        }
+        return escaped.ToString();
+    }
+
+    static int ResponseHeaders(LuaLane lane, LuaStack stack)
+    {
+        LuaContext.PushHeaders(stack, Response(lane), stack.OptionalInteger(1) ?? 100, stack.Flag(2));
+        return 1;
+    }
+
+    // -- The request
+
+    static int HasRequest(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running?.Exchange is not null);
+        return 1;
+    }
+
+    static int RequestHeaders(LuaLane lane, LuaStack stack)
+    {
+        LuaContext.PushHeaders(stack, Exchange(lane).Http.Request.Headers, stack.OptionalInteger(1) ?? 100, stack.Flag(2));
+        return 1;
+    }
+
+    static int RequestHeader(LuaLane lane, LuaStack stack)
+    {
+        var values = Exchange(lane).Http.Request.Headers[stack.Text(1)];
+        if (values.Count == 0)
+        {
+            return 0;
+        }
+        stack.Push(values[0]);
+        return 1;
+    }
+
+    static int SetRequestHeader(LuaLane lane, LuaStack stack)
+    {
+        var exchange = Exchange(lane);
+        SetHeader(exchange.Http.Request.Headers, stack);
+        exchange.HeaderChanged(stack.Text(1));
+        return 0;
+    }
+
+    static int Method(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).Method);
+        return 1;
+    }
+
+    static int SetMethod(LuaLane lane, LuaStack stack)
+    {
+        Exchange(lane).Method = stack.Text(1);
+        return 0;
+    }
+
+    static int SetUri(LuaLane lane, LuaStack stack)
+    {
+        var uri = stack.Utf8(1);
+        Exchange(lane).Uri = uri.StartsWith('/') ? uri : throw new LuaException("attempt to use zero-length uri or one without a slash");
+        return 0;
+    }
+
+    static int SetArguments(LuaLane lane, LuaStack stack)
+    {
+        Exchange(lane).Args = Escaped(stack.Text(1)).Replace(" ", "%20", StringComparison.Ordinal);
+        return 0;
+    }
+
+    static int Arguments(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).Args);
+        return 1;
+    }
+
+    static int RawHeader(LuaLane lane, LuaStack stack)
+    {
+        var exchange = Exchange(lane);
+        var request = exchange.Http.Request;
+        var text = new StringBuilder();
+        if (!stack.Flag(1))
+        {
+            text.Append(request.Method).Append(' ').Append(exchange.RawTarget).Append(' ').Append(request.Protocol).Append("\r\n");
+        }
+        foreach (var (name, values) in request.Headers)
+        {
+            foreach (var value in values)
+            {
+                text.Append(name).Append(": ").Append(value).Append("\r\n");
+            }
+        }
+        stack.Push(text.Append("\r\n").ToString());
+        return 1;
+    }
+
+    static int HttpVersion(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).Http.Request.Protocol switch
+        {
+            "HTTP/1.0" => 1.0,
+            "HTTP/2" => 2.0,
+            "HTTP/3" => 3.0,
+            _ => 1.1,
+        });
+        return 1;
+    }
+
+    static int StartTime(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).StartTime);
+        return 1;
+    }
+
+    /// <summary>The body as far as it was read: nil before <c>read_body</c>, and when there is none.</summary>
+    static int Body(LuaLane lane, LuaStack stack)
+    {
+        if (lane.Running?.Body is not { IsEmpty: false } body)
+        {
+            return 0;
+        }
+        stack.Push(body.Span);
+        return 1;
+    }
+
+    static int SetBody(LuaLane lane, LuaStack stack)
+    {
+        var body = stack.ByteArray(1);
+        lane.Running!.Body = body;
+        Exchange(lane).ReplaceBody(body);
+        return 0;
+    }
+
+    static int Variable(LuaLane lane, LuaStack stack)
+    {
+        var name = stack.Text(1);
+        var value = Exchange(lane).Get(name);
+        if (IsWire(name))
+        {
+            stack.Push(value);
+        }
+        else
+        {
+            stack.PushUtf8(value);
+        }
+        return 1;
+    }
+
+    /// <summary>Variables that come from the wire are Latin-1 already.</summary>
+    static bool IsWire(string name) => name.StartsWith("http_", StringComparison.Ordinal) || name.StartsWith("arg", StringComparison.Ordinal)
+        || name.StartsWith("cookie_", StringComparison.Ordinal) || name.StartsWith("sent_", StringComparison.Ordinal) || name is "query_string" or "real_request_uri" or "request";
+
+    static int SetVariable(LuaLane lane, LuaStack stack)
+    {
+        Exchange(lane).Set(stack.Text(1), stack.IsNil(2) ? "" : stack.Utf8(2));
+        return 0;
+    }
+
+    // -- Time and texts
+
+    static int Now(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0);
+        return 1;
+    }
+
+    static int TimeText(LuaLane lane, LuaStack stack)
+    {
+        var now = stack.Flag(1) ? lane.Engine.Time.GetUtcNow() : lane.Engine.Time.GetLocalNow();
+        stack.Push(now.ToString(stack.Flag(2) ? "yyyy-MM-dd" : "yyyy-MM-dd HH:mm:ss", System.Globalization.CultureInfo.InvariantCulture));
+        return 1;
+    }
+
+    static int HttpTime(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(DateTimeOffset.FromUnixTimeSeconds((long)stack.Number(1)).ToString("R", System.Globalization.CultureInfo.InvariantCulture));
+        return 1;
+    }
+
+    static int ParseHttpTime(LuaLane lane, LuaStack stack)
+    {
+        if (!DateTimeOffset.TryParseExact(stack.Text(1), "R", System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.None, out var time))
+        {
+            return 0;
+        }
+        stack.Push(time.ToUnixTimeSeconds());
+        return 1;
+    }
+
+    static int FindTime(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Time.GetTimestamp() / (double)lane.Engine.Time.TimestampFrequency);
+        return 1;
+    }
+
+    static int EscapeUri(LuaLane lane, LuaStack stack)
+    {
+        // 0: as a whole URI; 2 (the default): as a component
+        var plain = stack.OptionalInteger(2) == 0 ? "-._~!#$&'()*+,/:;=?@[]" : "-._~!'()*";
+        var escaped = new StringBuilder();
+        foreach (var b in stack.Bytes(1))
+        {
+            var c = (char)b;
+            _ = char.IsAsciiLetterOrDigit(c) || plain.Contains(c, StringComparison.Ordinal)
+                ? escaped.Append(c)
+                : escaped.Append('%').Append(b.ToString("X2", System.Globalization.CultureInfo.InvariantCulture));
+        }
+        stack.Push(escaped.ToString());
+        return 1;
+    }
+
+    static int UnescapeUri(LuaLane lane, LuaStack stack)
+    {
+        var bytes = stack.Bytes(1);
+        var result = new byte[bytes.Length];
+        var length = 0;
+        for (var i = 0; i < bytes.Length; i++)
+        {
+            if (bytes[i] == '%' && i + 2 < bytes.Length && char.IsAsciiHexDigit((char)bytes[i + 1]) && char.IsAsciiHexDigit((char)bytes[i + 2]))
+            {
+                result[length++] = (byte)((Hex(bytes[i + 1]) << 4) | Hex(bytes[i + 2]));
+                i += 2;
+            }
+            else
+            {
+                result[length++] = bytes[i] == '+' ? (byte)' ' : bytes[i];
+            }
+        }
+        stack.Push(result.AsSpan(0, length));
+        return 1;
+    }
+
+    static int Hex(byte digit) => digit <= '9' ? digit - '0' : (digit | 32) - 'a' + 10;
+
+    static int Base64(LuaLane lane, LuaStack stack)
+    {
+        var text = Convert.ToBase64String(stack.Bytes(1));
+        stack.Push(stack.Flag(2) ? text.TrimEnd('=') : text);
+        return 1;
+    }
+
+    static int Unbase64(LuaLane lane, LuaStack stack)
+    {
+        var text = stack.Text(1).TrimEnd('=');
+        var padded = text.PadRight((text.Length + 3) / 4 * 4, '=');
+        var bytes = new byte[padded.Length];
+        if (!Convert.TryFromBase64String(padded, bytes, out var length))
+        {
+            return 0;
+        }
+        stack.Push(bytes.AsSpan(0, length));
+        return 1;
+    }
+
+    /// <summary>algorithm, text.</summary>
+    static int Digest(LuaLane lane, LuaStack stack)
+    {
+        var text = stack.Bytes(2);
+        stack.Push(stack.Text(1) switch
+        {
+#pragma warning disable CA5350, CA5351 // scripts ask for these by name
+            "md5" => MD5.HashData(text),
+            "sha1" => SHA1.HashData(text),
+#pragma warning restore CA5350, CA5351
+            "sha256" => SHA256.HashData(text),
+            "sha384" => SHA384.HashData(text),
+            "sha512" => SHA512.HashData(text),
+            var other => throw new LuaException($"no such digest: {other}"),
+        });
+        return 1;
+    }
+
+    /// <summary>algorithm, key, text.</summary>
+    static int Hmac(LuaLane lane, LuaStack stack)
+    {
+        var key = stack.Bytes(2);
+        var text = stack.Bytes(3);
+        stack.Push(stack.Text(1) switch
+        {
+#pragma warning disable CA5350, CA5351 // scripts ask for these by name
+            "md5" => HMACMD5.HashData(key, text),
+            "sha1" => HMACSHA1.HashData(key, text),
+#pragma warning restore CA5350, CA5351
+            "sha256" => HMACSHA256.HashData(key, text),
+            "sha512" => HMACSHA512.HashData(key, text),
+            var other => throw new LuaException($"no such digest: {other}"),
+        });
+        return 1;
+    }
+
+    static int Crc32(LuaLane lane, LuaStack stack)
+    {
+        var crc = uint.MaxValue;
+        foreach (var b in stack.Bytes(1))
+        {
+            crc ^= b;
+            for (var i = 0; i < 8; i++)
+            {
+                crc = (crc >> 1) ^ ((crc & 1) * 0xEDB88320);
+            }
+        }
+        stack.Push(~crc);
+        return 1;
+    }
+
+    static int RandomBytes(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(RandomNumberGenerator.GetBytes(Math.Clamp(stack.Integer(1), 0, 65536)));
+        return 1;
+    }
+
+    // -- Sockets
+
+    static int NewSocket(LuaLane lane, LuaStack stack)
+    {
+        var number = lane.Running!.OpenSocket();
+        lane.Running.Socket(number).Datagram = stack.Flag(1);
+        stack.Push(number);
+        return 1;
+    }
+
+    /// <summary>number, mode, size: what is there already, or nothing.</summary>
+    static int TryReceive(LuaLane lane, LuaStack stack) =>
+        lane.Running!.Socket(stack.Integer(1)).TryReceive(stack, (ReceiveMode)stack.Integer(2), stack.Integer(3)) ? 1 : 0;
+
+    static int CloseSocket(LuaLane lane, LuaStack stack)
+    {
+        lane.Running!.Socket(stack.Integer(1)).Close();
+        return 0;
+    }
+
+    static int SocketIsOpen(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Socket(stack.Integer(1)).IsOpen);
+        return 1;
+    }
+
+    /// <summary>number, then connect, send and read time-outs in milliseconds.</summary>
+    static int SetTimeouts(LuaLane lane, LuaStack stack)
+    {
+        var socket = lane.Running!.Socket(stack.Integer(1));
+        socket.ConnectTimeout = Milliseconds(stack, 2) ?? socket.ConnectTimeout;
+        socket.SendTimeout = Milliseconds(stack, 3) ?? socket.SendTimeout;
+        socket.ReadTimeout = Milliseconds(stack, 4) ?? socket.ReadTimeout;
+        return 0;
+    }
+
+    static TimeSpan? Milliseconds(LuaStack stack, int index) => stack.IsNil(index) ? null : TimeSpan.FromMilliseconds(Math.Clamp(stack.Number(index), 0, 1e9));
+
+    static int KeepSocket(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Socket(stack.Integer(1)).Keep(Milliseconds(stack, 2) ?? TimeSpan.Zero, KeptConnections.SizeOr(stack.OptionalInteger(3))));
+        return 1;
+    }
+
+    static int ReusedTimes(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Socket(stack.Integer(1)).ReusedTimes);
+        return 1;
+    }
+
+    // -- Shared dictionaries
+
+    static SharedDictionary Dictionary(LuaLane lane, LuaStack stack) =>
+        lane.Engine.Dictionary(stack.Text(1)) ?? throw new LuaException("too many shared dictionaries");
+
+    static int DictionaryExists(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Dictionary(stack.Text(1)) is not null);
+        return 1;
+    }
+
+    static void PushShared(LuaStack stack, object? value)
+    {
+        switch (value)
+        {
+            case bool flag:
+                stack.Push(flag);
+                break;
+            case double number:
+                stack.Push(number);
+                break;
+            case byte[] bytes:
+                stack.Push(bytes.AsSpan());
+                break;
+            default:
+                stack.PushNil();
+                break;
+        }
+    }
+
+    static object? Shared(LuaStack stack, int index) => stack.TypeAt(index) switch
+    {
+        LuaType.None or LuaType.Nil => null,
+        LuaType.Boolean => stack.Flag(index),
+        LuaType.Number => stack.Number(index),
+        LuaType.String => stack.ByteArray(index),
+        _ => throw new LuaException("bad value type"),
+    };
+
+    /// <summary>dictionary, key, stale: value, flags, whether it is stale.</summary>
+    static int DictionaryGet(LuaLane lane, LuaStack stack)
+    {
+        var (value, flags, stale) = Dictionary(lane, stack).Get(stack.Text(2), stack.Flag(3));
+        if (value is LinkedList<object>)
+        {
+            stack.PushNil();
+            stack.Push("value is a list");
+            return 2;
+        }
+        PushShared(stack, value);
+        if (flags != 0)
+        {
+            stack.Push(flags);
+        }
+        else
+        {
+            stack.PushNil();
+        }
+        stack.Push(stale);
+        return 3;
+    }
+
+    /// <summary>dictionary, mode, safe, key, value, seconds, flags: ok, error, whether something had to go.</summary>
+    static int DictionaryStore(LuaLane lane, LuaStack stack)
+    {
+        var mode = (SharedDictionary.Mode)stack.Integer(2);
+        var (error, forcible) = Dictionary(lane, stack).Store(stack.Text(4), Shared(stack, 5), stack.Number(6), stack.Integer(7), mode, stack.Flag(3));
+        stack.Push(error is null);
+        stack.Push(error);
+        stack.Push(forcible);
+        return 3;
+    }
+
+    static int DictionaryIncrement(LuaLane lane, LuaStack stack)
+    {
+        var (value, error, forcible) = Dictionary(lane, stack).Increment(
+            stack.Text(2), stack.Number(3), stack.IsNil(4) ? null : stack.Number(4), stack.Number(5));
+        if (value is { } number)
+        {
+            stack.Push(number);
+        }
+        else
+        {
+            stack.PushNil();
+        }
+        stack.Push(error);
+        stack.Push(forcible);
+        return 3;
+    }
+
+    /// <summary>dictionary, operation, key, value.</summary>
+    static int DictionaryOperation(LuaLane lane, LuaStack stack)
+    {
+        var dictionary = Dictionary(lane, stack);
+        var operation = stack.Text(2);
+        switch (operation)
+        {
+            case "lpush" or "rpush":
+                var (length, error) = dictionary.Push(stack.Text(3), Shared(stack, 4) ?? throw new LuaException("bad value type"), operation == "lpush");
+                return Count(stack, length, error);
+            case "lpop" or "rpop":
+                var (value, why) = dictionary.Pop(stack.Text(3), operation == "lpop");
+                PushShared(stack, value);
+                stack.Push(why);
+                return 2;
+            case "llen":
+                var (count, not) = dictionary.Length(stack.Text(3));
+                return Count(stack, count, not);
+            case "expire":
+                var found = dictionary.Expire(stack.Text(3), stack.Number(4));
+                stack.Push(found);
+                stack.Push(found ? null : "not found");
+                return 2;
+            case "ttl":
+                if (dictionary.TimeToLive(stack.Text(3)) is { } left)
+                {
+                    stack.Push(left);
+                    return 1;
+                }
+                stack.PushNil();
+                stack.Push("not found");
+                return 2;
+            case "flush_all":
+                dictionary.FlushAll();
+                return 0;
+            case "flush_expired":
+                stack.Push(dictionary.FlushExpired((int)stack.Number(3)));
+                return 1;
+            case "get_keys":
+                var keys = dictionary.Keys(stack.IsNil(3) ? 1024 : stack.Integer(3));
+                stack.NewTable(keys.Length);
+                for (var i = 0; i < keys.Length; i++)
+                {
+                    stack.Push(keys[i]);
+                    stack.SetIndex(i + 1);
+                }
+                return 1;
+            case "capacity":
+                stack.Push(dictionary.Capacity);
+                return 1;
+            case "free_space":
+                stack.Push(dictionary.Free);
+                return 1;
+            default:
+                throw new LuaException($"no such operation: {operation}");
+        }
+    }
+
+    static int Count(LuaStack stack, int count, string? error)
+    {
+        if (error is null)
+        {
+            stack.Push(count);
+            return 1;
+        }
+        stack.PushNil();
+        stack.Push(error);
+        return 2;
+    }
+
+    // -- Timers and semaphores
+
+    /// <summary>number, seconds.</summary>
+    static int StartTimer(LuaLane lane, LuaStack stack)
+    {
+        var engine = lane.Engine;
+        if (!engine.TryStartTimer())
+        {
+            stack.Push("too many pending timers");
+            return 1;
+        }
+        var timer = stack.Integer(1);
+        lane.Use();
+        ITimer? clock = null;
+        clock = engine.Time.CreateTimer(_ =>
+        {
+            clock?.Dispose();
+            engine.TimerEnded();
+            _ = RunTimerAsync(lane, timer);
+        }, null, TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6)), Timeout.InfiniteTimeSpan);
+        return 0;
+    }
+
+    static async Task RunTimerAsync(LuaLane lane, int timer)
+    {
+        await LuaContext.RunTimerAsync(lane, timer, premature: false);
+        lane.Release();
+    }
+
+    static int Timers(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Timers);
+        return 1;
+    }
+
+    static int s_lastSemaphore;
+
+    public static ConcurrentDictionary<int, SemaphoreSlim> Semaphores { get; } = new();
+
+    static int NewSemaphore(LuaLane lane, LuaStack stack)
+    {
+        var number = Interlocked.Increment(ref s_lastSemaphore);
+        Semaphores[number] = new SemaphoreSlim(Math.Max(0, stack.Integer(1)));
+        stack.Push(number);
+        return 1;
+    }
+
+    static int PostSemaphore(LuaLane lane, LuaStack stack)
+    {
+        Semaphores.GetValueOrDefault(stack.Integer(1))?.Release(Math.Max(1, stack.Integer(2)));
+        return 0;
+    }
+
+    static int CountSemaphore(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Semaphores.GetValueOrDefault(stack.Integer(1))?.CurrentCount ?? 0);
+        return 1;
+    }
+
+    static int FreeSemaphore(LuaLane lane, LuaStack stack)
+    {
+        Semaphores.TryRemove(stack.Integer(1), out _);
+        return 0;
+    }
+
+    // -- Facts
+
+    static int Sandbox(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Options.Sandbox);
+        return 1;
+    }
+
+    static int LaneNumber(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Index);
+        return 1;
+    }
+
+    static int LaneCount(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Options.Lanes > 0 ? lane.Engine.Options.Lanes : Environment.ProcessorCount);
+        return 1;
+    }
+
+    static int ProcessId(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Environment.ProcessId);
+        return 1;
+    }
+
+    static int RequestId(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Guid.NewGuid().ToString());
+        return 1;
+    }
+
+    [LoggerMessage(Message = "[lua] {Place} {Text}, {Where}")]
+    static partial void LogScript(ILogger logger, LogLevel level, string place, string text, string where);
+}

@@ -1,0 +1,139 @@
+using System.Net;
+using System.Text.Json;
+
+namespace Sluice.FunctionalTests.Scripting;
+
+/// <summary>Serverless functions through a whole gateway.</summary>
+public class ServerlessTests : IAsyncLifetime
+{
+    TestGateway _gateway = null!;
+
+    public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync();
+
+    public async ValueTask DisposeAsync()
+    {
+        await _gateway.DisposeAsync();
+        GC.SuppressFinalize(this);
+    }
+
+    Task RouteAsync(string id, string phase, params string[] functions) => _gateway.PutAsync($"/routes/{id}", JsonSerializer.Serialize(new
+    {
+        uri = $"/{id}",
+        plugins = new Dictionary<string, object> { ["serverless-pre-function"] = new { phase, functions } },
+        upstream = new { nodes = new Dictionary<string, int> { ["127.0.0.1:1"] = 1 } },
+    }));
+
+    async Task<(int Status, string Body)> GetAsync(string path)
+    {
+        using var response = await _gateway.Client.GetAsync(_gateway.Url(path), TestContext.Current.CancellationToken);
+        return ((int)response.StatusCode, await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+    }
+
+    async Task<string> SayAsync(string code)
+    {
+        await RouteAsync("say", "access", "return function(conf, ctx) " + code + " end");
+        var (status, body) = await GetAsync("/say?a=1&b=x%20y&a=2");
+        if (status != 200)
+        {
+            await _gateway.ErrorLogSaysAsync("runtime error");
+        }
+        Assert.True(status == 200, $"{status} {body}\n{_gateway.ErrorLog}");
+        return body;
+    }
+
+    [Theory]
+    [InlineData("ngx.say('a', 1, true, nil, {'b', {2}})", "a1truenilb2\n")]
+    [InlineData("ngx.print(ngx.var.uri, ' ', ngx.var.arg_b, ' ', ctx.var.request_method, ' ', tostring(ngx.var.nothing))", "/say x%20y GET nil")]
+    [InlineData("local a = ngx.req.get_uri_args() ngx.print(a.a[1], a.a[2], a.b)", "12x y")]
+    [InlineData("ngx.print(ngx.req.get_method(), ngx.req.http_version(), ngx.get_phase())", "GET1.1access")]
+    [InlineData("ngx.req.set_header('X-A', 'q') ngx.print(ngx.req.get_headers()['x_a'], ngx.var.http_x_a)", "qq")]
+    [InlineData("ngx.print(ngx.escape_uri('a b/é'), ngx.unescape_uri('a%20b+c'))", "a%20b%2F%C3%A9a b c")]
+    [InlineData("ngx.print(ngx.encode_base64('hi!'), ngx.decode_base64('aGkh'), ngx.md5('a'), ngx.crc32_long('a'))", "aGkhhi!0cc175b9c0f1b6a831c399e2697726613904355907")]
+    [InlineData("ngx.print(ngx.encode_args({a = 'x y'}), ngx.decode_args('q=1&z').q)", "a=x%20y1")]
+    [InlineData("local m = ngx.re.match('hello 42', '([a-z]+) (?<n>[0-9]+)', 'jo') ngx.print(m[0], m[1], m.n)", "hello 42hello42")]
+    [InlineData("ngx.print((ngx.re.gsub('a1b2', '[0-9]', '<$0>', 'jo')), ' ', (ngx.re.sub('aa', 'a', function(m) return m[0] .. '!' end)))", "a<1>b<2> a!a")]
+    [InlineData("local from, to = ngx.re.find('xaby', 'ab') ngx.print(from, to) for m in ngx.re.gmatch('a,b', '[a-z]') do ngx.print(m[0]) end", "23ab")]
+    [InlineData("local c = require('cjson') ngx.print(c.encode({1, 'x', {a = c.null}}), c.decode('{\"q\":[1,2]}').q[2])", "[1,\"x\",{\"a\":null}]2")]
+    [InlineData("local v, e = require('cjson.safe').decode('{') ngx.print(tostring(v), ' ', e)", "nil Expected object key string but found T_END at character 2")]
+    [InlineData("local d = ngx.shared.d d:set('k', 1) ngx.print(d:incr('k', 2), d:get('k'), tostring(d:get('q')), tostring(d:add('k', 1)), d:incr('n', 1, 5))", "33nilfalse6")]
+    [InlineData("local d = ngx.shared.l ngx.print(d:lpush('q', 'a'), d:rpush('q', 'b'), d:lpop('q'), d:llen('q'))", "12a1")]
+    [InlineData("local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield('in') ngx.flush(true) return 'out' end) ngx.print(co(), co())", "inout")]
+    [InlineData("local t = ngx.thread.spawn(function(x) ngx.sleep(0.001) return x end, 'th') local ok, r = ngx.thread.wait(t) ngx.print(tostring(ok), r)", "trueth")]
+    [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), l:get('c'))", "nil3")]
+    [InlineData("local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
+    [InlineData("ngx.print(pcall(require, 'no.such'))", null)]
+    [InlineData("ngx.print(tostring(os.execute), tostring(io.popen), tostring(package.loadlib), tostring(pcall(require, 'ffi')))", "nilnilnilfalse")]
+    [InlineData("local ok, e = pcall(ngx.sleep, -1) ngx.print(tostring(ok))", "false")]
+    [InlineData("ngx.status = 200 ngx.print(ngx.now() > 1e9, ngx.time() > 1e9, #ngx.localtime(), ngx.http_time(0))", "truetrue19Thu, 01 Jan 1970 00:00:00 GMT")]
+    [InlineData("ngx.print(require('resty.string').to_hex(require('resty.sha256'):new():final()):sub(1, 8))", "e3b0c442")]
+    public async Task Lua_finds_what_it_knows_from_OpenResty(string code, string? expected)
+    {
+        var body = await SayAsync(code);
+        if (expected is not null)
+        {
+            Assert.Equal(expected, body);
+        }
+    }
+
+    [Fact]
+    public async Task Functions_answer_by_exit_by_return_values_and_by_printing()
+    {
+        await RouteAsync("exit", "rewrite", "return function() ngx.header['X-A'] = 'b' ngx.exit(403) end");
+        await RouteAsync("returned", "access", "return function() return 418, {message = 'tea'} end");
+        await RouteAsync("printed", "before_proxy", "return function() ngx.status = 201 ngx.say('made') ngx.exit(ngx.HTTP_OK) end");
+        Assert.Equal(403, (await GetAsync("/exit")).Status);
+        Assert.Equal((418, "{\"message\":\"tea\"}\n"), await GetAsync("/returned"));
+        Assert.Equal((201, "made\n"), await GetAsync("/printed"));
+    }
+
+    [Fact]
+    public async Task Closures_keep_their_state_and_functions_run_in_their_order()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        await RouteAsync("count", "access", "local n = 0 return function() n = n + 1 ngx.ctx.n = n end", "return function() ngx.print(ngx.ctx.n > 0) end");
+        Assert.Equal((200, "true"), await GetAsync("/count"));
+    }
+
+    [Fact]
+    public async Task What_is_no_Lua_is_refused_with_LuaJITs_words()
+    {
+        foreach (var (functions, error) in new[]
+        {
+            ("\"syntax error here\"", "failed to loadstring: [string \"syntax error here\"]:1: '=' expected near 'error'"),
+            ("\"return 5\"", "only accept Lua function, the input code type is number"),
+        })
+        {
+            var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/bad",
+                $$"""{"uri":"/bad","plugins":{"serverless-pre-function":{"functions":[{{functions}}]} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
+            Assert.Equal(HttpStatusCode.BadRequest, status);
+            Assert.Equal("failed to check the configuration of plugin serverless-pre-function err: " + error, (string?)body!["error_msg"]);
+        }
+    }
+
+    [Theory]
+    [InlineData("while true do end", "stopped: it ran for")]
+    [InlineData("while true do pcall(function() while true do end end) end", "stopped: it ran for")]
+    [InlineData("local s = 'x' while true do s = s .. s end", "not enough memory")]
+    [InlineData("local t = {} for i = 1, 1e9 do t[i] = {i} end", "")]
+    [InlineData("local function f() return f() + 1 end f()", "stack overflow")]
+    [InlineData("error({})", "error object is a table")]
+    [InlineData("nothing.x = 1", "attempt to index global 'nothing'")]
+    [InlineData("local s = ('a'):rep(100000) s:find('.-.-.-.-b')", "takes too long")]
+    [InlineData("coroutine.wrap(function() error('inner') end)()", "inner")]
+    public async Task A_script_that_runs_away_is_stopped_and_the_gateway_goes_on(string code, string logged)
+    {
+        await RouteAsync("away", "access", "return function() " + code + " end");
+        Assert.Equal(500, (await GetAsync("/away")).Status);
+        await _gateway.ErrorLogSaysAsync(logged);
+        await _gateway.ErrorLogSaysAsync("route away, plugin serverless-pre-function");
+        Assert.Equal("on", await SayAsync("ngx.print('on')"));
+    }
+
+    [Fact]
+    public async Task A_thousand_scripts_wait_at_once()
+    {
+        await RouteAsync("wait", "access", "return function() ngx.sleep(0.2) ngx.print('ok') end");
+        var answers = await Task.WhenAll(Enumerable.Range(0, 1000).Select(_ => GetAsync("/wait")));
+        Assert.All(answers, answer => Assert.Equal((200, "ok"), answer));
+    }
+}
