@@ -274,7 +274,7 @@ static partial class LuaHost
             var length = utf8 ? Encoding.UTF8.GetByteCount(match.ValueSpan) : match.Length;
             stack.Push(start + 1);
             stack.Push(start + length);
-            PushCaptures(stack, regex, match, encoding, utf8);
+            PushCaptures(stack, regex, match, encoding);
             return 3;
         }
         catch (RegexMatchTimeoutException)
@@ -285,7 +285,7 @@ static partial class LuaHost
         }
     }
 
-    static void PushCaptures(LuaStack stack, Regex regex, Match match, Encoding encoding, bool utf8)
+    static void PushCaptures(LuaStack stack, Regex regex, Match match, Encoding encoding)
     {
         stack.NewTable(match.Groups.Count, 2);
         for (var i = 0; i < match.Groups.Count; i++)
@@ -308,7 +308,6 @@ static partial class LuaHost
                 lua_rawset(stack.State, -3);
             }
         }
-        _ = utf8;
     }
 
     static Regex Compiled(string pattern, string options)

@@ -85,8 +85,8 @@ sealed unsafe partial class LuaLane
         lua_createtable(_state, 4, 0);
         PushHost();
         Load(Resource("boot.lua"), "=boot.lua");
-        lua_pushvalue(_state, 2);
         lua_pushvalue(_state, 1);
+        lua_pushvalue(_state, 2);
         if (lua_pcall(_state, 2, 1, 0) != 0)
         {
             throw new InvalidOperationException("Lua does not start: " + new LuaStack(_state).Text(-1));

@@ -62,7 +62,7 @@ static unsafe partial class LuaNative
     public static partial void luaL_openlibs(nint state);
 
     [LibraryImport(Library)]
-    public static partial int luaJIT_setmode(nint state, int index, int mode);
+    public static partial void luaJIT_setmode(nint state, int index, int mode);
 
     [LibraryImport(Library)]
     public static partial int luaL_loadbuffer(nint state, byte* text, nuint length, byte* name);
@@ -92,7 +92,7 @@ static unsafe partial class LuaNative
     public static partial void lua_rawseti(nint state, int index, int n);
 
     [LibraryImport(Library)]
-    public static partial int lua_setmetatable(nint state, int index);
+    public static partial void lua_setmetatable(nint state, int index);
 
     [LibraryImport(Library)]
     public static partial int luaL_ref(nint state, int table);
@@ -101,19 +101,16 @@ static unsafe partial class LuaNative
     public static partial void luaL_unref(nint state, int table, int reference);
 
     [LibraryImport(Library)]
-    public static partial int lua_gc(nint state, int what, int data);
+    public static partial void lua_gc(nint state, int what, int data);
 
     [LibraryImport(Library)]
-    public static partial int lua_sethook(nint state, nint hook, int mask, int count);
+    public static partial void lua_sethook(nint state, nint hook, int mask, int count);
 
     [LibraryImport(Library)]
-    public static partial int lua_getinfo(nint state, byte* what, Debug* debug);
+    public static partial void lua_getinfo(nint state, byte* what, Debug* debug);
 
     [LibraryImport(Library)]
-    public static partial int lua_getstack(nint state, int level, Debug* debug);
-
-    [LibraryImport(Library)]
-    public static partial int lua_checkstack(nint state, int more);
+    public static partial void lua_checkstack(nint state, int more);
 
     [LibraryImport(Library)]
     public static partial byte* lua_tolstring(nint state, int index, nuint* length);
@@ -122,7 +119,7 @@ static unsafe partial class LuaNative
     public static partial void lua_xmove(nint from, nint to, int count);
 
     [LibraryImport(Library)]
-    public static partial int lua_pushthread(nint state);
+    public static partial void lua_pushthread(nint state);
 
     [LibraryImport(Library)]
     public static partial int lua_next(nint state, int index);

@@ -372,7 +372,7 @@ sealed class LuaSocket(LuaEngine engine)
         }
     }
 
-    CancellationTokenSource Limit(TimeSpan timeout, CancellationToken cancellation)
+    static CancellationTokenSource Limit(TimeSpan timeout, CancellationToken cancellation)
     {
         var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         if (timeout > TimeSpan.Zero)

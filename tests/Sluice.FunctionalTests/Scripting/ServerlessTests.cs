@@ -55,11 +55,11 @@ public class ServerlessTests : IAsyncLifetime
     [InlineData("local from, to = ngx.re.find('xaby', 'ab') ngx.print(from, to) for m in ngx.re.gmatch('a,b', '[a-z]') do ngx.print(m[0]) end", "23ab")]
     [InlineData("local c = require('cjson') ngx.print(c.encode({1, 'x', {a = c.null}}), c.decode('{\"q\":[1,2]}').q[2])", "[1,\"x\",{\"a\":null}]2")]
     [InlineData("local v, e = require('cjson.safe').decode('{') ngx.print(tostring(v), ' ', e)", "nil Expected object key string but found T_END at character 2")]
-    [InlineData("local d = ngx.shared.d d:set('k', 1) ngx.print(d:incr('k', 2), d:get('k'), tostring(d:get('q')), tostring(d:add('k', 1)), d:incr('n', 1, 5))", "33nilfalse6")]
+    [InlineData("local d = ngx.shared.d d:set('k', 1) ngx.print((d:incr('k', 2)), (d:get('k')), tostring(d:get('q')), tostring(d:add('k', 1)), (d:incr('n', 1, 5)))", "33nilfalse6")]
     [InlineData("local d = ngx.shared.l ngx.print(d:lpush('q', 'a'), d:rpush('q', 'b'), d:lpop('q'), d:llen('q'))", "12a1")]
     [InlineData("local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield('in') ngx.flush(true) return 'out' end) ngx.print(co(), co())", "inout")]
     [InlineData("local t = ngx.thread.spawn(function(x) ngx.sleep(0.001) return x end, 'th') local ok, r = ngx.thread.wait(t) ngx.print(tostring(ok), r)", "trueth")]
-    [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), l:get('c'))", "nil3")]
+    [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), (l:get('c')))", "nil3")]
     [InlineData("local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
     [InlineData("ngx.print(pcall(require, 'no.such'))", null)]
     [InlineData("ngx.print(tostring(os.execute), tostring(io.popen), tostring(package.loadlib), tostring(pcall(require, 'ffi')))", "nilnilnilfalse")]
@@ -105,7 +105,7 @@ public class ServerlessTests : IAsyncLifetime
         {
             var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/bad",
                 $$"""{"uri":"/bad","plugins":{"serverless-pre-function":{"functions":[{{functions}}]} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
-            Assert.Equal(HttpStatusCode.BadRequest, status);
+            Assert.True(status == HttpStatusCode.BadRequest, _gateway.ErrorLog);
             Assert.Equal("failed to check the configuration of plugin serverless-pre-function err: " + error, (string?)body!["error_msg"]);
         }
     }
@@ -113,7 +113,7 @@ public class ServerlessTests : IAsyncLifetime
     [Theory]
     [InlineData("while true do end", "stopped: it ran for")]
     [InlineData("while true do pcall(function() while true do end end) end", "stopped: it ran for")]
-    [InlineData("local s = 'x' while true do s = s .. s end", "not enough memory")]
+    [InlineData("local s = ('x'):rep(1e9)", "not enough memory")]
     [InlineData("local t = {} for i = 1, 1e9 do t[i] = {i} end", "")]
     [InlineData("local function f() return f() + 1 end f()", "stack overflow")]
     [InlineData("error({})", "error object is a table")]

@@ -159,7 +159,7 @@ local function guard(name)
   string[name] = function(subject, pattern, ...)
     if type(pattern) == "string" and #pattern > 4 and (type(subject) == "string") and #subject > 64 then
       local repeats = long_pattern(pattern)
-      if repeats > 2 and #subject ^ (repeats - 1) > 2e8 then
+      if repeats > 2 and (#subject) ^ (repeats - 1) > 2e8 then
         error("pattern with " .. repeats .. " repetitions on a string of " .. #subject .. " bytes takes too long: use ngx.re", 2)
       end
     end
