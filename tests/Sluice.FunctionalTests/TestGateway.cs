@@ -24,7 +24,7 @@ public sealed class TestGateway : IAsyncDisposable
 
     public string Prefix { get; }
 
-    public Gateway Gateway { get; }
+    public Gateway Gateway { get; private set; }
 
     public IPEndPoint EndPoint => Gateway.ProxyEndpoints[0];
 
@@ -39,10 +39,14 @@ public sealed class TestGateway : IAsyncDisposable
     /// <param name="config">YAML that is merged over the defaults, top-level key by top-level key of <c>apisix</c>, <c>nginx_config</c>, <c>deployment</c>, …</param>
     /// <param name="nginx">conf/nginx.conf.</param>
     /// <param name="apisixYaml">conf/apisix.yaml: the gateway runs standalone.</param>
-    public static async Task<TestGateway> StartAsync(string config = "", string? nginx = null, string? apisixYaml = null)
+    /// <param name="apisix">More keys of <c>apisix</c>, one a line.</param>
+    /// <param name="ssl"><c>apisix.ssl</c>.</param>
+    /// <param name="environment">The environment that the gateway sees.</param>
+    public static async Task<TestGateway> StartAsync(
+        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string ssl = DefaultSsl, Func<string, string?>? environment = null)
     {
         var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
-        Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null));
+        Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null, apisix, ssl));
         if (nginx is not null)
         {
             Write(prefix, "conf/nginx.conf", nginx);
@@ -51,7 +55,17 @@ public sealed class TestGateway : IAsyncDisposable
         {
             Write(prefix, "conf/apisix.yaml", apisixYaml);
         }
-        return new(prefix, await Gateway.StartAsync(new GatewayOptions(prefix)));
+        var options = new GatewayOptions(prefix);
+        return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment }));
+    }
+
+    const string DefaultSsl = "{listen: [{ip: 127.0.0.1, port: 0}]}";
+
+    /// <summary>The same instance in a new gateway.</summary>
+    public async Task RestartAsync()
+    {
+        await Gateway.DisposeAsync();
+        Gateway = await Gateway.StartAsync(new GatewayOptions(Prefix));
     }
 
     /// <summary>A gateway in a directory that is there already, with this conf/config.yaml.</summary>
@@ -65,13 +79,15 @@ public sealed class TestGateway : IAsyncDisposable
     public bool KeepsPrefix { get; set; }
 
     /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
-    public static string Config(string more = "", bool standalone = false) =>
+    public static string Config(string more = "", bool standalone = false, string apisix = "", string ssl = DefaultSsl) =>
         $$"""
         apisix:
           node_listen:
             - {ip: 127.0.0.1, port: 0, enable_http2: true}
           control: {ip: 127.0.0.1, port: 0}
           status: {ip: 127.0.0.1, port: 0}
+          ssl: {{ssl}}
+          {{apisix.Replace("\n", "\n  ", StringComparison.Ordinal)}}
         deployment:
           role: traditional
           role_traditional:

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Security.Cryptography.X509Certificates;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -12,6 +11,7 @@ using Sluice.Net;
 using Sluice.Net.Epoll;
 using Sluice.Observability;
 using Sluice.Pipeline;
+using Sluice.Pipeline.Secrets;
 using Sluice.Plugins;
 using Sluice.Scripting;
 using Sluice.Sources;
@@ -62,9 +62,11 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly ProxyApplication _proxy;
     readonly StatusApi _status = new();
     readonly SemaphoreSlim _changing = new(1);
-    readonly List<HttpEndpoint> _proxies = [];
+    readonly TlsTermination _tls;
+    readonly SecretWatch _secrets;
     readonly Dictionary<string, HttpEndpoint> _own = [];
     readonly CancellationTokenSource _stopping = new();
+    volatile IReadOnlyList<HttpEndpoint> _proxies = [];
     InstanceLock? _instance;
     EmbeddedStore? _store;
     EtcdStore? _etcd;
@@ -90,9 +92,15 @@ public sealed partial class Gateway : IAsyncDisposable
         _log = _loggers.CreateLogger<Gateway>();
         _metrics = new GatewayMetrics(_log, new GatewayMetricsOptions(
             Hostname: Environment.MachineName, Version: typeof(Gateway).Assembly.GetName().Version!.ToString(3)));
-        _services = new PluginServices(options.Time, _loggers, _metrics);
         _upstreams = new UpstreamServices(options.Time, _loggers, _metrics);
+        _services = new PluginServices(options.Time, _loggers, _metrics)
+        {
+            Secrets = new(options.Time, options.Environment, new SecretManagers(options.Time), _loggers.CreateLogger<SecretStore>()),
+        };
         _live = new LiveConfiguration(new SnapshotCompiler(_services, Builtin.All, _upstreams));
+        _services.Secrets.Documents = () => _live.Current.Documents;
+        _tls = new TlsTermination(_live, _loggers.CreateLogger<TlsTermination>());
+        _secrets = new SecretWatch(_live, _services.Secrets, options.Time, _loggers.CreateLogger<SecretWatch>());
         _accessLog = new AccessLogging(options.Time, _log);
         _metrics.WatchAccessLogDrops(() => _accessLog.Dropped);
         _resolver = new HostResolver(
@@ -121,6 +129,9 @@ public sealed partial class Gateway : IAsyncDisposable
 
     /// <summary>The addresses that take requests, as bound.</summary>
     public IReadOnlyList<IPEndPoint> ProxyEndpoints => [.. _proxies.Select(endpoint => endpoint.Bound)];
+
+    /// <summary>Those of them that speak TLS; none while there is no certificate.</summary>
+    public IReadOnlyList<IPEndPoint> TlsEndpoints => [.. _proxies.Where(endpoint => endpoint.Address.Tls).Select(endpoint => endpoint.Bound)];
 
     public IPEndPoint? AdminEndpoint => _own.GetValueOrDefault("admin")?.Bound;
 
@@ -151,6 +162,7 @@ public sealed partial class Gateway : IAsyncDisposable
             await gateway._accessLog.ApplyAsync(settings.Logs);
             await gateway.LoadResourcesAsync(settings, cancellation);
             gateway.LetIn(settings);
+            await gateway._secrets.StartAsync();
             await gateway.BindAsync(settings, cancellation);
             gateway._status.NotReady = gateway._pushed is { Digest: null } ? "no configuration was put to /apisix/admin/configs yet" : null;
             gateway.LogStarted(options.Prefix, string.Join(", ", gateway.ProxyEndpoints));
@@ -283,7 +295,35 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             _own[name] = await HttpEndpoint.StartAsync(address, new HandlerApplication(handler), loops: null, _loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
         }
-        _proxies.AddRange(await OpenAsync(ProxyAddresses(settings), settings, cancellation));
+        _proxies = await OpenAsync(ProxyAddresses(settings), settings, cancellation);
+        _live.Changed += _ => OpenTlsWhenNeeded();
+    }
+
+    /// <summary>The first certificate opens the addresses of ssl.listen.</summary>
+    void OpenTlsWhenNeeded()
+    {
+        if (!_live.Current.Tls.IsEmpty && _live.Current.Settings.Listens.Any(listen => listen.Tls) && !_proxies.Any(endpoint => endpoint.Address.Tls) && !_stopped)
+        {
+            _ = Task.Run(OpenTlsAsync);
+        }
+    }
+
+    async Task OpenTlsAsync()
+    {
+        await _changing.WaitAsync();
+        try
+        {
+            var missing = ProxyAddresses(Settings).Where(address => address.Tls && !_proxies.Any(running => running.Address == address)).ToList();
+            _proxies = [.. _proxies, .. await OpenAsync(missing, Settings, _stopping.Token)];
+        }
+        catch (Exception e) when (e is EndpointException or OperationCanceledException)
+        {
+            LogConfigurationError("apisix.ssl.listen", e.Message);
+        }
+        finally
+        {
+            _changing.Release();
+        }
     }
 
     /// <summary>All of them or none.</summary>
@@ -296,7 +336,7 @@ public sealed partial class Gateway : IAsyncDisposable
             {
                 try
                 {
-                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loops, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections));
+                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loops, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections, _tls));
                 }
                 catch (EndpointException) when (address.Optional)
                 {
@@ -323,10 +363,25 @@ public sealed partial class Gateway : IAsyncDisposable
         limits.RequestHeadersTimeout = http.ClientHeaderTimeout > TimeSpan.Zero ? http.ClientHeaderTimeout : Timeout.InfiniteTimeSpan;
     }
 
-    static List<EndpointAddress> ProxyAddresses(GatewaySettings settings)
+    List<EndpointAddress> ProxyAddresses(GatewaySettings settings)
     {
-        var certificate = settings.Tls is { } tls ? X509Certificate2.CreateFromPemFile(tls.CertificateFile, tls.KeyFile) : null;
-        return [.. settings.Listens.Select(listen => new EndpointAddress(listen.EndPoint, listen.Http2, listen.Tls ? certificate : null) { Optional = listen.Optional, DualMode = !listen.Ipv6Only })];
+        var hasCertificate = settings.Tls?.CertificateFile is not null || !_live.Current.Tls.IsEmpty;
+        return [.. settings.Listens.Where(listen => !listen.Tls || hasCertificate).Select(listen => new EndpointAddress(listen.EndPoint, listen.Http2, listen.Tls)
+        {
+            Optional = listen.Optional,
+            DualMode = !listen.Ipv6Only,
+            Http3 = listen.Http3 && CanSpeakHttp3(listen.Place),
+        })];
+    }
+
+    bool CanSpeakHttp3(string place)
+    {
+        if (System.Net.Quic.QuicListener.IsSupported)
+        {
+            return true;
+        }
+        LogConfigurationError(place, "HTTP/3 cannot be spoken here: this machine has no libmsquic (version 2) or an OpenSSL without QUIC's TLS 1.3; HTTP/1.1 and HTTP/2 are served");
+        return false;
     }
 
     IEnumerable<(string Name, EndpointAddress Address, RequestDelegate Handler)> OwnInterfaces(GatewaySettings settings)
@@ -384,7 +439,7 @@ public sealed partial class Gateway : IAsyncDisposable
         }
         List<Problem> problems = [.. UnchangeableByReload(settings)];
         var wanted = ProxyAddresses(settings);
-        var added = wanted.Where(address => !_proxies.Exists(running => running.Address == address)).ToList();
+        var added = wanted.Where(address => !_proxies.Any(running => running.Address == address)).ToList();
         List<HttpEndpoint> opened;
         try
         {
@@ -407,13 +462,11 @@ public sealed partial class Gateway : IAsyncDisposable
         LetIn(settings);
         _errorLog.Level = Level(settings);
         await _accessLog.ApplyAsync(settings.Logs);
-        foreach (var gone in _proxies.Where(running => !wanted.Contains(running.Address)).ToList())
-        {
-            _proxies.Remove(gone);
-            _ = DrainAsync(gone);
-        }
-        _proxies.ForEach(running => Limit(running.Limits, settings));
-        _proxies.AddRange(opened);
+        var (staying, going) = (_proxies.Where(running => wanted.Contains(running.Address)).ToList(), _proxies.Where(running => !wanted.Contains(running.Address)).ToList());
+        staying.ForEach(running => Limit(running.Limits, settings));
+        _proxies = [.. staying, .. opened];
+        going.ForEach(gone => _ = DrainAsync(gone));
+        OpenTlsWhenNeeded();
         if (_yaml is not null)
         {
             problems.AddRange(_yaml.Load());
@@ -508,6 +561,8 @@ public sealed partial class Gateway : IAsyncDisposable
         await _healthCheckers.DisposeAsync();
         await _upstreams.Discoveries.DisposeAsync();
         _etcd?.Dispose();
+        _secrets.Dispose();
+        _services.Secrets.Dispose();
         _pools.Dispose();
         _http2.Dispose();
         _loops?.Dispose();
@@ -530,7 +585,10 @@ public sealed partial class Gateway : IAsyncDisposable
             return problems;
         }
         var nowhere = NullLoggerFactory.Instance;
-        using var services = new PluginServices(TimeProvider.System, nowhere, new GatewayMetrics(NullLogger.Instance));
+        using var services = new PluginServices(TimeProvider.System, nowhere, new GatewayMetrics(NullLogger.Instance))
+        {
+            Secrets = new(TimeProvider.System, environment, new SecretManagers(TimeProvider.System), NullLogger<SecretStore>.Instance),
+        };
         services.MakeLua = () => new LuaEngine(Lua(settings), TimeProvider.System);
         var live = new LiveConfiguration(new SnapshotCompiler(services, Builtin.All));
         live.Apply(settings);

@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
@@ -9,7 +8,6 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
@@ -52,10 +50,10 @@ sealed class HttpEndpoint : IAsyncDisposable
     /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
     public static async Task<HttpEndpoint> StartAsync<TContext>(
         EndpointAddress address, IHttpApplication<TContext> application, EventLoops? loops, ILoggerFactory loggers, Action<KestrelServerLimits> limit,
-        CancellationToken cancellation, ConnectionMeters? meters = null)
+        CancellationToken cancellation, ConnectionMeters? meters = null, TlsTermination? tls = null)
         where TContext : notnull
     {
-        var priorKnowledge = address is { Http2: true, Certificate: null } ? new Http2PriorKnowledge() : null;
+        var priorKnowledge = address is { Http2: true, Tls: false } ? new Http2PriorKnowledge() : null;
         KestrelServerOptions options = null!;
         ListenOptions listen = null!;
         var builder = WebApplication.CreateEmptyBuilder(new());
@@ -68,14 +66,19 @@ sealed class HttpEndpoint : IAsyncDisposable
             kestrel.Listen(address.EndPoint, endpoint =>
             {
                 listen = endpoint;
-                endpoint.Protocols = address is { Http2: true, Certificate: not null } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1;
+                endpoint.Protocols = address is { Http2: true, Tls: true } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1;
+                if (address.Http3)
+                {
+                    endpoint.Protocols |= HttpProtocols.Http3;
+                }
                 if (meters is not null)
                 {
                     endpoint.Use(next => connection => CountedAsync(next, connection, meters));
                 }
-                if (address.Certificate is { } certificate)
+                if (address.Tls)
                 {
-                    endpoint.UseHttps(new HttpsConnectionAdapterOptions { ServerCertificate = certificate });
+                    endpoint.Use(tls!.Use);
+                    endpoint.UseHttps(tls.Kestrel);
                 }
                 if (priorKnowledge is not null)
                 {
@@ -87,6 +90,10 @@ sealed class HttpEndpoint : IAsyncDisposable
                 kestrel.Listen(priorKnowledge.EndPoint, endpoint => endpoint.Protocols = HttpProtocols.Http2);
             }
         });
+        if (address.Http3)
+        {
+            builder.WebHost.UseQuic();
+        }
         builder.Services.Configure<SocketTransportOptions>(sockets => sockets.CreateBoundListenSocket = endpoint => Bind((IPEndPoint)endpoint, address.DualMode));
         if (loops is not null)
         {
@@ -176,10 +183,12 @@ sealed class HttpEndpoint : IAsyncDisposable
     }
 }
 
-/// <param name="Certificate">Null: plaintext.</param>
 /// <param name="Http2">Plaintext: HTTP/2 with prior knowledge beside HTTP/1.1; TLS: by ALPN.</param>
-sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, X509Certificate2? Certificate = null)
+sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, bool Tls = false)
 {
+    /// <summary>HTTP/3 on the UDP port of the same number.</summary>
+    public bool Http3 { get; init; }
+
     /// <summary>No harm when the machine does not have it (the IPv6 half of an address without an IP).</summary>
     public bool Optional { get; init; }
 

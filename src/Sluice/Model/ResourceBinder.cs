@@ -97,6 +97,21 @@ public static class ResourceBinder
 
     public static GlobalRuleConfig GlobalRule(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
 
+    public static SslConfig Ssl(Document document)
+    {
+        var value = document.Value;
+        var client = Map(value, "client");
+        return new(
+            document.Id,
+            Text(value, "type") != "client",
+            [.. (Texts(value, "snis") ?? (Text(value, "sni") is { } only ? [only] : [])).Select(name => name.ToLowerInvariant().TrimEnd('.'))],
+            [(Text(value, "cert") ?? "", Text(value, "key") ?? ""), .. (Texts(value, "certs") ?? []).Zip(Texts(value, "keys") ?? [])],
+            client is null ? null : new(Text(client, "ca")!, Integer(client, "depth") ?? 1, Texts(client, "skip_mtls_uri_regex")),
+            Texts(value, "ssl_protocols"),
+            (Integer(value, "status") ?? 1) == 1,
+            Map(value, "ocsp_stapling") is { } stapling && Flag(stapling, "enabled") == true);
+    }
+
     /// <summary>An id as text; APISIX takes <c>"upstream_id": 1</c> and <c>"1"</c> alike.</summary>
     public static string? Id(JsonObject value, string name) => value[name] switch
     {

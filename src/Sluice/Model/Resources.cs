@@ -127,3 +127,16 @@ public sealed record ConsumerGroupConfig(string Id, JsonObject Plugins);
 public sealed record PluginConfigConfig(string Id, JsonObject Plugins);
 
 public sealed record GlobalRuleConfig(string Id, JsonObject Plugins);
+
+/// <summary>Certificates for names that clients ask for (<c>type: server</c>), or to show to upstreams (<c>client</c>).</summary>
+/// <param name="Names">Lower case, without a dot at the end: <c>a.example</c>, <c>*.example</c>, <c>*</c>.</param>
+/// <param name="Pairs">PEM chain and PEM key, or references to secrets.</param>
+/// <param name="Protocols">Null: as <c>apisix.ssl.ssl_protocols</c> says.</param>
+public sealed record SslConfig(
+    string Id, bool ForClients, string[] Names, (string Certificate, string Key)[] Pairs, SslClientConfig? Client, string[]? Protocols, bool Enabled, bool Stapling);
+
+/// <summary>Which client certificates are accepted.</summary>
+/// <param name="Ca">PEM, one or more.</param>
+/// <param name="Depth">Intermediate certificates at most.</param>
+/// <param name="SkipUriRegex">Paths for which no certificate is needed; null: the handshake fails without one.</param>
+public sealed record SslClientConfig(string Ca, int Depth, string[]? SkipUriRegex);

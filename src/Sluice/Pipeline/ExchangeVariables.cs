@@ -3,6 +3,7 @@ using System.Net;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Primitives;
+using Sluice.Pipeline.Tls;
 
 namespace Sluice.Pipeline;
 
@@ -56,7 +57,18 @@ public sealed partial class Exchange
             "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
             "time_local" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Local,
             "time_iso8601" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Iso8601,
-            "ssl_protocol" => Http.Features.Get<ITlsHandshakeFeature>()?.Protocol.ToString(),
+            "ssl_protocol" => Http.Features.Get<ITlsHandshakeFeature>()?.Protocol switch
+            {
+                null => null,
+                System.Security.Authentication.SslProtocols.Tls12 => "TLSv1.2",
+                System.Security.Authentication.SslProtocols.Tls13 => "TLSv1.3",
+                var other => other.ToString(),
+            },
+            "ssl_client_verify" => Http.Features.Get<TlsPeer>()?.ClientVerify,
+            "ssl_client_s_dn" => Http.Features.Get<TlsPeer>()?.Client?.Subject,
+            "ssl_client_i_dn" => Http.Features.Get<TlsPeer>()?.Client?.Issuer,
+            "ssl_client_serial" => Http.Features.Get<TlsPeer>()?.Client?.SerialNumber,
+            "ssl_client_fingerprint" => Http.Features.Get<TlsPeer>()?.Client?.Thumbprint.ToLowerInvariant(),
             "ssl_cipher" => Http.Features.Get<ITlsHandshakeFeature>()?.NegotiatedCipherSuite?.ToString(),
             "ssl_server_name" => Http.Features.Get<ITlsHandshakeFeature>()?.HostName,
 

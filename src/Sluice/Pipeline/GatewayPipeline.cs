@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
+using Sluice.Pipeline.Tls;
 
 namespace Sluice.Pipeline;
 
@@ -56,6 +57,11 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
                 return Answer.ErrorMessage(413, "413 Request Entity Too Large");
             }
             exchange.Http.Features.Get<IHttpMaxRequestBodySizeFeature>()?.MaxRequestBodySize = limit;
+        }
+
+        if (TlsCheck.Refuse(exchange, logger) is { } untrusted)
+        {
+            return untrusted;
         }
 
         // 3. Match.

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sluice.Observability;
+using Sluice.Pipeline.Secrets;
 using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
@@ -34,6 +35,9 @@ public sealed class PluginServices : IDisposable
 
     /// <summary>Runs an exchange through the gateway, for <see cref="InnerRequest"/>.</summary>
     public Func<Exchange, Task> Inner { get; set; } = static _ => throw new InvalidOperationException("there is no gateway here");
+
+    /// <summary>What <c>$secret://</c> and <c>$env://</c> stand for.</summary>
+    public SecretStore Secrets { get; init; } = new(time, Environment.GetEnvironmentVariable, new SecretManagers(time), loggers.CreateLogger<SecretStore>());
 
     /// <summary>State that survives a change of configuration, such as counters. The key names the plugin first: <c>limit-count/…</c>.</summary>
     public T Shared<T>(string key, Func<T> make) where T : class => (T)_shared.GetOrAdd(key, _ => new(() => make())).Value;

@@ -3,6 +3,8 @@ using Sluice.Model;
 using Sluice.Model.Expressions;
 using Sluice.Model.Schema;
 using Sluice.Net;
+using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Tls;
 using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Pipeline;
@@ -24,6 +26,7 @@ public static class ResourceChecker
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? NotYet(kind, value)
+            ?? (kind == ResourceKind.Ssls ? CheckSsl(value) : null)
             ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject, documents)
             ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
             ?? CheckReference(value, "service_id", ResourceKind.Services, "service", documents)
@@ -35,6 +38,42 @@ public static class ResourceChecker
 
     /// <summary>Plugins stand there with their credentials' schema.</summary>
     static bool IsConsumers(ResourceKind kind) => kind is ResourceKind.Consumers or ResourceKind.Credentials;
+
+    /// <summary>What a reference stands for shows only in the handshake.</summary>
+    static string? CheckSsl(JsonObject value)
+    {
+        if ((value["certs"] as JsonArray)?.Count is var certificates && (value["keys"] as JsonArray)?.Count is var own && (certificates ?? 0) != (own ?? 0))
+        {
+            return "mismatched number of certs and keys";
+        }
+        var config = ResourceBinder.Ssl(new Document(ResourceKind.Ssls, "", value, 0, 0, ""));
+        for (var i = 0; i < config.Pairs.Length; i++)
+        {
+            try
+            {
+                var (certificate, key) = config.Pairs[i];
+                if (!SecretReference.Is(certificate) && !SecretReference.Is(key))
+                {
+                    TlsCertificate.Parse(certificate, key);
+                }
+            }
+            catch (FormatException e)
+            {
+                return i == 0 ? e.Message : $"failed to handle cert-key pair[{i}]: {e.Message}";
+            }
+        }
+        try
+        {
+            _ = config.Client is { } client ? new TlsClients(client) : null;
+        }
+        catch (FormatException e)
+        {
+            return e.Message;
+        }
+        return config.Protocols is { Length: > 0 } protocols && !protocols.Contains("TLSv1.2") && !protocols.Contains("TLSv1.3")
+            ? "invalid configuration: property \"ssl_protocols\" validation failed: TLSv1.1 is broken and is not offered, use TLSv1.2 and TLSv1.3"
+            : null;
+    }
 
     /// <summary>Features that APISIX has and this version of Sluice does not: refused rather than ignored.</summary>
     static string? NotYet(ResourceKind kind, JsonObject value)

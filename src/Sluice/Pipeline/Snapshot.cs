@@ -1,4 +1,6 @@
 using Sluice.Model.Settings;
+using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
@@ -17,7 +19,9 @@ public sealed record Snapshot(
     Router Router,
     ConsumerIndex Consumers,
     PluginChain GlobalRules,
-    PluginRegistry Plugins)
+    PluginRegistry Plugins,
+    TlsSites Tls,
+    ConsumerSecrets ConsumerSecrets)
 {
     /// <summary>The API that an enabled plugin offers there, or null.</summary>
     public PluginApi? Api(string method, string uri)

@@ -3,6 +3,8 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Net;
+using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
@@ -43,23 +45,26 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     {
         readonly List<Problem> _problems = [];
         readonly Dictionary<string, Upstream> _upstreams = [];
+        readonly Dictionary<string, string?> _secrets = [];
 
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
             var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes) : AllRoutes();
-            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials)
+            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials) && reusable!.ConsumerSecrets.AreCurrent(services.Secrets)
                 ? reusable!.Consumers
                 : new ConsumerIndex(Consumers(), registry.All);
             var globalRules = Same(ResourceKind.GlobalRules)
                 ? reusable!.GlobalRules
                 : new PluginChain(documents[ResourceKind.GlobalRules].Values.SelectMany(document =>
                     Guard(document, rule => Uses(ResourceBinder.GlobalRule(rule).Plugins, $"global_rule {rule.Id}").ToArray()) ?? []));
+            var secrets = ReferenceEquals(consumers, reusable?.Consumers) ? reusable!.ConsumerSecrets : new ConsumerSecrets(_secrets);
+            var tls = Same(ResourceKind.Ssls) ? reusable!.Tls : TlsSites();
             if (_problems.Exists(problem => problem.Severity == Severity.Error))
             {
                 return (null, _problems);
             }
             return (new Snapshot(
-                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry), _problems);
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, secrets), _problems);
         }
 
         sealed record RouteParts(SharedMap<Route> Routes, SharedMap<Upstream> Upstreams, RouteUsers Users, Router Router);
@@ -204,6 +209,62 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 : before?.IsMadeOf(certificate, key) == true ? before : new ClientCertificate(certificate, key);
         }
 
+        TlsSites TlsSites()
+        {
+            var known = previous?.Tls.ByDocument;
+            var sites = new Dictionary<Document, TlsSite>(ReferenceEqualityComparer.Instance);
+            foreach (var document in documents[ResourceKind.Ssls].Values)
+            {
+                if (known?.GetValueOrDefault(document) is { } kept && ReferenceEquals(previous!.Settings, settings))
+                {
+                    sites[document] = kept;
+                }
+                else if (Guard(document, ssl => TlsSite.Of(ResourceBinder.Ssl(ssl), ssl.Place, settings, services.Secrets)!) is { } site)
+                {
+                    sites[document] = site;
+                }
+            }
+            return new(sites, StaticSite());
+        }
+
+        TlsSite? StaticSite()
+        {
+            try
+            {
+                return TlsSite.OfFiles(settings);
+            }
+            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+            {
+                _problems.Add(Problem.Error(settings.Tls!.Place, e.Message));
+                return null;
+            }
+        }
+
+        /// <summary>A consumer's plugins without references. A plugin that refers to a secret which is not known (yet) is left out: nobody gets in with the reference's text.</summary>
+        JsonObject? Resolved(JsonObject? plugins)
+        {
+            if (plugins is null || !SecretReference.In(plugins).Any())
+            {
+                return plugins;
+            }
+            JsonObject resolved = [];
+            foreach (var (name, value) in plugins)
+            {
+                var known = true;
+                var copy = SecretReference.Replace(value, reference =>
+                {
+                    var found = _secrets[reference] = services.Secrets.Known(reference);
+                    known &= found is not null;
+                    return found;
+                });
+                if (known)
+                {
+                    resolved[name] = copy;
+                }
+            }
+            return resolved;
+        }
+
         /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>
         IEnumerable<Consumer> Consumers()
         {
@@ -215,7 +276,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                     yield return consumer;
                     foreach (var credential in credentials[consumer.Username])
                     {
-                        yield return consumer.With(credential);
+                        yield return consumer.With(credential with { Plugins = Resolved(credential.Plugins) });
                     }
                 }
             }
@@ -230,7 +291,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 Overlay(plugins, ResourceBinder.ConsumerGroup(group).Plugins);
             }
             Overlay(plugins, config.Plugins);
-            return new Consumer(document, config.Username, config.GroupId, plugins, config.Labels);
+            return new Consumer(document, config.Username, config.GroupId, Resolved(plugins)!, config.Labels);
         }
 
         static void Overlay(JsonObject target, JsonObject? source)
@@ -254,6 +315,12 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 .Concat(Uses(merge.Service, $"service {merge.ServiceId}", seen));
         }
 
+        object Create(PluginDescriptor descriptor, JsonObject config, PluginContext context)
+        {
+            var known = services.Secrets.WithEnvironment(config);
+            return SecretReference.In(known).Any() ? new DeferredPlugin(descriptor, known, context) : descriptor.Create(known, context);
+        }
+
         PluginChain MergeConsumer(Route route, Consumer consumer)
         {
             // credentials of auth plugins are not configurations: a consumer's key-auth does not replace the route's
@@ -270,7 +337,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                     var meta = PluginMeta.Of(config);
                     var context = new PluginContext(
                         scope, documents.Find(ResourceKind.PluginMetadata, name)?.Value, settings.PluginAttributes.GetValueOrDefault(name), services);
-                    yield return new PluginUse(descriptor, descriptor.Create(config, context), meta, config, scope);
+                    yield return new PluginUse(descriptor, Create(descriptor, config, context), meta, config, scope);
                 }
             }
         }

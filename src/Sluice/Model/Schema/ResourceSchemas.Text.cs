@@ -509,6 +509,11 @@ public static partial class ResourceSchemas
               "uniqueItems": true,
               "items": {"enum": ["TLSv1.1", "TLSv1.2", "TLSv1.3"]}
             },
+            "ocsp_stapling": {
+              "description": "the certificate's OCSP answer is sent along in handshakes",
+              "type": "object",
+              "properties": {"enabled": {"type": "boolean", "default": false}, "skip_verify": {"type": "boolean", "default": false}, "cache_ttl": {"type": "integer", "minimum": 60, "default": 3600} }
+            },
             "validity_start": {{Timestamp}},
             "validity_end": {{Timestamp}},
             "exptime": {{Timestamp}},

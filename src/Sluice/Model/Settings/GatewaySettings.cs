@@ -32,7 +32,7 @@ public sealed record GatewaySettings
     /// <summary>Where requests to proxy come in: node_listen, ssl.listen and nginx's listen, each address once. Empty for a control plane.</summary>
     public required IReadOnlyList<ListenSettings> Listens { get; init; }
 
-    /// <summary>Null: there is no certificate, or no HTTPS.</summary>
+    /// <summary>Null: no HTTPS.</summary>
     public required TlsSettings? Tls { get; init; }
 
     /// <summary>Null: no Admin API.</summary>
@@ -56,6 +56,9 @@ public sealed record GatewaySettings
 
     /// <summary><c>plugin_attr</c>, by plugin.</summary>
     public required IReadOnlyDictionary<string, JsonObject> PluginAttributes { get; init; }
+
+    /// <summary>How long secrets that were found, and those that were not, are kept.</summary>
+    public required (TimeSpan Found, TimeSpan NotFound) SecretTimes { get; init; }
 
     /// <summary>Buffers, time-outs and headers by address, server name and path.</summary>
     public required NginxConfig Nginx { get; init; }
@@ -99,12 +102,21 @@ public sealed record TransportSettings(bool Epoll, int EventLoops);
 public sealed record ListenSettings(
     IPAddress Ip, int Port, bool Http2, bool Tls, string Place, bool Ipv6Only = true, bool Optional = false, int? Backlog = null)
 {
+    /// <summary>HTTP/3 on the UDP port of the same number.</summary>
+    public bool Http3 { get; init; }
+
     public IPEndPoint EndPoint => new(Ip, Port);
 }
 
-/// <param name="CertificateFile">Absolute path of a PEM chain.</param>
+/// <param name="CertificateFile">Absolute path of a PEM chain for all names that no ssl resource has; null: none.</param>
 /// <param name="KeyFile">Absolute path of its key.</param>
-public sealed record TlsSettings(string CertificateFile, string KeyFile, bool Tls12, bool Tls13, string Place);
+/// <param name="FallbackSni">The name of clients that send none.</param>
+/// <param name="Tickets">Sessions may be resumed.</param>
+public sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool Tls12, bool Tls13, string Place, string? FallbackSni, bool Tickets)
+{
+    /// <summary>For TLS 1.2; null: the platform's choice.</summary>
+    internal IReadOnlyList<System.Net.Security.TlsCipherSuite>? CipherSuites { get; init; }
+}
 
 /// <summary><c>deployment.etcd</c>.</summary>
 /// <param name="Hosts">Endpoints: <c>http://127.0.0.1:2379</c>. At least one.</param>

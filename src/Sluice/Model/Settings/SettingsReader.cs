@@ -116,10 +116,10 @@ public sealed class SettingsReader
             Role = role,
             ConfigProvider = provider,
             IsPushed = isPushed,
-            Encryption = new(_values.Texts("apisix.data_encryption.keyring") ?? [], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
+            Encryption = new([.. _values.Texts("apisix.data_encryption.keyring") ?? [], .. _values.Texts("apisix.ssl.key_encrypt_salt") ?? []], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
             Etcd = provider == ConfigProvider.Etcd ? Etcd() : null,
             Tls = tls,
-            Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls is not null),
+            Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls),
             // who reads a file has nothing that the Admin API could change
             Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(),
             Control = _values.Flag("apisix.enable_control") ? EndPoint("apisix.control") : null,
@@ -133,6 +133,7 @@ public sealed class SettingsReader
             Http = Http(),
             Plugins = _values.Texts("plugins"),
             PluginAttributes = PluginAttributes(),
+            SecretTimes = (_values.Seconds("apisix.lru.secret.ttl")!.Value, _values.Seconds("apisix.lru.secret.neg_ttl")!.Value),
             Nginx = nginx,
             DebugHeaders = _values.Flag("sluice.debug_headers"),
             Transport = new(
@@ -389,23 +390,15 @@ public sealed class SettingsReader
     TlsSettings? Tls(NginxConfig nginx)
     {
         var (certificate, key) = (_values.Text("apisix.ssl.ssl_cert"), _values.Text("apisix.ssl.ssl_cert_key"));
-        foreach (var listen in nginx.Listens.Where(listen => listen.Ssl && (certificate.Length == 0 || !_values.Flag("apisix.ssl.enable"))))
-        {
-            _problems.Add(Problem.Error(listen.Place, "\"listen … ssl\" needs a certificate: give apisix.ssl.ssl_cert and ssl_cert_key in conf/config.yaml"));
-        }
         if (!_values.Flag("apisix.ssl.enable"))
         {
-            return null;
-        }
-        if (certificate.Length == 0 && key.Length == 0)
-        {
-            if (_values.IsGiven("apisix.ssl.listen") && !_values.IsDefault("apisix.ssl.listen"))
+            foreach (var listen in nginx.Listens.Where(listen => listen.Ssl))
             {
-                _values.Warn("apisix.ssl.listen", "HTTPS is not opened: there is no certificate, give apisix.ssl.ssl_cert and ssl_cert_key");
+                _problems.Add(Problem.Error(listen.Place, "\"listen … ssl\" cannot be: apisix.ssl.enable is false in conf/config.yaml"));
             }
             return null;
         }
-        if (certificate.Length == 0 || key.Length == 0)
+        if (certificate.Length == 0 != (key.Length == 0))
         {
             var (given, missing) = certificate.Length == 0 ? ("ssl_cert_key", "ssl_cert") : ("ssl_cert", "ssl_cert_key");
             _values.Error("apisix.ssl." + given, $"apisix.ssl.{missing} is missing: certificate and key belong together");
@@ -424,8 +417,38 @@ public sealed class SettingsReader
         {
             _values.Error("apisix.ssl.ssl_protocols", "neither TLSv1.2 nor TLSv1.3 is left");
         }
-        return new(ExistingFile("apisix.ssl.ssl_cert"), ExistingFile("apisix.ssl.ssl_cert_key"),
-            protocols.Contains("TLSv1.2"), protocols.Contains("TLSv1.3"), _values.Place("apisix.ssl.ssl_cert"));
+        var isStatic = certificate.Length > 0;
+        return new(isStatic ? ExistingFile("apisix.ssl.ssl_cert") : null, isStatic ? ExistingFile("apisix.ssl.ssl_cert_key") : null,
+            protocols.Contains("TLSv1.2"), protocols.Contains("TLSv1.3"), _values.Place(isStatic ? "apisix.ssl.ssl_cert" : "apisix.ssl"),
+            _values.Text("apisix.ssl.fallback_sni") is { Length: > 0 } sni ? sni.ToLowerInvariant() : null, _values.Flag("apisix.ssl.ssl_session_tickets"))
+        {
+            CipherSuites = CipherSuites(_values.Text("apisix.ssl.ssl_ciphers")),
+        };
+    }
+
+    List<System.Net.Security.TlsCipherSuite>? CipherSuites(string names)
+    {
+        if (names.Length == 0)
+        {
+            return null;
+        }
+        var suites = new List<System.Net.Security.TlsCipherSuite>();
+        foreach (var name in names.Split([':', ' ', ','], StringSplitOptions.RemoveEmptyEntries))
+        {
+            if (OpenSslNames.TryGetSuite(name, out var suite))
+            {
+                suites.Add(suite);
+            }
+            else
+            {
+                _values.Warn("apisix.ssl.ssl_ciphers", $"\"{name}\" is left out: it is not the name of a suite of TLS 1.2 that is safe");
+            }
+        }
+        if (suites.Count == 0)
+        {
+            _values.Error("apisix.ssl.ssl_ciphers", "no cipher suite is left");
+        }
+        return suites;
     }
 
     static List<ListenSettings> Listens(SettingsValues values, string path, bool tls)
@@ -446,7 +469,10 @@ public sealed class SettingsReader
                 port,
                 section?["enable_http2"]?.GetValue<bool>() ?? http2,
                 tls,
-                place);
+                place)
+            {
+                Http3 = tls && section?["enable_http3"]?.GetValue<bool>() == true,
+            };
             listens.Add(listen);
             // two sockets with port 0 would be two ports
             if (section?["ip"] is null && ipv6 && port != 0)
@@ -457,10 +483,11 @@ public sealed class SettingsReader
         return listens;
     }
 
-    List<ListenSettings> AllListens(NginxConfig nginx, bool tls)
+    List<ListenSettings> AllListens(NginxConfig nginx, TlsSettings? tls)
     {
         var all = new List<ListenSettings>();
-        var own = Listens(_values, "apisix.node_listen", tls: false).Concat(tls ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
+        var own = Listens(_values, "apisix.node_listen", tls: false).Concat(tls is not null ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
+        var mayGiveWay = tls?.CertificateFile is null && !_values.IsGiven("apisix.ssl.listen");
         foreach (var listen in own)
         {
             var first = listen.Port == 0 ? null : all.Find(other => other.EndPoint.Equals(listen.EndPoint));
@@ -468,7 +495,7 @@ public sealed class SettingsReader
             {
                 all.Add(listen);
             }
-            else if (!listen.Optional)
+            else if (!listen.Optional && !(listen.Tls && mayGiveWay))
             {
                 _problems.Add(Problem.Error(listen.Place, $"{listen.EndPoint} is listened on twice, first in {first.Place}"));
             }
@@ -480,6 +507,10 @@ public sealed class SettingsReader
             if (index < 0)
             {
                 all.Add(new(listen.Address, listen.Port, listen.Http2 || http2, listen.Ssl, listen.Place, listen.Ipv6Only, Optional: false, listen.Backlog));
+            }
+            else if (!listen.Ssl && all[index].Tls && mayGiveWay)
+            {
+                all[index] = new(listen.Address, listen.Port, listen.Http2 || http2, false, listen.Place, listen.Ipv6Only, Optional: false, listen.Backlog);
             }
             else if (listen.Ssl && !all[index].Tls)
             {
@@ -502,7 +533,9 @@ public sealed class SettingsReader
             (settings.Control, "apisix.control.port"),
             (settings.Status, "apisix.status.port"),
         };
-        var taken = settings.Listens.Select(listen => (listen.EndPoint, listen.Place)).ToList();
+        // HTTPS opens when there is a certificate; until then its default port is nobody's
+        var taken = settings.Listens.Where(listen => !listen.Tls || settings.Tls?.CertificateFile is not null || _values.IsGiven("apisix.ssl.listen"))
+            .Select(listen => (listen.EndPoint, listen.Place)).ToList();
         foreach (var (endPoint, path) in others)
         {
             if (endPoint is null || endPoint.Port == 0)

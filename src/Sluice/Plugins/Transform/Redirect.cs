@@ -146,7 +146,7 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
     /// <summary>The port to name; null: the usual one, or none is known.</summary>
     int? HttpsPort(Exchange exchange)
     {
-        var port = _httpsPort ?? exchange.Snapshot.Settings.Listens.FirstOrDefault(listen => listen.Tls)?.Port;
+        var port = _httpsPort ?? (exchange.Snapshot.Tls.IsEmpty ? null : exchange.Snapshot.Settings.Listens.FirstOrDefault(listen => listen.Tls)?.Port);
         return port is > 0 and not 443 and <= 65535 ? port : null;
     }
 }
