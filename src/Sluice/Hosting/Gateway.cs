@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Admin;
+using Sluice.Hosting.Streams;
 using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Net;
@@ -12,6 +13,7 @@ using Sluice.Net.Epoll;
 using Sluice.Observability;
 using Sluice.Pipeline;
 using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Streams;
 using Sluice.Plugins;
 using Sluice.Scripting;
 using Sluice.Sources;
@@ -64,6 +66,7 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly SemaphoreSlim _changing = new(1);
     readonly TlsTermination _tls;
     readonly SecretWatch _secrets;
+    readonly StreamEndpoints _streams;
     readonly Dictionary<string, HttpEndpoint> _own = [];
     readonly CancellationTokenSource _stopping = new();
     volatile IReadOnlyList<HttpEndpoint> _proxies = [];
@@ -120,6 +123,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
         _services.MakeLua = () => new LuaEngine(Lua(settings), options.Time, _loggers.CreateLogger<LuaEngine>(), _resolver);
+        _streams = new StreamEndpoints(new StreamPipeline(_services, _resolver, _loggers.CreateLogger<StreamPipeline>()), _live, _tls, _loggers);
     }
 
     public GatewaySettings Settings { get; private set; }
@@ -132,6 +136,9 @@ public sealed partial class Gateway : IAsyncDisposable
 
     /// <summary>Those of them that speak TLS; none while there is no certificate.</summary>
     public IReadOnlyList<IPEndPoint> TlsEndpoints => [.. _proxies.Where(endpoint => endpoint.Address.Tls).Select(endpoint => endpoint.Bound)];
+
+    /// <summary>The addresses of TCP and UDP, as bound, in the order of the configuration.</summary>
+    public IReadOnlyList<IPEndPoint> StreamEndpoints => [.. _streams.Open.Select(endpoint => endpoint.Bound)];
 
     public IPEndPoint? AdminEndpoint => _own.GetValueOrDefault("admin")?.Bound;
 
@@ -296,6 +303,7 @@ public sealed partial class Gateway : IAsyncDisposable
             _own[name] = await HttpEndpoint.StartAsync(address, new HandlerApplication(handler), loops: null, _loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
         }
         _proxies = await OpenAsync(ProxyAddresses(settings), settings, cancellation);
+        _streams.CloseOthers(settings.Streams, _streams.OpenMissing(settings.Streams), _stopping.Token);
         _live.Changed += _ => OpenTlsWhenNeeded();
     }
 
@@ -370,6 +378,7 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             Optional = listen.Optional,
             DualMode = !listen.Ipv6Only,
+            ProxyProtocol = listen.ProxyProtocol,
             Http3 = listen.Http3 && CanSpeakHttp3(listen.Place),
         })];
     }
@@ -449,15 +458,25 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             return [Problem.Error("conf/config.yaml", e.Message)];
         }
-        problems.AddRange(_live.Apply(settings));
+        IReadOnlyList<IStreamEndpoint> streams = [];
+        try
+        {
+            streams = _streams.OpenMissing(settings.Streams);
+            problems.AddRange(_live.Apply(settings));
+        }
+        catch (EndpointException e)
+        {
+            problems.Add(Problem.Error("conf/config.yaml", e.Message));
+        }
         if (problems.Exists(problem => problem.Severity == Severity.Error))
         {
-            foreach (var endpoint in opened)
+            foreach (var endpoint in opened.Concat<IAsyncDisposable>(streams))
             {
                 await endpoint.DisposeAsync();
             }
             return problems;
         }
+        _streams.CloseOthers(settings.Streams, streams, _stopping.Token);
         Settings = settings;
         LetIn(settings);
         _errorLog.Level = Level(settings);
@@ -530,7 +549,7 @@ public sealed partial class Gateway : IAsyncDisposable
         }
         using var tooLong = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
         using var limit = _options.Time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), tooLong, Settings.ShutdownTimeout, Timeout.InfiniteTimeSpan);
-        await Task.WhenAll(_proxies.Select(endpoint => endpoint.StopAsync(tooLong.Token)));
+        await Task.WhenAll(_proxies.Select(endpoint => endpoint.StopAsync(tooLong.Token)).Append(_streams.StopAsync(tooLong.Token)));
         await DisposeAsync();
     }
 
@@ -546,6 +565,7 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             await endpoint.DisposeAsync();
         }
+        await _streams.DisposeAsync();
         if (_yaml is not null)
         {
             await _yaml.DisposeAsync();

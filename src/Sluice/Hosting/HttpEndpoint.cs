@@ -11,6 +11,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
+using Sluice.Hosting.Streams;
 using Sluice.Net;
 using Sluice.Net.Epoll;
 using Sluice.Observability;
@@ -74,6 +75,11 @@ sealed class HttpEndpoint : IAsyncDisposable
                 if (meters is not null)
                 {
                     endpoint.Use(next => connection => CountedAsync(next, connection, meters));
+                }
+                if (address.ProxyProtocol)
+                {
+                    var log = loggers.CreateLogger<HttpEndpoint>();
+                    endpoint.Use(next => ProxyOpening.Use(next, log));
                 }
                 if (address.Tls)
                 {
@@ -188,6 +194,9 @@ sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, bool Tls 
 {
     /// <summary>HTTP/3 on the UDP port of the same number.</summary>
     public bool Http3 { get; init; }
+
+    /// <summary>Connections begin with a PROXY header.</summary>
+    public bool ProxyProtocol { get; init; }
 
     /// <summary>No harm when the machine does not have it (the IPv6 half of an address without an IP).</summary>
     public bool Optional { get; init; }

@@ -97,6 +97,22 @@ public static class ResourceBinder
 
     public static GlobalRuleConfig GlobalRule(Document document) => new(document.Id, Map(document.Value, "plugins") ?? []);
 
+    public static StreamRouteConfig StreamRoute(Document document)
+    {
+        var value = document.Value;
+        return new(
+            document.Id,
+            Text(value, "name"),
+            Text(value, "remote_addr"),
+            Text(value, "server_addr"),
+            Integer(value, "server_port"),
+            Text(value, "sni"),
+            Map(value, "upstream") is { } upstream ? Upstream(upstream, id: null) : null,
+            Id(value, "upstream_id"),
+            Id(value, "service_id"),
+            Map(value, "plugins"));
+    }
+
     public static SslConfig Ssl(Document document)
     {
         var value = document.Value;

@@ -140,3 +140,7 @@ public sealed record SslConfig(
 /// <param name="Depth">Intermediate certificates at most.</param>
 /// <param name="SkipUriRegex">Paths for which no certificate is needed; null: the handshake fails without one.</param>
 public sealed record SslClientConfig(string Ca, int Depth, string[]? SkipUriRegex);
+
+/// <summary>Which TCP connections and UDP sessions, which plugins, which upstream.</summary>
+public sealed record StreamRouteConfig(
+    string Id, string? Name, string? RemoteAddr, string? ServerAddr, int? ServerPort, string? Sni, UpstreamConfig? Upstream, string? UpstreamId, string? ServiceId, JsonObject? Plugins);

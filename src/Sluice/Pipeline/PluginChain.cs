@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Sluice.Pipeline.Streams;
 
 namespace Sluice.Pipeline;
 
@@ -14,6 +15,8 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
 
     /// <summary>Whether <c>_meta.filter</c> lets the plugin run for this request.</summary>
     public bool Applies(Exchange exchange) => Meta.Filter is null || Meta.Filter.Matches(exchange);
+
+    public bool AppliesTo(StreamSession session) => Meta.Filter is null || Meta.Filter.Matches(session);
 
     /// <summary>The plugin's answer with <c>_meta.error_response</c> applied.</summary>
     public Answer Dress(Answer answer) => Meta.ErrorResponse switch
@@ -44,6 +47,7 @@ public sealed class PluginChain
         BodyFilters = [.. Uses.Where(use => use.Plugin is IBodyFilter or IWholeBodyFilter or IEventFilter)];
         Log = Select<ILog>();
         BufferingRules = Select<IBufferingRule>();
+        StreamAccess = Select<IStreamAccess>();
     }
 
     /// <summary>In order of priority, disabled ones left out.</summary>
@@ -63,6 +67,8 @@ public sealed class PluginChain
     public Step<ILog>[] Log { get; }
 
     public Step<IBufferingRule>[] BufferingRules { get; }
+
+    public Step<IStreamAccess>[] StreamAccess { get; }
 
     Step<TPhase>[] Select<TPhase>() =>
         [.. Uses.Where(use => use.Plugin is TPhase).Select(use => new Step<TPhase>((TPhase)use.Plugin, use))];

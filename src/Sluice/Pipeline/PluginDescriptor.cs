@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using Sluice.Model.Schema;
+using Sluice.Pipeline.Streams;
 
 namespace Sluice.Pipeline;
 
@@ -87,6 +88,7 @@ public sealed class PluginDescriptor
         SecretsOfConfig = SecretsOf(Schema);
         SecretsOfConsumer = SecretsOf(_consumerSource);
         SecretsOfMetadata = SecretsOf(info.MetadataSchema is null ? null : Parse(info.MetadataSchema));
+        IsForStreams = typeof(IStreamAccess).IsAssignableFrom(type);
         Phases = [.. PhaseNames.Where(phase => phase.Type.IsAssignableFrom(type)).Select(phase => phase.Name)];
     }
 
@@ -94,7 +96,7 @@ public sealed class PluginDescriptor
     [
         ("rewrite", typeof(IRewrite)), ("access", typeof(IAccess)), ("before_proxy", typeof(IBeforeProxy)),
         ("header_filter", typeof(IHeaderFilter)), ("body_filter", typeof(IBodyFilter)), ("body_filter (whole body)", typeof(IWholeBodyFilter)),
-        ("events", typeof(IEventFilter)), ("log", typeof(ILog)), ("buffering rule", typeof(IBufferingRule)), ("API", typeof(IPluginApi)),
+        ("events", typeof(IEventFilter)), ("log", typeof(ILog)), ("buffering rule", typeof(IBufferingRule)), ("API", typeof(IPluginApi)), ("preread (stream)", typeof(IStreamAccess)),
     ];
 
     public PluginInfo Info { get; }
@@ -117,6 +119,12 @@ public sealed class PluginDescriptor
     public IReadOnlyList<string> SecretsOfMetadata { get; }
 
     static string[] SecretsOf(JsonObject? schema) => [.. (schema?["encrypt_fields"] as JsonArray ?? []).Select(field => field!.GetValue<string>())];
+
+    /// <summary>May stand in stream routes.</summary>
+    public bool IsForStreams { get; }
+
+    /// <summary>May stand in routes.</summary>
+    public bool IsForHttp => !IsForStreams || Phases.Count > 1;
 
     JsonSchema Compiled { get; }
 

@@ -3,14 +3,21 @@ using System.Collections.Frozen;
 namespace Sluice.Pipeline;
 
 /// <summary>The plugins there are, and which of them <c>plugins:</c> in conf/config.yaml enables.</summary>
-public sealed class PluginRegistry(IEnumerable<PluginDescriptor> builtin, IReadOnlyCollection<string>? enabled = null)
+/// <param name="streamEnabled"><c>stream_plugins</c>.</param>
+public sealed class PluginRegistry(IEnumerable<PluginDescriptor> builtin, IReadOnlyCollection<string>? enabled = null, IReadOnlyCollection<string>? streamEnabled = null)
 {
+    readonly FrozenDictionary<string, PluginDescriptor> _forStreams = builtin
+        .Where(plugin => plugin.IsForStreams && (streamEnabled is null || streamEnabled.Contains(plugin.Name))).ToFrozenDictionary(plugin => plugin.Name);
+
     readonly FrozenDictionary<string, PluginDescriptor> _enabled = builtin
-        .Where(plugin => enabled is null || enabled.Contains(plugin.Name)).ToFrozenDictionary(plugin => plugin.Name);
+        .Where(plugin => plugin.IsForHttp && (enabled is null || enabled.Contains(plugin.Name))).ToFrozenDictionary(plugin => plugin.Name);
 
     /// <summary>Enabled plugins, highest priority first.</summary>
     public IReadOnlyList<PluginDescriptor> All => field ??=
         [.. _enabled.Values.OrderByDescending(plugin => plugin.Info.Priority).ThenBy(plugin => plugin.Name, StringComparer.Ordinal)];
+
+    /// <summary>A plugin for stream routes.</summary>
+    public PluginDescriptor? FindForStreams(string name) => _forStreams.GetValueOrDefault(name);
 
     public PluginDescriptor? Find(string name) => _enabled.GetValueOrDefault(name);
 }

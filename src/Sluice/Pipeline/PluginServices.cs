@@ -37,7 +37,11 @@ public sealed class PluginServices : IDisposable
     public Func<Exchange, Task> Inner { get; set; } = static _ => throw new InvalidOperationException("there is no gateway here");
 
     /// <summary>What <c>$secret://</c> and <c>$env://</c> stand for.</summary>
-    public SecretStore Secrets { get; init; } = new(time, Environment.GetEnvironmentVariable, new SecretManagers(time), loggers.CreateLogger<SecretStore>());
+    public SecretStore Secrets
+    {
+        get => field ??= new(Time, Environment.GetEnvironmentVariable, new SecretManagers(Time), Loggers.CreateLogger<SecretStore>());
+        init;
+    }
 
     /// <summary>State that survives a change of configuration, such as counters. The key names the plugin first: <c>limit-count/…</c>.</summary>
     public T Shared<T>(string key, Func<T> make) where T : class => (T)_shared.GetOrAdd(key, _ => new(() => make())).Value;

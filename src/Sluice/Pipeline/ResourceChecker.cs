@@ -26,6 +26,7 @@ public static class ResourceChecker
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? NotYet(kind, value)
+            ?? (kind == ResourceKind.StreamRoutes && value.ContainsKey("protocol") ? "invalid configuration: property \"protocol\": xRPC is not spoken here" : null)
             ?? (kind == ResourceKind.Ssls ? CheckSsl(value) : null)
             ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject, documents)
             ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
@@ -94,9 +95,9 @@ public static class ResourceChecker
         {
             return null;
         }
-        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https" or "grpc" or "grpcs") and var wire)
+        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https" or "grpc" or "grpcs" or "tcp" or "udp" or "tls") and var wire)
         {
-            return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\", \"https\", \"grpc\" or \"grpcs\"";
+            return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\", \"https\", \"grpc\" or \"grpcs\", for stream routes \"tcp\", \"udp\" or \"tls\"";
         }
         if (upstream["checks"]?["active"] is JsonObject active && BadProbe(active) is { } bad)
         {
@@ -163,7 +164,7 @@ public static class ResourceChecker
     {
         foreach (var (name, value) in plugins ?? [])
         {
-            if (registry.Find(name) is not { } plugin)
+            if ((kind == ResourceKind.StreamRoutes ? registry.FindForStreams(name) : registry.Find(name)) is not { } plugin)
             {
                 return $"unknown plugin [{name}]";
             }

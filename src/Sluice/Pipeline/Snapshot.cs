@@ -1,5 +1,6 @@
 using Sluice.Model.Settings;
 using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Streams;
 using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
 
@@ -21,6 +22,7 @@ public sealed record Snapshot(
     PluginChain GlobalRules,
     PluginRegistry Plugins,
     TlsSites Tls,
+    StreamRouter StreamRoutes,
     ConsumerSecrets ConsumerSecrets)
 {
     /// <summary>The API that an enabled plugin offers there, or null.</summary>

@@ -4,6 +4,7 @@ using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Net;
 using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.Streams;
 using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
 
@@ -24,7 +25,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
-        var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins);
+        var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins, settings.Streams.Plugins);
         var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
         if (!sameSettings)
         {
@@ -49,7 +50,11 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
 
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
-            var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes) : AllRoutes();
+            // first: what streams use stays in the map of upstreams
+            var streams = Same(ResourceKind.StreamRoutes) && Same(ResourceKind.Services) && Same(ResourceKind.Upstreams) && Same(ResourceKind.Ssls)
+                ? Keep(reusable!.StreamRoutes)
+                : new StreamRouter(documents[ResourceKind.StreamRoutes].Values.Select(document => Guard(document, StreamRoute)).OfType<StreamRoute>());
+            var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes, streams) : AllRoutes();
             var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials) && reusable!.ConsumerSecrets.AreCurrent(services.Secrets)
                 ? reusable!.Consumers
                 : new ConsumerIndex(Consumers(), registry.All);
@@ -64,7 +69,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 return (null, _problems);
             }
             return (new Snapshot(
-                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, secrets), _problems);
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, streams, secrets), _problems);
         }
 
         sealed record RouteParts(SharedMap<Route> Routes, SharedMap<Upstream> Upstreams, RouteUsers Users, Router Router);
@@ -80,7 +85,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         }
 
         /// <summary>Only the routes that the changes concern: the cost is theirs, however many routes there are.</summary>
-        RouteParts ChangedRoutes(Snapshot before, IReadOnlyCollection<(ResourceKind Kind, string Id)> changes)
+        RouteParts ChangedRoutes(Snapshot before, IReadOnlyCollection<(ResourceKind Kind, string Id)> changes, StreamRouter streams)
         {
             var ids = changes.SelectMany(change => change.Kind switch
             {
@@ -88,7 +93,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams => before.Users.Of(change.Kind, change.Id),
                 _ => (IReadOnlyCollection<string>)[],
             }).ToHashSet();
-            if (ids.Count == 0)
+            if (ids.Count == 0 && streams == before.StreamRoutes)
             {
                 return new(before.Routes, before.Upstreams, before.Users, before.Router);
             }
@@ -98,7 +103,8 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             var routes = before.Routes.With(
                 ids.Select(id => KeyValuePair.Create(id, (Route?)null)).Concat(come.Select(route => KeyValuePair.Create(route.Id, (Route?)route))));
             var users = before.Users.With(gone, come);
-            var unused = gone.Select(route => route.Upstream?.Key).OfType<string>().Where(key => !_upstreams.ContainsKey(key) && !IsUsed(key, users, routes));
+            var unused = gone.Select(route => route.Upstream?.Key).Concat(before.StreamRoutes.Routes.Select(route => route.Upstream?.Key)).OfType<string>().Distinct()
+                .Where(key => !_upstreams.ContainsKey(key) && !IsUsed(key, users, routes));
             var upstreams = before.Upstreams.With(
                 unused.Select(key => KeyValuePair.Create(key, (Upstream?)null)).Concat(_upstreams.Select(pair => KeyValuePair.Create(pair.Key, (Upstream?)pair.Value))));
             return new(routes, upstreams, users, before.Router.With(gone, come));
@@ -107,7 +113,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         static readonly Comparer<Document> ById = Comparer<Document>.Create((a, b) => string.CompareOrdinal(a.Id, b.Id));
 
         static bool IsUsed(string upstream, RouteUsers users, SharedMap<Route> routes) =>
-            upstream.Split('/', 2) is [var segment, var id] && ResourceKinds.TryParse(segment, out var kind)
+            upstream.Split('/', 2) is [var segment, var id] && ResourceKinds.TryParse(segment, out var kind) && kind != ResourceKind.StreamRoutes
             && (kind == ResourceKind.Routes ? [id] : users.Of(kind, id)).Any(route => routes.GetValueOrDefault(route)?.Upstream?.Key == upstream);
 
         bool Same(ResourceKind kind) => reusable is not null && ReferenceEquals(reusable.Documents[kind], documents[kind]);
@@ -207,6 +213,29 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 : (tls?.ClientCert, tls?.ClientKey);
             return certificate is null || key is null ? null
                 : before?.IsMadeOf(certificate, key) == true ? before : new ClientCertificate(certificate, key);
+        }
+
+        StreamRouter Keep(StreamRouter streams)
+        {
+            foreach (var upstream in streams.Routes.Select(route => route.Upstream).OfType<Upstream>())
+            {
+                _upstreams.TryAdd(upstream.Key, upstream);
+            }
+            return streams;
+        }
+
+        StreamRoute StreamRoute(Document document)
+        {
+            var config = ResourceBinder.StreamRoute(document);
+            var service = Find(ResourceKind.Services, config.ServiceId) is { } found ? ResourceBinder.Service(found) : null;
+            HashSet<string> seen = [];
+            var uses = Uses(config.Plugins, $"stream_route {config.Id}", seen, forStreams: true)
+                .Concat(Uses(service?.Plugins, $"service {config.ServiceId}", seen, plugin => plugin.IsForStreams, forStreams: true));
+            var upstream = config.Upstream is not null ? Written(ResourceKind.StreamRoutes, config.Id)
+                : config.UpstreamId is { } id ? Written(ResourceKind.Upstreams, id)
+                : service?.Upstream is not null ? Written(ResourceKind.Services, service.Id)
+                : service?.UpstreamId is { } ofService ? Written(ResourceKind.Upstreams, ofService) : null;
+            return new StreamRoute(config, upstream, new PluginChain(uses));
         }
 
         TlsSites TlsSites()
@@ -328,11 +357,11 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             return new PluginChain([.. own, .. route.Chain.Uses.Where(use => !own.Any(mine => mine.Descriptor == use.Descriptor))]);
         }
 
-        IEnumerable<PluginUse> Uses(JsonObject? plugins, string scope, HashSet<string>? seen = null, Func<PluginDescriptor, bool>? wanted = null)
+        IEnumerable<PluginUse> Uses(JsonObject? plugins, string scope, HashSet<string>? seen = null, Func<PluginDescriptor, bool>? wanted = null, bool forStreams = false)
         {
             foreach (var (name, value) in plugins ?? [])
             {
-                if (value is JsonObject config && registry.Find(name) is { } descriptor && wanted?.Invoke(descriptor) != false && seen?.Add(name) != false)
+                if (value is JsonObject config && (forStreams ? registry.FindForStreams(name) : registry.Find(name)) is { } descriptor && wanted?.Invoke(descriptor) != false && seen?.Add(name) != false)
                 {
                     var meta = PluginMeta.Of(config);
                     var context = new PluginContext(

@@ -26,6 +26,8 @@ public static class Builtin
         PluginDescriptor.Of<Sse, Sse.Config>(),
         PluginDescriptor.Of<Redirect, Redirect.Config>(),
         PluginDescriptor.Of<ResponseRewrite, ResponseRewrite.Config>(),
+        PluginDescriptor.Of<LimitConn, LimitConn.Config>(),
+        PluginDescriptor.Of<MqttProxy, MqttProxy.Config>(),
         PluginDescriptor.Of<BatchRequests, BatchRequests.Config>(),
         PluginDescriptor.Of<NodeStatus, NodeStatus.Config>(),
         PluginDescriptor.Of<PublicApi, PublicApi.Config>(),

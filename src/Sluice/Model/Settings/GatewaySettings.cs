@@ -57,6 +57,9 @@ public sealed record GatewaySettings
     /// <summary><c>plugin_attr</c>, by plugin.</summary>
     public required IReadOnlyDictionary<string, JsonObject> PluginAttributes { get; init; }
 
+    /// <summary>TCP and UDP.</summary>
+    public required StreamSettings Streams { get; init; }
+
     /// <summary>How long secrets that were found, and those that were not, are kept.</summary>
     public required (TimeSpan Found, TimeSpan NotFound) SecretTimes { get; init; }
 
@@ -104,6 +107,9 @@ public sealed record ListenSettings(
 {
     /// <summary>HTTP/3 on the UDP port of the same number.</summary>
     public bool Http3 { get; init; }
+
+    /// <summary>Connections begin with a PROXY header.</summary>
+    public bool ProxyProtocol { get; init; }
 
     public IPEndPoint EndPoint => new(Ip, Port);
 }
@@ -210,6 +216,16 @@ public sealed record HttpSettings(
 
     internal CidrSet TrustedSources { get; } = new(TrustedAddresses);
 }
+
+/// <summary><c>apisix.stream_proxy</c> and what belongs to it; no addresses when <c>proxy_mode</c> is http.</summary>
+/// <param name="ProxyProtocolIn">TCP connections begin with a PROXY header.</param>
+/// <param name="ProxyProtocolOut">Upstreams are sent one.</param>
+/// <param name="Plugins">Null: all that there are.</param>
+/// <param name="MaxSessions">For each address.</param>
+public sealed record StreamSettings(
+    IReadOnlyList<StreamListen> Listens, bool ProxyProtocolIn, bool ProxyProtocolOut, IReadOnlyList<string>? Plugins, int MaxSessions);
+
+public sealed record StreamListen(IPEndPoint EndPoint, bool IsUdp, bool Tls, string Place);
 
 public enum RouterMode
 {

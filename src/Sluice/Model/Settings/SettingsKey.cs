@@ -58,6 +58,29 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     public static SettingType Listen { get; } = new("port or list", "a port, or a list of ports and {ip, port, enable_http2}",
         node => node is JsonArray || Port.Accepts(node));
 
+    /// <summary>Where a stream proxy listens.</summary>
+    public static SettingType StreamAddress { get; } = new("port, address or {addr, tls}", "a port, an address like \"127.0.0.1:9100\" or {addr, tls}",
+        node => node is JsonObject item ? item["addr"] is { } addr && IsStreamAddress(addr) && item.All(pair => pair.Key is "addr" or "tls") && (item["tls"] is null || TrueOrFalse.Accepts(item["tls"]!)) : IsStreamAddress(node));
+
+    static bool IsStreamAddress(JsonNode node) => ParseStreamAddress(node) is not null;
+
+    /// <summary>A port stands for that port on all addresses.</summary>
+    public static IPEndPoint? ParseStreamAddress(JsonNode node)
+    {
+        if (Whole(node) is { } port)
+        {
+            return port is >= 0 and <= 65535 ? new(IPAddress.Any, (int)port) : null;
+        }
+        var text = Scalar(node);
+        if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
+        {
+            return number <= 65535 ? new(IPAddress.Any, number) : null;
+        }
+        var colon = text.LastIndexOf(':');
+        return colon > 0 && ParseAddress(text[..colon]) is { } address && int.TryParse(text[(colon + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out number) && number <= 65535
+            ? new(address, number) : null;
+    }
+
     public static SettingType Object { get; } = new("mapping", "a mapping", node => node is JsonObject);
 
     public static SettingType Sections { get; } = new("list of mappings", "a list of mappings", node => node is JsonArray);

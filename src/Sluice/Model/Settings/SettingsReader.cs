@@ -119,7 +119,8 @@ public sealed class SettingsReader
             Encryption = new([.. _values.Texts("apisix.data_encryption.keyring") ?? [], .. _values.Texts("apisix.ssl.key_encrypt_salt") ?? []], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
             Etcd = provider == ConfigProvider.Etcd ? Etcd() : null,
             Tls = tls,
-            Listens = role == DeploymentRole.ControlPlane ? [] : AllListens(nginx, tls),
+            Listens = role == DeploymentRole.ControlPlane || _values.Text("apisix.proxy_mode") == "stream" ? [] : AllListens(nginx, tls),
+            Streams = Streams(role),
             // who reads a file has nothing that the Admin API could change
             Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(),
             Control = _values.Flag("apisix.enable_control") ? EndPoint("apisix.control") : null,
@@ -487,6 +488,14 @@ public sealed class SettingsReader
     {
         var all = new List<ListenSettings>();
         var own = Listens(_values, "apisix.node_listen", tls: false).Concat(tls is not null ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
+        foreach (var (key, secure) in ((string, bool)[])[("listen_http_port", false), ("listen_https_port", true)])
+        {
+            var path = "apisix.proxy_protocol." + key;
+            if (_values.IsGiven(path) && (!secure || tls is not null))
+            {
+                own = own.Append(new(IPAddress.Any, _values.Whole(path), _values.Flag("apisix.enable_http2"), secure, _values.Place(path)) { ProxyProtocol = true });
+            }
+        }
         var mayGiveWay = tls?.CertificateFile is null && !_values.IsGiven("apisix.ssl.listen");
         foreach (var listen in own)
         {
@@ -524,6 +533,37 @@ public sealed class SettingsReader
         return all;
     }
 
+    StreamSettings Streams(DeploymentRole role)
+    {
+        var listens = new List<StreamListen>();
+        var on = _values.Text("apisix.proxy_mode").Contains("stream", StringComparison.Ordinal) && role != DeploymentRole.ControlPlane;
+        foreach (var protocol in (string[])["tcp", "udp"])
+        {
+            var path = "apisix.stream_proxy." + protocol;
+            if (!on)
+            {
+                if (_values.IsGiven(path))
+                {
+                    _values.Warn(path, "nothing is relayed: apisix.proxy_mode is http, say \"http&stream\"");
+                }
+                continue;
+            }
+            var index = 0;
+            foreach (var item in _values.List(path))
+            {
+                var address = SettingType.ParseStreamAddress((item as JsonObject)?["addr"] ?? item)!;
+                var place = _values.Place(YamlPath.Append(path, index++));
+                if (address.Port != 0 && listens.Exists(other => other.EndPoint.Equals(address) && other.IsUdp == (protocol == "udp")))
+                {
+                    _problems.Add(Problem.Error(place, $"{address} is listened on twice"));
+                }
+                listens.Add(new(address, protocol == "udp", protocol == "tcp" && (item as JsonObject)?["tls"]?.GetValue<bool>() == true, place));
+            }
+        }
+        return new(listens, _values.Flag("apisix.proxy_protocol.enable_tcp_pp"), _values.Flag("apisix.proxy_protocol.enable_tcp_pp_to_upstream"),
+            _values.Texts("stream_plugins"), _values.Whole("sluice.stream_sessions"));
+    }
+
     // Two listeners on one port: the second would fail at start, with less to say.
     void CheckPorts(GatewaySettings settings)
     {
@@ -536,6 +576,15 @@ public sealed class SettingsReader
         // HTTPS opens when there is a certificate; until then its default port is nobody's
         var taken = settings.Listens.Where(listen => !listen.Tls || settings.Tls?.CertificateFile is not null || _values.IsGiven("apisix.ssl.listen"))
             .Select(listen => (listen.EndPoint, listen.Place)).ToList();
+        foreach (var listen in settings.Streams.Listens.Where(listen => !listen.IsUdp && listen.EndPoint.Port != 0))
+        {
+            var holder = taken.Find(other => other.EndPoint.Port == listen.EndPoint.Port && Overlap(other.EndPoint.Address, listen.EndPoint.Address));
+            if (holder.EndPoint is not null)
+            {
+                _problems.Add(Problem.Error(listen.Place, $"port {listen.EndPoint.Port} is taken already by {holder.Place}"));
+            }
+        }
+        taken.AddRange(settings.Streams.Listens.Where(listen => !listen.IsUdp && listen.EndPoint.Port != 0).Select(listen => (listen.EndPoint, listen.Place)));
         foreach (var (endPoint, path) in others)
         {
             if (endPoint is null || endPoint.Port == 0)

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
+using Sluice.Pipeline.Streams;
 using Sluice.Relay;
 
 namespace Sluice.Pipeline.Secrets;
@@ -9,7 +10,7 @@ namespace Sluice.Pipeline.Secrets;
 /// had, requests are answered 503.
 /// </summary>
 sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject config, PluginContext context)
-    : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, IEventFilter, IWholeBodyFilter, ILog
+    : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, IEventFilter, IWholeBodyFilter, ILog, IStreamAccess, IStreamEnd
 {
     readonly ILogger _log = context.Services.Loggers.CreateLogger<DeferredPlugin>();
     Made? _made;
@@ -34,6 +35,22 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
         return refusal ?? (plugin is IBeforeProxy phase ? await phase.BeforeProxyAsync(exchange) : null);
     }
 
+    public async ValueTask<string?> AdmitAsync(StreamSession session)
+    {
+        try
+        {
+            var plugin = await MakeAsync();
+            session.Items[this] = plugin;
+            return plugin is IStreamAccess phase ? await phase.AdmitAsync(session) : null;
+        }
+        catch (SecretException e)
+        {
+            return e.Message;
+        }
+    }
+
+    public void Ended(StreamSession session) => (session.Items.GetValueOrDefault(this) as IStreamEnd)?.Ended(session);
+
     public void FilterHeaders(Exchange exchange) => (Of(exchange) as IHeaderFilter)?.FilterHeaders(exchange);
 
     public IPieceFilter? OpenBody(Exchange exchange) => (Of(exchange) as IBodyFilter)?.OpenBody(exchange);
@@ -57,14 +74,9 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
         }
         try
         {
-            var resolved = await context.Services.Secrets.ResolveAsync(config);
-            var made = _made;
-            if (made is null || !JsonNode.DeepEquals(made.Config, resolved))
-            {
-                _made = made = new(resolved.DeepClone(), Create(resolved.AsObject()));
-            }
-            exchange.Items[this] = made.Plugin;
-            return (made.Plugin, null);
+            var plugin = await MakeAsync();
+            exchange.Items[this] = plugin;
+            return (plugin, null);
         }
         catch (SecretException e)
         {
@@ -72,6 +84,17 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
             exchange.Failure = new(FailureSource.Gateway, "secret_unresolved", e.Message, 503);
             return (null, Answer.ErrorMessage(503, $"503 Service Temporarily Unavailable: the configuration of plugin {descriptor.Name} refers to a secret that cannot be resolved"));
         }
+    }
+
+    async ValueTask<object> MakeAsync()
+    {
+        var resolved = await context.Services.Secrets.ResolveAsync(config);
+        var made = _made;
+        if (made is null || !JsonNode.DeepEquals(made.Config, resolved))
+        {
+            _made = made = new(resolved.DeepClone(), Create(resolved.AsObject()));
+        }
+        return made.Plugin;
     }
 
     object Create(JsonObject resolved) => descriptor.Check(resolved) is { } error

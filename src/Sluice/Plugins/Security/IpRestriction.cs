@@ -2,11 +2,12 @@ using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Sluice.Model;
 using Sluice.Pipeline;
+using Sluice.Pipeline.Streams;
 
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by the client's address.</summary>
-public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess
+public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess, IStreamAccess
 {
     const string Addresses = """
         {
@@ -40,7 +41,7 @@ public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>
             """,
         Summary: """
             Lets only clients from the addresses in `whitelist` pass, or all but those in `blacklist`. Entries are addresses or ranges
-            (`10.0.0.0/8`, `2001:db8::/32`). The client's address is `$remote_addr`.
+            (`10.0.0.0/8`, `2001:db8::/32`). The client's address is `$remote_addr`. In a stream route connections of the others are closed.
             """)
     {
         Example = """
@@ -74,6 +75,9 @@ public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>
             : null;
 
     public static IpRestriction Create(Config config, PluginContext context) => new(config);
+
+    public ValueTask<string?> AdmitAsync(StreamSession session) =>
+        new(_addresses.Contains(session.Remote.Address) == _areAllowed ? null : _config.Message);
 
     public ValueTask<Answer?> AccessAsync(Exchange exchange) =>
         new(_addresses.Contains(exchange.RemoteAddress) == _areAllowed ? null : Answer.Message(_config.ResponseCode, _config.Message));

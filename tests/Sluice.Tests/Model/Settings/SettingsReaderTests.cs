@@ -103,6 +103,8 @@ public sealed class SettingsReaderTests : IDisposable
                 : text.Replace($"# {key.Name}: {key.Example}\n", $"{key.Name}: {key.Example}\n", StringComparison.Ordinal);
             Assert.True(before != text || key.Default.Length > 0, key.Path);
         }
+        // addresses of streams ask for it
+        text = text.Replace("proxy_mode: http\n", "proxy_mode: http&stream\n", StringComparison.Ordinal);
         var (_, problems) = SettingsReader.Parse(_prefix, text, null, _ => "secret");
         Assert.Empty(problems);
     }
