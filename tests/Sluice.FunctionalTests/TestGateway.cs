@@ -40,10 +40,10 @@ public sealed class TestGateway : IAsyncDisposable
     /// <param name="nginx">conf/nginx.conf.</param>
     /// <param name="apisixYaml">conf/apisix.yaml: the gateway runs standalone.</param>
     /// <param name="apisix">More keys of <c>apisix</c>, one a line.</param>
-    /// <param name="ssl"><c>apisix.ssl</c>.</param>
+    /// <param name="ssl"><c>apisix.ssl</c>; a test with certificates says <see cref="Https"/>.</param>
     /// <param name="environment">The environment that the gateway sees.</param>
     public static async Task<TestGateway> StartAsync(
-        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string ssl = DefaultSsl, Func<string, string?>? environment = null)
+        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null, Func<string, string?>? environment = null)
     {
         var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
         Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null, apisix, ssl));
@@ -59,7 +59,8 @@ public sealed class TestGateway : IAsyncDisposable
         return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment }));
     }
 
-    const string DefaultSsl = "{listen: [{ip: 127.0.0.1, port: 0}]}";
+    /// <summary>HTTPS on a free port, with the first certificate: for <c>ssl</c>.</summary>
+    public const string Https = "{listen: [{ip: 127.0.0.1, port: 0}]}";
 
     /// <summary>The same instance in a new gateway.</summary>
     public async Task RestartAsync()
@@ -79,14 +80,14 @@ public sealed class TestGateway : IAsyncDisposable
     public bool KeepsPrefix { get; set; }
 
     /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
-    public static string Config(string more = "", bool standalone = false, string apisix = "", string ssl = DefaultSsl) =>
+    public static string Config(string more = "", bool standalone = false, string apisix = "", string? ssl = null) =>
         $$"""
         apisix:
           node_listen:
             - {ip: 127.0.0.1, port: 0, enable_http2: true}
           control: {ip: 127.0.0.1, port: 0}
           status: {ip: 127.0.0.1, port: 0}
-          ssl: {{ssl}}
+          {{(ssl is null ? "" : $"ssl: {ssl}")}}
           {{apisix.Replace("\n", "\n  ", StringComparison.Ordinal)}}
         deployment:
           role: traditional

@@ -8,7 +8,7 @@ public sealed class AdminResourcesTests : IAsyncLifetime
 {
     TestGateway _gateway = null!;
 
-    public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync();
+    public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync(ssl: TestGateway.Https);
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
@@ -71,12 +71,12 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     [Fact]
     public async Task Every_kind_can_be_put_read_listed_patched_and_deleted()
     {
-        var certificate = JsonValue.Create(new string('c', 128)).ToJsonString();
+        using var ca = new Tls.TestAuthority();
         foreach (var (path, id, value) in new[]
         {
             ("/protos", "p1", """{"content":"syntax = \"proto3\";"}"""),
             ("/secrets/vault", "1", """{"uri":"http://127.0.0.1:8200","prefix":"kv/apisix","token":"t"}"""),
-            ("/ssls", "s1", $$"""{"sni":"a.test","cert":{{certificate}},"key":{{certificate}}}"""),
+            ("/ssls", "s1", Tls.TestAuthority.Ssl(["a.test"], [ca.Issue("a.test")])),
             ("/stream_routes", "t1", """{"server_port":9100,"upstream":{"nodes":{"127.0.0.1:1995":1},"type":"roundrobin"} }"""),
             ("/consumer_groups", "g1", """{"plugins":{"limit-count":{"count":1,"time_window":60} } }"""),
         })
@@ -99,8 +99,9 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     [Fact]
     public async Task A_private_key_is_never_read_back()
     {
-        var text = new string('k', 128);
-        await _gateway.PutAsync("/ssls/1", $$"""{"snis":["a.test"],"cert":"{{new string('c', 128)}}","key":"{{text}}","certs":["{{new string('c', 128)}}"],"keys":["{{text}}"]}""");
+        using var ca = new Tls.TestAuthority();
+        const string text = "PRIVATE KEY";
+        await _gateway.PutAsync("/ssls/1", Tls.TestAuthority.Ssl(["a.test"], [ca.Issue("a.test"), ca.Issue("a.test", rsa: true)]));
         Assert.DoesNotContain(text, (await GetAsync("/ssls/1")).ToJsonString());
         Assert.DoesNotContain(text, (await GetAsync("/ssls")).ToJsonString());
     }

@@ -178,7 +178,7 @@ public class SecretTests
         using var ca = new TestAuthority();
         var (certificate, key) = ca.Issue("a.test");
         await using var vault = Manager((_, _) => new JsonObject { ["data"] = new JsonObject { ["cert"] = certificate, ["key"] = key } }.ToJsonString());
-        await using var gateway = await TestGateway.StartAsync();
+        await using var gateway = await TestGateway.StartAsync(ssl: TestGateway.Https);
         await PutVaultAsync(gateway, vault);
         await gateway.PutAsync("/ssls/1", """{"snis":["a.test"],"cert":"$secret://vault/1/tls/cert","key":"$secret://vault/1/tls/key"}""");
         await gateway.PutAsync("/ssls/2", """{"snis":["b.test"],"cert":"$secret://vault/1/tls/none","key":"$secret://vault/1/tls/key"}""");

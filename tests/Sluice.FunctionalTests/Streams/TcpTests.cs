@@ -11,7 +11,7 @@ namespace Sluice.FunctionalTests.Streams;
 public class TcpTests
 {
     static Task<TestGateway> StartAsync(string tcp = "[\"127.0.0.1:0\"]", string more = "") =>
-        TestGateway.StartAsync(apisix: $"proxy_mode: \"http&stream\"\nstream_proxy: {{tcp: {tcp}}}\n{more}");
+        TestGateway.StartAsync(apisix: $"proxy_mode: \"http&stream\"\nstream_proxy: {{tcp: {tcp}}}\n{more}", ssl: TestGateway.Https);
 
     static Task RouteAsync(TestGateway gateway, string id, int port, string more = "", string upstream = "") =>
         gateway.PutAsync($"/stream_routes/{id}", $$"""{{{(more.Length > 0 ? more + "," : "")}}"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1}{{(upstream.Length > 0 ? "," + upstream : "")}} } }""");

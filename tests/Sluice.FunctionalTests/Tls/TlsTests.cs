@@ -171,7 +171,7 @@ public sealed class TlsTests : IDisposable
     [Fact]
     public async Task Keys_are_stored_encrypted_and_work_after_a_restart()
     {
-        await using var gateway = await TestGateway.StartAsync(apisix: "data_encryption: {keyring: [0123456789abcdef]}", ssl: "{listen: [{ip: 127.0.0.1, port: 0}]}");
+        await using var gateway = await TestGateway.StartAsync(apisix: "data_encryption: {keyring: [0123456789abcdef]}", ssl: TestGateway.Https);
         var (certificate, key) = _ca.Issue("a.test");
         await PutAsync(gateway, "1", ["a.test"], [(certificate, key)]);
         var stored = Directory.GetFiles(Path.Combine(gateway.Prefix, "data"), "*.db*").Select(file => Encoding.Latin1.GetString(ReadShared(file)));
