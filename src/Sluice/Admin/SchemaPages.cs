@@ -44,7 +44,7 @@ static class SchemaPages
         {
             return bad;
         }
-        if (subsystem == "stream" || plugins.Find(name) is not { } plugin)
+        if ((subsystem == "stream" ? plugins.FindForStreams(name) : plugins.Find(name)) is not { } plugin)
         {
             return JsonAnswer.Error(404, $"plugin not found in subsystem {subsystem}");
         }
@@ -59,7 +59,7 @@ static class SchemaPages
 
     /// <summary>Everything about all enabled plugins.</summary>
     public static JsonAnswer AllPlugins(PluginRegistry plugins, IQueryCollection query) =>
-        BadSubsystem(query, out var subsystem) ?? JsonAnswer.Write(200, writer => WritePlugins(writer, subsystem == "stream" ? [] : plugins.All));
+        BadSubsystem(query, out var subsystem) ?? JsonAnswer.Write(200, writer => WritePlugins(writer, subsystem == "stream" ? plugins.AllForStreams : plugins.All));
 
     /// <summary>All schemas there are: <c>/v1/schema</c>.</summary>
     public static JsonAnswer Everything(PluginRegistry plugins) => JsonAnswer.Write(200, writer =>
@@ -74,8 +74,8 @@ static class SchemaPages
         writer.WriteEndObject();
         writer.WritePropertyName("plugins");
         WritePlugins(writer, plugins.All);
-        writer.WriteStartObject("stream_plugins");
-        writer.WriteEndObject();
+        writer.WritePropertyName("stream_plugins");
+        WritePlugins(writer, plugins.AllForStreams);
         writer.WriteEndObject();
     });
 

@@ -16,6 +16,10 @@ public sealed class PluginRegistry(IEnumerable<PluginDescriptor> builtin, IReadO
     public IReadOnlyList<PluginDescriptor> All => field ??=
         [.. _enabled.Values.OrderByDescending(plugin => plugin.Info.Priority).ThenBy(plugin => plugin.Name, StringComparer.Ordinal)];
 
+    /// <summary>Those for stream routes, highest priority first.</summary>
+    public IReadOnlyList<PluginDescriptor> AllForStreams => field ??=
+        [.. _forStreams.Values.OrderByDescending(plugin => plugin.Info.Priority).ThenBy(plugin => plugin.Name, StringComparer.Ordinal)];
+
     /// <summary>A plugin for stream routes.</summary>
     public PluginDescriptor? FindForStreams(string name) => _forStreams.GetValueOrDefault(name);
 

@@ -186,6 +186,17 @@ public class TcpTests
         Assert.Equal((HttpStatusCode.BadRequest, "unknown plugin [cors]"), (status, (string?)body!["error_msg"]));
     }
 
+    [Fact]
+    public async Task The_Admin_API_shows_the_plugins_for_streams_apart()
+    {
+        await using var gateway = await StartAsync();
+        var (_, plugins) = await gateway.AdminAsync(HttpMethod.Get, "/plugins?all=true&subsystem=stream");
+        Assert.Equal(["ip-restriction", "limit-conn", "mqtt-proxy"], plugins!.AsObject().Select(plugin => plugin.Key));
+        var (_, schema) = await gateway.AdminAsync(HttpMethod.Get, "/schema/plugins/mqtt-proxy?subsystem=stream");
+        Assert.NotNull(schema!["properties"]!["protocol_level"]);
+        Assert.Equal(HttpStatusCode.NotFound, (await gateway.AdminAsync(HttpMethod.Get, "/schema/plugins/mqtt-proxy")).Status);
+    }
+
     /// <summary>An MQTT 3.1.1 CONNECT.</summary>
     static byte[] Connect(string client, byte level = 4) =>
         [0x10, (byte)(12 + client.Length), 0, 4, (byte)'M', (byte)'Q', (byte)'T', (byte)'T', level, 2, 0, 60, 0, (byte)client.Length, .. Encoding.ASCII.GetBytes(client)];
