@@ -51,7 +51,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
             // first: what streams use stays in the map of upstreams
-            var streams = Same(ResourceKind.StreamRoutes) && Same(ResourceKind.Services) && Same(ResourceKind.Upstreams) && Same(ResourceKind.Ssls)
+            var streams = Same(ResourceKind.StreamRoutes) && (reusable!.StreamRoutes.Routes.Count == 0 || (Same(ResourceKind.Services) && Same(ResourceKind.Upstreams) && Same(ResourceKind.Ssls)))
                 ? Keep(reusable!.StreamRoutes)
                 : new StreamRouter(documents[ResourceKind.StreamRoutes].Values.Select(document => Guard(document, StreamRoute)).OfType<StreamRoute>());
             var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes, streams) : AllRoutes();
