@@ -111,6 +111,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>Events that were framed so far, for plugins that look at events.</summary>
     public long EventsSeen { get; set; }
 
+    /// <summary>Bytes of a buffered answer that went through a temporary file.</summary>
+    public long SpooledBytes { get; set; }
+
     /// <summary>Bytes of the request's body received so far.</summary>
     public long BodyBytesReceived { get; set; }
 

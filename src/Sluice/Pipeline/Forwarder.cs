@@ -382,13 +382,16 @@ public sealed partial class Forwarder(
                 exchange.BodyBytesSent += relay.BytesSent;
                 exchange.Upstream.BytesReceived += relay.BytesReceived;
                 exchange.FirstByteTimestamp = relay.FirstByteTimestamp;
+                exchange.SpooledBytes += _spool?.FileBytes ?? 0;
             }
         }
+
+        BodySpool? _spool;
 
         BodySpool OpenSpool()
         {
             var scope = exchange.Scope;
-            return new(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
+            return _spool = new(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
         }
 
         /// <summary>The upstream has sent all: it is free, however long the client takes.</summary>

@@ -83,6 +83,7 @@ public sealed class Prometheus(Prometheus.Config config, PluginContext context) 
             meters.StreamEnded(exchange.Failure?.Kind ?? "complete", total);
             meters.Events(exchange.EventsSeen);
         }
+        meters.Spooled(exchange.SpooledBytes);
         if (exchange.FirstByteTimestamp != 0)
         {
             meters.FirstByte(context.Services.Time.GetElapsedTime(exchange.StartTimestamp, exchange.FirstByteTimestamp));
