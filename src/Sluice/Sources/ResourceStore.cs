@@ -52,7 +52,7 @@ public sealed partial class ResourceStore(
     const int StoredDepth = 256;
 
     /// <summary>How often a write is tried when others change the same key meanwhile.</summary>
-    const int MaxTries = 5;
+    const int MaxTries = 30;
 
     static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(1);
 
@@ -515,6 +515,8 @@ public sealed partial class ResourceStore(
                 {
                     return result with { Outcome = WriteOutcome.Failed };
                 }
+                // of several gateways that write one key in turn each gets through, sooner or later
+                await Task.Delay(TimeSpan.FromMilliseconds(Random.Shared.Next(2 * i)), time, CancellationToken.None);
                 await RefreshAsync(result.Key);
             }
         }

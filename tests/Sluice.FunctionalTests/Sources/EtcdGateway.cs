@@ -10,12 +10,12 @@ static class EtcdGateway
 
     /// <param name="prefix">The directory of an earlier gateway; null: a new one.</param>
     /// <param name="etcd">More of <c>deployment.etcd</c>.</param>
-    public static Task<TestGateway> StartAsync(EtcdServer server, string role = Traditional, string? prefix = null, string etcd = "", string? hosts = null) =>
-        TestGateway.RunAsync(prefix ?? Directory.CreateTempSubdirectory("sluice-test-").FullName, Config(hosts ?? server.Url, role, etcd));
+    public static Task<TestGateway> StartAsync(EtcdServer server, string role = Traditional, string? prefix = null, string etcd = "", string? hosts = null, int retries = 5) =>
+        TestGateway.RunAsync(prefix ?? Directory.CreateTempSubdirectory("sluice-test-").FullName, Config(hosts ?? server.Url, role, etcd, retries));
 
-    static string Config(string hosts, string role, string etcd) => TestGateway.Config()
+    static string Config(string hosts, string role, string etcd, int retries) => TestGateway.Config()
         .Replace("  role: traditional\n  role_traditional:\n    config_provider: embedded\n",
-            $"  role: {role}\n  role_{role}:\n    config_provider: etcd\n  etcd: {{host: [{hosts}], startup_retry: 0{(etcd.Length > 0 ? ", " + etcd : "")}}}\n",
+            $"  role: {role}\n  role_{role}:\n    config_provider: etcd\n  etcd: {{host: [{hosts}], startup_retry: {retries}{(etcd.Length > 0 ? ", " + etcd : "")}}}\n",
             StringComparison.Ordinal);
 
     /// <summary>A route that a redirect answers, so that there is no need of an upstream: <c>302 Location: TO</c>.</summary>
@@ -41,5 +41,5 @@ static class EtcdGateway
 
     /// <summary>Why a gateway does not start.</summary>
     public static async Task<string> RefusalAsync(EtcdServer server, string etcd = "", string? hosts = null) =>
-        (await Assert.ThrowsAsync<GatewayStartException>(() => StartAsync(server, etcd: etcd, hosts: hosts))).Message;
+        (await Assert.ThrowsAsync<GatewayStartException>(() => StartAsync(server, etcd: etcd, hosts: hosts, retries: 0))).Message;
 }

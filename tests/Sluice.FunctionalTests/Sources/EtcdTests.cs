@@ -112,7 +112,7 @@ public sealed class EtcdTests
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(copy));
 
         await etcd.KillAsync();
-        await using var second = await StartAsync(etcd, prefix: prefix);
+        await using var second = await StartAsync(etcd, prefix: prefix, retries: 0);
         Assert.Equal("/1", await WhereAsync(second, "/r1"));
         Assert.Contains("etcd is not reachable", await ReadyAsync(second));
         await second.ErrorLogSaysAsync("starting with the local copy");
@@ -127,7 +127,7 @@ public sealed class EtcdTests
     public async Task After_a_broken_network_and_a_compaction_everything_is_read_anew()
     {
         await using var etcd = await EtcdServer.StartAsync();
-        await using var gateway = await StartAsync(etcd, etcd: "timeout: 1");
+        await using var gateway = await StartAsync(etcd, etcd: "timeout: 3");
         await gateway.PutAsync("/routes/old", Route("/old", "/old"));
         await gateway.PutAsync("/routes/r1", Route("/r1", "/1"));
 
@@ -171,7 +171,7 @@ public sealed class EtcdTests
         await first.DisposeAsync();
         await using var restored = await EtcdServer.StartAsync();
         await restored.KillAsync();
-        await using var second = await StartAsync(restored, prefix: prefix);
+        await using var second = await StartAsync(restored, prefix: prefix, retries: 0);
         Assert.Equal("/4", await WhereAsync(second, "/r1"));
         await restored.RunAsync();
         await LeadsAsync(second, "/r1", "404");
@@ -231,10 +231,11 @@ public sealed class EtcdTests
     {
         await using var etcd = await EtcdServer.StartAsync();
         await using var gateway = await StartAsync(etcd);
-        var (status, _) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1?ttl=2", Route("/r1", "/1"));
+        var (status, _) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1?ttl=1", Route("/r1", "/1"));
         Assert.Equal(HttpStatusCode.Created, status);
-        Assert.Equal("/1", await WhereAsync(gateway, "/r1"));
+        await gateway.AdminAsync(HttpMethod.Put, "/routes/r2?ttl=1000", Route("/r2", "/2"));
         await LeadsAsync(gateway, "/r1", "404");
+        Assert.Equal("/2", await WhereAsync(gateway, "/r2"));
         Assert.Equal(HttpStatusCode.BadRequest, (await gateway.AdminAsync(HttpMethod.Put, "/routes/r1?ttl=x", Route("/r1", "/1"))).Status);
     }
 
