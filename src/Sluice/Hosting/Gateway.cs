@@ -161,7 +161,7 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             throw new GatewayStartException(problems);
         }
-        var gateway = new Gateway(options, settings);
+        var gateway = Create(options, settings);
         try
         {
             settings = gateway.EnsureAdminKey(settings);
@@ -179,6 +179,19 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             await gateway.DisposeAsync();
             throw e as GatewayStartException ?? new GatewayStartException([Problem.Error(PlaceOf(e, options.Prefix), e.Message)], e);
+        }
+    }
+
+    static Gateway Create(GatewayOptions options, GatewaySettings settings)
+    {
+        try
+        {
+            return new Gateway(options, settings);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // no directory for its logs or temporary files
+            throw new GatewayStartException([Problem.Error(options.Prefix, e.Message)], e);
         }
     }
 
