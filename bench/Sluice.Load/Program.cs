@@ -1,0 +1,121 @@
+// Compares Sluice with nginx, HAProxy, YARP and no proxy at all. See docs/performance.md; started by bench/compare.
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Sluice.Load;
+
+var options = new Options(args);
+var root = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../../../.."));
+var directory = Directory.CreateTempSubdirectory("sluice-bench-").FullName;
+using var origin = new Origin();
+var gateways = new Gateways(root, directory, origin.Port);
+List<Result> results = [];
+string[] cpus = [.. File.ReadLines("/proc/cpuinfo").Where(line => line.StartsWith("model name", StringComparison.Ordinal)).Select(line => line.Split(':')[1].Trim())];
+var machine = string.Create(CultureInfo.InvariantCulture,
+    $"{cpus.Length} cores ({cpus.FirstOrDefault()}), {RuntimeInformation.OSDescription}, .NET {Environment.Version}, {options.Rounds} rounds of {options.Seconds} s after {options.Warmup} s.");
+Console.WriteLine(machine);
+for (var round = 1; round <= options.Rounds; round++)
+{
+    foreach (var scenario in Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name)))
+    {
+        // each round in another order: what one leaves behind must not always hit the same
+        foreach (var name in options.Gateways.OrderBy(_ => Random.Shared.Next()))
+        {
+            using var gateway = gateways.Start(name);
+            if (gateway.Port(scenario.Door) is not { } port)
+            {
+                continue;
+            }
+            var result = Measurement.Run(scenario, gateway, port, round, options);
+            results.Add(result);
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{round} {result.Scenario,-9} {result.Gateway,-8} {result.Cost,9:F1} {(scenario.IsMemory ? "bytes/stream" : "µs/" + scenario.Operation),-13} {result.PerSecond,9:F0}/s p50 {result.P50Us,8:F0} p99 {result.P99Us,8:F0} wrong {result.Wrong} {result.FirstWrong}"));
+        }
+    }
+}
+Directory.Delete(directory, recursive: true);
+var markdown = Report.Markdown(results, machine);
+Console.WriteLine();
+Console.WriteLine(markdown);
+if (options.MarkdownFile is { } file)
+{
+    File.WriteAllText(file, markdown);
+}
+if (options.JsonFile is { } json)
+{
+    Report.Json(results, machine, json);
+}
+return results.Exists(result => result.Wrong > 0) ? 1 : 0;
+
+/// <summary>What is on the command line: <c>--rounds 3 --seconds 8 --warmup 5 --scenarios A,D --gateways nginx,sluice --json FILE --markdown FILE</c>.</summary>
+sealed class Options
+{
+    public Options(string[] args)
+    {
+        for (var i = 0; i < args.Length; i += 2)
+        {
+            var value = i + 1 < args.Length ? args[i + 1] : throw new ArgumentException($"{args[i]} needs a value");
+            switch (args[i])
+            {
+                case "--rounds": Rounds = int.Parse(value, CultureInfo.InvariantCulture); break;
+                case "--seconds": Seconds = int.Parse(value, CultureInfo.InvariantCulture); break;
+                case "--warmup": Warmup = int.Parse(value, CultureInfo.InvariantCulture); break;
+                case "--scenarios": Scenarios = Known(value, [.. Scenario.All.Select(scenario => scenario.Name)]); break;
+                case "--gateways": Gateways = Known(value, Sluice.Load.Gateways.All); break;
+                case "--json": JsonFile = value; break;
+                case "--markdown": MarkdownFile = value; break;
+                default: throw new ArgumentException($"unknown option {args[i]}");
+            }
+        }
+    }
+
+    static string[] Known(string list, string[] known)
+    {
+        string[] names = list.Split(',');
+        return names.Except(known).FirstOrDefault() is { } wrong ? throw new ArgumentException($"there is no {wrong}; there are {string.Join(", ", known)}") : names;
+    }
+
+    public int Rounds { get; } = 3;
+
+    public int Seconds { get; } = 8;
+
+    /// <summary>Code is compiled while it runs: that is not measured.</summary>
+    public int Warmup { get; } = 6;
+
+    public string[] Scenarios { get; } = [.. Scenario.All.Select(scenario => scenario.Name)];
+
+    public string[] Gateways { get; } = Sluice.Load.Gateways.All;
+
+    public string? JsonFile { get; }
+
+    public string? MarkdownFile { get; }
+}
+
+/// <summary>One scenario through one gateway.</summary>
+static class Measurement
+{
+    public static Result Run(Scenario scenario, RunningGateway gateway, int port, int round, Options options)
+    {
+        var tally = new Tally();
+        using var end = new CancellationTokenSource();
+        var before = gateway.Pid == 0 ? 0 : Measured.Memory(gateway.Pid);
+        using var running = new CountdownEvent(Math.Max(scenario.Streams, 1));
+        scenario.Load(port, tally, () => { if (!running.IsSet) { running.Signal(); } }, end.Token);
+        if (scenario.Streams > 0 && !running.Wait(TimeSpan.FromSeconds(60)))
+        {
+            tally.Error($"{running.CurrentCount} of {scenario.Streams} streams did not begin");
+        }
+        Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
+        tally.Clear();
+        var cpu = gateway.Pid == 0 ? 0 : Measured.Cpu(gateway.Pid);
+        var began = System.Diagnostics.Stopwatch.GetTimestamp();
+        Thread.Sleep(TimeSpan.FromSeconds(options.Seconds));
+        var seconds = System.Diagnostics.Stopwatch.GetElapsedTime(began).TotalSeconds;
+        var operations = Math.Max(1, tally.Operations);
+        var cost = gateway.Pid == 0 ? 0
+            : scenario.IsMemory ? (Measured.Memory(gateway.Pid) - before) / (double)scenario.Streams
+            : (Measured.Cpu(gateway.Pid) - cpu) * 1e6 / operations;
+        var result = new Result(scenario.Name, gateway.Name, round, cost, operations / seconds, tally.Quantile(0.5), tally.Quantile(0.99), tally.Wrong, tally.FirstWrong);
+        end.Cancel();
+        return result;
+    }
+}
