@@ -786,7 +786,7 @@ static partial class LuaHost
 
     static async Task RunTimerAsync(LuaLane lane, int timer)
     {
-        await LuaContext.RunTimerAsync(lane, timer, premature: false);
+        await LuaContext.RunTimerAsync(lane, timer, premature: lane.Retired);
         lane.Release();
     }
 
