@@ -109,6 +109,10 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
     }
 
+    JsonAnswer ReloadPlugins() => live.ReloadPlugins().FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
+        ? JsonAnswer.Error(500, problem.ToString())
+        : JsonAnswer.Text(200, "done");
+
     async Task<JsonAnswer> RouteAsync(HttpContext http, string[] path)
     {
         var (request, plugins) = (http.Request, live.Current.Plugins);
@@ -119,7 +123,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
                 return new JsonAnswer(200);
             case ["plugins", "reload"]:
                 return HttpMethods.IsPut(request.Method)
-                    ? JsonAnswer.Text(200, "done")
+                    ? ReloadPlugins()
                     : JsonAnswer.Error(405, $"please use PUT method to reload the plugins, {request.Method} method is not allowed.");
             case ["schema", "validate", var segment] when HttpMethods.IsPost(request.Method):
                 return ResourceKinds.TryParse(segment, out var validated) ? await ValidateAsync(http, validated) : Unsupported(segment);

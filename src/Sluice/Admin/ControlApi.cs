@@ -40,7 +40,9 @@ public sealed partial class ControlApi(LiveConfiguration live, PluginServices se
         var snapshot = live.Current;
         if (path is ["v1", "plugins", "reload"] && HttpMethods.IsPut(request.Method))
         {
-            return JsonAnswer.Text(200, "done");
+            return live.ReloadPlugins().FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
+                ? JsonAnswer.Error(500, problem.ToString())
+                : JsonAnswer.Text(200, "done");
         }
         if (path is ["v1", "gc"] && HttpMethods.IsPost(request.Method))
         {

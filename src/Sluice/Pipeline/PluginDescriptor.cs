@@ -92,6 +92,14 @@ public sealed class PluginDescriptor
         Phases = [.. PhaseNames.Where(phase => phase.Type.IsAssignableFrom(type)).Select(phase => phase.Name)];
     }
 
+    /// <summary>A plugin that is not a class here but a script.</summary>
+    public static PluginDescriptor Scripted(
+        PluginInfo info, IReadOnlyList<string> phases, Func<JsonObject, string?> check, Func<JsonObject, PluginContext, object> create) =>
+        new(info, typeof(object), config => check(config) is { } error ? (null, error) : (config, null), (config, context) => create((JsonObject)config, context))
+        {
+            Phases = phases,
+        };
+
     static readonly (string Name, Type Type)[] PhaseNames =
     [
         ("rewrite", typeof(IRewrite)), ("access", typeof(IAccess)), ("before_proxy", typeof(IBeforeProxy)),
@@ -107,7 +115,7 @@ public sealed class PluginDescriptor
     public JsonObject Schema { get; }
 
     /// <summary>The phases that the plugin's class takes part in, for the reference.</summary>
-    public IReadOnlyList<string> Phases { get; }
+    public IReadOnlyList<string> Phases { get; private init; }
 
     /// <summary>Properties that a store has encrypted: <c>encrypt_fields</c> of the schema.</summary>
     public IReadOnlyList<string> SecretsOfConfig { get; }

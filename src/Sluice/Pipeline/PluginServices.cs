@@ -30,6 +30,15 @@ public sealed class PluginServices : IDisposable
     /// <summary>Runs Lua; made when the first script is there.</summary>
     public LuaEngine Lua => _lua.Value;
 
+    /// <summary>Lua files are read anew.</summary>
+    public void RenewLua()
+    {
+        if (_lua.IsValueCreated)
+        {
+            _lua.Value.Renew();
+        }
+    }
+
     /// <summary>How Lua runs here; before the first script.</summary>
     public Func<LuaEngine>? MakeLua { get; set; }
 

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Expressions;
 using Sluice.Model.Schema;
+using Sluice.Scripting;
 using Sluice.Net;
 using Sluice.Pipeline.Secrets;
 using Sluice.Pipeline.Tls;
@@ -25,7 +26,7 @@ public static class ResourceChecker
             return plugins.Find(id) is not { } plugin ? "invalid plugin name" : Prefixed("invalid configuration: ", plugin.MetadataSchema?.Validate(value));
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
-            ?? NotYet(kind, value)
+            ?? CheckLua(kind, value)
             ?? (kind == ResourceKind.StreamRoutes && value.ContainsKey("protocol") ? "invalid configuration: property \"protocol\": xRPC is not spoken here" : null)
             ?? (kind == ResourceKind.Ssls ? CheckSsl(value) : null)
             ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject, documents)
@@ -76,17 +77,16 @@ public static class ResourceChecker
             : null;
     }
 
-    /// <summary>Features that APISIX has and this version of Sluice does not: refused rather than ignored.</summary>
-    static string? NotYet(ResourceKind kind, JsonObject value)
+    /// <summary>Lua in a route: whether it is Lua.</summary>
+    static string? CheckLua(ResourceKind kind, JsonObject value)
     {
-        foreach (var property in (string[])["filter_func", "script"])
+        if (kind != ResourceKind.Routes)
         {
-            if (kind == ResourceKind.Routes && value.ContainsKey(property))
-            {
-                return $"invalid configuration: property \"{property}\" needs Lua, which this version of Sluice does not run";
-            }
+            return null;
         }
-        return null;
+        return value["filter_func"]?.ToString() is { } filter && LuaCheck.Function("return " + filter) is { } notFilter
+            ? $"failed to load 'filter_func' string: {notFilter}"
+            : value["script"]?.ToString() is { } script && LuaCheck.Syntax(script) is { } notScript ? $"failed to load 'script' string: {notScript}" : null;
     }
 
     static string? CheckUpstream(JsonObject? upstream, DocumentSet documents)

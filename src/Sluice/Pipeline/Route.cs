@@ -1,12 +1,14 @@
 using System.Collections.Concurrent;
 using Sluice.Model;
+using Sluice.Scripting;
 using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
 
 /// <summary>A route as requests see it: its configuration with everything it refers to resolved and its plugins merged and sorted.</summary>
 public sealed class Route(
-    RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, Func<Route, Consumer, PluginChain> mergeConsumer)
+    RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, Func<Route, Consumer, PluginChain> mergeConsumer,
+    LuaUnit? filter = null)
 {
     readonly ConcurrentDictionary<Consumer, PluginChain> _consumerChains = new();
 
@@ -15,6 +17,9 @@ public sealed class Route(
     public RouteConfig Config { get; } = config;
 
     public ServiceConfig? Service { get; } = service;
+
+    /// <summary>The route's <c>filter_func</c>: requests it says no to are not this route's.</summary>
+    public LuaUnit? Filter { get; } = filter;
 
     /// <summary>Null: the route has none, or the one it names is gone. A request is answered 503.</summary>
     public Upstream? Upstream { get; } = upstream;

@@ -59,7 +59,7 @@ public sealed class Router
             foreach (var route in routes.Where(route => route.Config.Status == 1))
             {
                 var hosts = HostsOf(route);
-                var conditions = new Conditions(route.Config, mode == RouterMode.HostUri ? [] : hosts);
+                var conditions = new Conditions(route, mode == RouterMode.HostUri ? [] : hosts);
                 foreach (var uri in UrisOf(route.Config))
                 {
                     Add(new Candidate(route, new UriPattern(uri), conditions), mode == RouterMode.HostUri ? hosts : []);
@@ -115,13 +115,13 @@ public sealed class Router
     readonly record struct Candidate(Route Route, UriPattern Pattern, Conditions Conditions);
 
     /// <summary>What a route asks of a request besides host and uri.</summary>
-    sealed class Conditions(RouteConfig config, string[] hosts)
+    sealed class Conditions(Route route, string[] hosts)
     {
         readonly string[] _hosts = [.. hosts.Where(host => !host.StartsWith('*'))];
         readonly string[] _hostEndings = [.. hosts.Where(host => host.StartsWith('*')).Select(host => host[1..])];
-        readonly FrozenSet<string>? _methods = config.Methods?.ToFrozenSet(StringComparer.Ordinal);
-        readonly CidrSet? _addresses = (config.RemoteAddrs ?? (config.RemoteAddr is { } one ? [one] : null)) is { } list ? CidrSet.Parse(list) : null;
-        readonly Expression? _vars = config.Vars is { Count: > 0 } vars ? Expression.Compile(vars) : null;
+        readonly FrozenSet<string>? _methods = route.Config.Methods?.ToFrozenSet(StringComparer.Ordinal);
+        readonly CidrSet? _addresses = (route.Config.RemoteAddrs ?? (route.Config.RemoteAddr is { } one ? [one] : null)) is { } list ? CidrSet.Parse(list) : null;
+        readonly Expression? _vars = route.Config.Vars is { Count: > 0 } vars ? Expression.Compile(vars) : null;
 
         /// <summary>Among routes with the same uri and priority those that ask for a host are asked first: exact ones, then wildcards.</summary>
         public int HostRank => _hosts.Length > 0 ? 0 : _hostEndings.Length > 0 ? 1 : 2;
@@ -130,7 +130,8 @@ public sealed class Router
             (HostRank == 2 || IsHost(exchange.Host))
             && (_methods is null || _methods.Contains(exchange.Request.Method))
             && (_addresses is null || _addresses.Contains(exchange.RemoteAddress))
-            && (_vars is null || _vars.Matches(exchange));
+            && (_vars is null || _vars.Matches(exchange))
+            && (route.Filter is null || exchange.OpenScript().Ask(route.Filter));
 
         bool IsHost(string host) =>
             Array.Exists(_hosts, one => one.Equals(host, StringComparison.OrdinalIgnoreCase))

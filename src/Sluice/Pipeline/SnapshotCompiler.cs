@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Settings;
+using Sluice.Scripting;
 using Sluice.Net;
 using Sluice.Pipeline.Secrets;
 using Sluice.Pipeline.Streams;
@@ -25,7 +26,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
-        var registry = sameSettings ? previous!.Plugins : new PluginRegistry(builtin, settings.Plugins, settings.Streams.Plugins);
+        var registry = sameSettings ? previous!.Plugins : Registry(settings);
         var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
         if (!sameSettings)
         {
@@ -40,6 +41,12 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         }
         return new Compilation(services, _upstreams, _roots, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
     }
+
+    PluginRegistry Registry(GatewaySettings settings) => new(
+        builtin.Concat(ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)))), settings.Plugins, settings.Streams.Plugins);
+
+    /// <summary>The next compilation reads scripts anew.</summary>
+    public void ForgetScripts() => services.RenewLua();
 
     sealed class Compilation(
         PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)
@@ -157,13 +164,17 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 config.Plugins, $"route {config.Id}",
                 config.PluginConfigId, Find(ResourceKind.PluginConfigs, config.PluginConfigId) is { } shared ? ResourceBinder.PluginConfig(shared).Plugins : null,
                 config.ServiceId, service?.Plugins);
-            var chain = new PluginChain(Uses(merge));
+            var chain = new PluginChain(config.Script is { } script ? [ScriptedPlugins.OfRoute(services, config.Id, script)] : Uses(merge));
             if (BufferingRules.Conflict(chain) is { } conflict)
             {
                 _problems.Add(Problem.Error(document.Place, conflict));
             }
-            return new Route(config, service, UpstreamOf(config, service), chain, MergeConsumer);
+            return new Route(config, service, UpstreamOf(config, service), chain, MergeConsumer, FilterOf(config));
         }
+
+        LuaUnit? FilterOf(RouteConfig route) => route.FilterFunc is { } text
+            ? LuaUnit.OfFunctions(services.Lua, "filter_func", $"route {route.Id}, filter_func", null, ["return " + text])
+            : null;
 
         Document? Find(ResourceKind kind, string? id) => id is null ? null : documents.Find(kind, id);
 

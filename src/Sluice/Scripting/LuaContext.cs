@@ -33,9 +33,9 @@ public sealed partial class LuaContext : IDisposable
 {
     const int MaxSockets = 1024;
 
-    readonly CancellationTokenSource _ended = new();
     readonly List<LuaSocket> _sockets = [];
     readonly Dictionary<nint, Task<object?[]>> _threads = [];
+    CancellationTokenSource? _end;
     int _table;
     bool _disposed;
 
@@ -69,7 +69,8 @@ public sealed partial class LuaContext : IDisposable
 
     internal int TableReference => _table != 0 ? _table : _table = Lane.NewContextTable();
 
-    CancellationToken ClientGone => Exchange?.Http.RequestAborted ?? _ended.Token;
+    /// <summary>The client has left, or the request has ended: nobody waits for anything any more.</summary>
+    CancellationToken Ended => (_end ??= CancellationTokenSource.CreateLinkedTokenSource(Exchange?.Http.RequestAborted ?? default)).Token;
 
     // -- Run
 
@@ -288,9 +289,13 @@ public sealed partial class LuaContext : IDisposable
     async ValueTask<(int Status, Stop Stop)> WaitAsync((nint State, int Reference) coroutine, Stop stop)
     {
         var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
-        ClientGone.ThrowIfCancellationRequested();
         using (Lane.Enter())
         {
+            if (_disposed)
+            {
+                throw new OperationCanceledException();
+            }
+            Ended.ThrowIfCancellationRequested();
             var stack = new LuaStack(coroutine.State);
             lua_checkstack(coroutine.State, results.Length + 4);
             PushAll(stack, results);
@@ -379,16 +384,16 @@ public sealed partial class LuaContext : IDisposable
                 await FlushAsync();
                 return Ok;
             case LuaWait.Sleep:
-                await Task.Delay(Seconds(arguments[0]), Engine.Time, ClientGone);
+                await Task.Delay(Seconds(arguments[0]), Engine.Time, Ended);
                 return [];
             case LuaWait.Connect:
-                return await Socket(arguments[0]).ConnectAsync((byte[])arguments[1]!, (int)(double)(arguments[2] ?? 0.0), arguments[3] as byte[], ClientGone);
+                return await Socket(arguments[0]).ConnectAsync((byte[])arguments[1]!, (int)(double)(arguments[2] ?? 0.0), arguments[3] as byte[], Ended);
             case LuaWait.Send:
-                return await Socket(arguments[0]).SendAsync((byte[])arguments[1]!, ClientGone);
+                return await Socket(arguments[0]).SendAsync((byte[])arguments[1]!, Ended);
             case LuaWait.Receive:
-                return await Socket(arguments[0]).ReceiveAsync((ReceiveMode)(int)(double)arguments[1]!, (int)(double)arguments[2]!, arguments[3] as byte[], arguments[4] is true, ClientGone);
+                return await Socket(arguments[0]).ReceiveAsync((ReceiveMode)(int)(double)arguments[1]!, (int)(double)arguments[2]!, arguments[3] as byte[], arguments[4] is true, Ended);
             case LuaWait.Handshake:
-                return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, ClientGone);
+                return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, Ended);
             case LuaWait.ReadBody:
                 Body ??= await Exchange!.ReadBodyAsync();
                 return [];
@@ -471,7 +476,7 @@ public sealed partial class LuaContext : IDisposable
     {
         try
         {
-            var host = await Engine.Resolver.ResolveAsync(System.Text.Encoding.Latin1.GetString(name), ClientGone);
+            var host = await Engine.Resolver.ResolveAsync(System.Text.Encoding.Latin1.GetString(name), Ended);
             return [host.Next().ToString()];
         }
         catch (Exception e) when (e is not OperationCanceledException)
@@ -494,6 +499,7 @@ public sealed partial class LuaContext : IDisposable
         {
             lua_pushthread(thread);
             reference = Lane.Anchor(thread);
+            Lane.Use();
         }
         _threads[thread] = ThreadAsync((thread, reference));
         return [true];
@@ -502,10 +508,30 @@ public sealed partial class LuaContext : IDisposable
     async Task<object?[]> ThreadAsync((nint State, int Reference) coroutine)
     {
         await Task.Yield();
+        try
+        {
+            return await RunThreadAsync(coroutine);
+        }
+        finally
+        {
+            using (Lane.Enter())
+            {
+                Lane.Unreference(coroutine.Reference);
+            }
+            Lane.Release();
+        }
+    }
+
+    async ValueTask<object?[]> RunThreadAsync((nint State, int Reference) coroutine)
+    {
         int status;
         Stop stop;
         using (Lane.Enter())
         {
+            if (_disposed)
+            {
+                throw new OperationCanceledException();
+            }
             // the function and its arguments are on the coroutine's stack already
             status = Lane.Resume(coroutine.State, lua_gettop(coroutine.State) - 1, this, Phase);
             stop = Step(coroutine, status);
@@ -517,10 +543,6 @@ public sealed partial class LuaContext : IDisposable
                 return [false, "exited"];
             }
             (_, stop) = await WaitAsync(coroutine, stop);
-        }
-        using (Lane.Enter())
-        {
-            Lane.Unreference(coroutine.Reference);
         }
         if (stop.Error is { } error)
         {
@@ -546,7 +568,7 @@ public sealed partial class LuaContext : IDisposable
     {
         var semaphore = LuaHost.Semaphores.GetValueOrDefault((int)(double)arguments[0]!);
         return semaphore is null ? [null, "no such semaphore"]
-            : await semaphore.WaitAsync(Seconds(arguments[1]), ClientGone) ? [true] : [null, "timeout"];
+            : await semaphore.WaitAsync(Seconds(arguments[1]), Ended) ? [true] : [null, "timeout"];
     }
 
     // -- Sockets
@@ -606,8 +628,11 @@ public sealed partial class LuaContext : IDisposable
         {
             return;
         }
-        _disposed = true;
-        _ended.Cancel();
+        using (Lane.Enter())
+        {
+            _disposed = true;
+        }
+        _end?.Cancel();
         foreach (var socket in _sockets)
         {
             socket.Close();
@@ -620,7 +645,7 @@ public sealed partial class LuaContext : IDisposable
             }
         }
         Lane.Release();
-        _ended.Dispose();
+        _end?.Dispose();
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "lua: runtime error: {Error}, in {Phase}, {Where}")]

@@ -31,6 +31,7 @@ public sealed partial class LuaEngine : IDisposable
     readonly LuaLane?[] _lanes;
     readonly Lock _making = new();
     readonly ConcurrentDictionary<string, SharedDictionary> _dictionaries = new(StringComparer.Ordinal);
+    readonly ConcurrentDictionary<LuaLane, bool> _retiring = new();
     readonly AutoResetEvent _wake = new(false);
     Thread? _watchdog;
     volatile bool _parked;
@@ -115,6 +116,10 @@ public sealed partial class LuaEngine : IDisposable
         }
     }
 
+    internal void Retiring(LuaLane lane) => _retiring[lane] = true;
+
+    internal void Closed(LuaLane lane) => _retiring.TryRemove(lane, out _);
+
     internal IEnumerable<LuaLane> Made
     {
         get
@@ -166,6 +171,10 @@ public sealed partial class LuaEngine : IDisposable
             foreach (var lane in _lanes)
             {
                 idle = lane?.Watch(limit) == true ? 0 : idle;
+            }
+            foreach (var (lane, _) in _retiring)
+            {
+                idle = lane.Watch(limit) ? 0 : idle;
             }
             _parked = idle > 50;
         }

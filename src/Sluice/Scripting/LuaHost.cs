@@ -93,12 +93,8 @@ static partial class LuaHost
         {
             throw new LuaException($"bad module name '{name}'");
         }
-        var options = lane.Engine.Options;
-        List<string> templates = [Path.Combine(options.Prefix, "lua", "?.lua"), Path.Combine(options.Prefix, "lua", "?", "init.lua")];
-        templates.AddRange(options.ExtraPath.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-            .Select(template => Path.Combine(options.Prefix, template.Contains('?', StringComparison.Ordinal) ? template : Path.Combine(template, "?.lua"))));
         var tried = new StringBuilder();
-        foreach (var file in templates.Select(template => template.Replace("?", name, StringComparison.Ordinal)))
+        foreach (var file in FilesOf(lane.Engine.Options, stack.Utf8(1)))
         {
             if (File.Exists(file))
             {
@@ -111,6 +107,16 @@ static partial class LuaHost
         stack.PushNil();
         stack.PushUtf8(tried.ToString());
         return 2;
+    }
+
+    /// <summary>Where a module may be.</summary>
+    public static IEnumerable<string> FilesOf(LuaOptions options, string module)
+    {
+        var name = module.Replace('.', '/');
+        List<string> templates = [Path.Combine(options.Prefix, "lua", "?.lua"), Path.Combine(options.Prefix, "lua", "?", "init.lua")];
+        templates.AddRange(options.ExtraPath.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+            .Select(template => Path.Combine(options.Prefix, template.Contains('?', StringComparison.Ordinal) ? template : Path.Combine(template, "?.lua"))));
+        return templates.Select(template => template.Replace("?", name, StringComparison.Ordinal));
     }
 
     // -- The answer
@@ -780,7 +786,7 @@ static partial class LuaHost
 
     static async Task RunTimerAsync(LuaLane lane, int timer)
     {
-        await LuaContext.RunTimerAsync(lane, timer, premature: false);
+        await LuaContext.RunTimerAsync(lane, timer, premature: lane.Retired);
         lane.Release();
     }
 

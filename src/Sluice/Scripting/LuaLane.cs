@@ -42,6 +42,7 @@ sealed unsafe partial class LuaLane
     string? _stopped;
     int _users = 1;
     bool _retired;
+    bool _closed;
 
     public LuaLane(LuaEngine engine, int index)
     {
@@ -71,6 +72,9 @@ sealed unsafe partial class LuaLane
 
     /// <summary>The memory is used up even after a collection: no new requests for this state.</summary>
     public bool Worn { get; private set; }
+
+    /// <summary>No new requests come here: it ends with the last that is in it.</summary>
+    public bool Retired => _retired;
 
     public long MemoryUsed => _memory->Used;
 
@@ -207,17 +211,24 @@ sealed unsafe partial class LuaLane
             }
             _retired = true;
         }
+        Engine.Retiring(this);
         Release();
     }
 
     void Close()
     {
         _gate.Enter();
+        lock (_hookGate)
+        {
+            _closed = true;
+        }
+        var outer = t_lane;
         t_lane = this;
         lua_close(_state);
         NativeMemory.Free(_memory);
-        t_lane = null;
+        t_lane = outer;
         _gate.Exit();
+        Engine.Closed(this);
     }
 
     // -- Coroutines
@@ -387,7 +398,7 @@ sealed unsafe partial class LuaLane
         {
             lock (_hookGate)
             {
-                if (!_retired)
+                if (!_closed)
                 {
                     _armed = true;
                     lua_sethook(_state, (nint)(delegate* unmanaged[Cdecl]<nint, LuaNative.Debug*, void>)&Hook, MaskCount, 1);

@@ -26,8 +26,8 @@ public sealed class LuaUnit
         new(engine, "functions", name, where, configuration, functions);
 
     /// <summary>A custom plugin at one place where it is configured.</summary>
-    public static LuaUnit OfPlugin(LuaEngine engine, string name, string where, JsonNode? configuration) =>
-        new(engine, "plugin", name, where, configuration, []);
+    public static LuaUnit OfPlugin(LuaEngine engine, string name, string where, JsonNode? configuration, JsonObject? metadata) =>
+        new(engine, "plugin", name, where, configuration, [metadata?.ToJsonString() ?? ""]);
 
     /// <summary>A route's <c>script</c>: a text that returns a table of phases.</summary>
     public static LuaUnit OfScript(LuaEngine engine, string where, string text) => new(engine, "script", "script", where, null, [text]);

@@ -1,5 +1,7 @@
 using System.Net;
 using System.Text.Json;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Logging;
 
 namespace Sluice.FunctionalTests.Scripting;
 
@@ -127,6 +129,56 @@ public class ServerlessTests : IAsyncLifetime
         await _gateway.ErrorLogSaysAsync(logged);
         await _gateway.ErrorLogSaysAsync("route away, plugin serverless-pre-function");
         Assert.Equal("on", await SayAsync("ngx.print('on')"));
+    }
+
+    [Fact]
+    public async Task A_body_that_a_script_has_read_still_goes_to_the_upstream()
+    {
+        var builder = Microsoft.AspNetCore.Builder.WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        await using var origin = builder.Build();
+        origin.Urls.Add("http://127.0.0.1:0");
+        origin.Run(async http => await http.Request.Body.CopyToAsync(http.Response.Body));
+        await origin.StartAsync(TestContext.Current.CancellationToken);
+        await _gateway.RouteAsync("body", "/body", new Uri(origin.Urls.First()).Port, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
+        {
+            ["serverless-pre-function"] = new
+            {
+                functions = new[] { "return function() ngx.req.read_body() local b = ngx.req.get_body_data() if ngx.var.arg_new then ngx.req.set_body_data('<' .. b .. '>') end ngx.req.set_header('X-L', #b) end" },
+            },
+        }));
+        foreach (var (query, expected) in new[] { ("", "the body"), ("?new=1", "<the body>") })
+        {
+            using var content = new StringContent("the body");
+            using var answer = await _gateway.Client.PostAsync(_gateway.Url("/body" + query), content, TestContext.Current.CancellationToken);
+            Assert.Equal(expected, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        }
+    }
+
+    [Theory]
+    [InlineData("header_filter", "ngx.sleep(0)", "API disabled in the context of header_filter_by_lua*")]
+    [InlineData("body_filter", "ngx.socket.tcp()", "API disabled in the context of body_filter_by_lua*")]
+    [InlineData("log", "ngx.say('x')", "API disabled in the context of log_by_lua*")]
+    public async Task What_a_phase_cannot_do_is_said_in_OpenRestys_words(string phase, string code, string logged)
+    {
+        await RouteAsync("phase", phase, "return function() " + code + " end");
+        try
+        {
+            await GetAsync("/phase");
+        }
+        catch (HttpRequestException)
+        {
+            // a body that a filter failed on is cut off
+        }
+        await _gateway.ErrorLogSaysAsync(logged);
+    }
+
+    [Fact]
+    public async Task Threads_and_timers_end_with_their_request_and_say_what_went_wrong()
+    {
+        await RouteAsync("threads", "access", "return function() ngx.thread.spawn(function() ngx.sleep(60) end) ngx.timer.at(0, function() error('late') end) ngx.exit(204) end");
+        Assert.Equal(204, (await GetAsync("/threads")).Status);
+        await _gateway.ErrorLogSaysAsync("late");
     }
 
     [Fact]

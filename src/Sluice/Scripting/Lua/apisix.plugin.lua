@@ -89,6 +89,14 @@ function plugin.plugin_attr(name)
   return conf and conf.plugin_attr and conf.plugin_attr[name]
 end
 
+function plugin.destroy()
+  for _, found in pairs(plugins) do
+    if type(found.destroy) == "function" then
+      pcall(found.destroy)
+    end
+  end
+end
+
 function plugin.conf_version() return 1 end
 
 return plugin

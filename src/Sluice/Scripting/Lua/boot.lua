@@ -1311,6 +1311,8 @@ function entries.load(id, kind, name, conf, ...)
     if not unit.plugin then
       return "Lua plugin " .. name .. " is not loaded"
     end
+    local metadata = ...
+    require("apisix.plugin").set_metadata(name, metadata ~= "" and metadata or nil)
     if conf then
       require("apisix.plugin").prepare(name, conf)
     end
@@ -1384,7 +1386,9 @@ function entries.run(id, phase)
     if unit.kind == "script" then
       code, body = f(api_ctx())
     else
-      code, body = f(unit.conf, api_ctx())
+      local ctx = api_ctx()
+      ctx._plugin_name = unit.name
+      code, body = f(unit.conf, ctx)
     end
     if (code ~= nil or body ~= nil) and box[2] <= BEFORE_PROXY then
       return answer(code, body)
@@ -1406,7 +1410,9 @@ function entries.filter(id, piece, last)
       if unit.kind == "script" then
         f(api_ctx())
       else
-        f(unit.conf, api_ctx())
+        local ctx = api_ctx()
+        ctx._plugin_name = unit.name
+        f(unit.conf, ctx)
       end
     end
   end
@@ -1467,8 +1473,10 @@ function entries.plugin_check(name, kind, conf)
   return require("apisix.plugin").check(name, kind, conf)
 end
 
-function entries.metadata(name, json)
-  require("apisix.plugin").set_metadata(name, json)
+function entries.destroy()
+  if loaded["apisix.plugin"] then
+    require("apisix.plugin").destroy()
+  end
 end
 
 return entries

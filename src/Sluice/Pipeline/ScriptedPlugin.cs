@@ -1,0 +1,106 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging;
+using Sluice.Relay;
+using Sluice.Scripting;
+
+namespace Sluice.Pipeline;
+
+/// <summary>A custom plugin in Lua, or a route's script, at one place where it is configured.</summary>
+sealed class ScriptedPlugin(LuaUnit unit, IReadOnlyCollection<string> phases) : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
+{
+    readonly bool _rewrite = phases.Contains("rewrite");
+    readonly bool _access = phases.Contains("access");
+    readonly bool _beforeProxy = phases.Contains("before_proxy");
+    readonly bool _headerFilter = phases.Contains("header_filter");
+    readonly bool _bodyFilter = phases.Contains("body_filter");
+    readonly bool _log = phases.Contains("log");
+
+    public ValueTask<Answer?> RewriteAsync(Exchange exchange) => _rewrite ? ScriptPhases.RunAsync(exchange, unit, LuaPhase.Rewrite, "rewrite") : default;
+
+    public ValueTask<Answer?> AccessAsync(Exchange exchange) => _access ? ScriptPhases.RunAsync(exchange, unit, LuaPhase.Access, "access") : default;
+
+    public ValueTask<Answer?> BeforeProxyAsync(Exchange exchange) =>
+        _beforeProxy ? ScriptPhases.RunAsync(exchange, unit, LuaPhase.BeforeProxy, "before_proxy") : default;
+
+    public void FilterHeaders(Exchange exchange)
+    {
+        if (_headerFilter)
+        {
+            ScriptPhases.FilterHeaders(exchange, unit);
+        }
+    }
+
+    public IPieceFilter? OpenBody(Exchange exchange) => _bodyFilter ? ScriptPhases.OpenBody(exchange, unit) : null;
+
+    public void Log(Exchange exchange)
+    {
+        if (_log)
+        {
+            ScriptPhases.Log(exchange, unit);
+        }
+    }
+}
+
+/// <summary>Makes plugins of Lua files and of routes' scripts.</summary>
+static partial class ScriptedPlugins
+{
+    static readonly string[] AllPhases = ["rewrite", "access", "before_proxy", "header_filter", "body_filter", "log"];
+
+    static readonly PluginDescriptor RouteScript = PluginDescriptor.Scripted(
+        new("script", 0, "{}", "A route's script."), AllPhases, static _ => null, static (_, _) => throw new InvalidOperationException("made by OfRoute"));
+
+    /// <summary>What runs instead of plugins on a route that has a <c>script</c>.</summary>
+    public static PluginUse OfRoute(PluginServices services, string route, string text)
+    {
+        var unit = LuaUnit.OfScript(services.Lua, $"route {route}, script", text);
+        return new(RouteScript, new ScriptedPlugin(unit, AllPhases), PluginMeta.None, [], $"route {route}");
+    }
+
+    /// <summary>Those of <c>plugins:</c> in conf/config.yaml that are Lua files (<c>apisix/plugins/NAME.lua</c> on the Lua path) and no built-in ones.</summary>
+    public static IEnumerable<PluginDescriptor> Load(PluginServices services, IEnumerable<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (!LuaEngine.IsPluginName(name) || !services.Lua.HasPlugin(name))
+            {
+                continue;
+            }
+            PluginDescriptor? made = null;
+            try
+            {
+                var (facts, error) = services.Lua.LoadPlugin(name);
+                if (facts is null)
+                {
+                    LogNotLoaded(services.Loggers.CreateLogger("Lua"), name, error);
+                    continue;
+                }
+                made = Of(name, facts, services.Lua);
+            }
+            catch (Exception e) when (e is FormatException or JsonException or InvalidOperationException or ArgumentException)
+            {
+                LogNotLoaded(services.Loggers.CreateLogger("Lua"), name, e.Message);
+            }
+            if (made is not null)
+            {
+                yield return made;
+            }
+        }
+    }
+
+    static PluginDescriptor Of(string name, JsonObject facts, LuaEngine engine)
+    {
+        var phases = facts["phases"]!.AsArray().Select(phase => (string)phase!).ToArray();
+        var info = new PluginInfo(name, (int)facts["priority"]!.GetValue<double>(), facts["schema"]!.ToJsonString(), "A plugin in Lua.")
+        {
+            Version = facts["version"]!.ToString(),
+            ConsumerSchema = facts["consumer_schema"]?.ToJsonString(),
+            MetadataSchema = facts["metadata_schema"]?.ToJsonString(),
+        };
+        return PluginDescriptor.Scripted(info, phases, config => engine.CheckPlugin(name, config), (config, context) =>
+            new ScriptedPlugin(LuaUnit.OfPlugin(context.Services.Lua, name, $"{context.Scope}, plugin {name}", config.DeepClone(), context.Metadata), phases));
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "failed to load plugin [{Name}] err: {Error}")]
+    static partial void LogNotLoaded(ILogger logger, string name, string? error);
+}
