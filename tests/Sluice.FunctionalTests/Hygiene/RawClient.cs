@@ -74,6 +74,29 @@ sealed partial class RawClient : IDisposable
         return _received;
     }
 
+    /// <summary>Up to and including these bytes, which have to come.</summary>
+    public async Task<string> UntilAsync(string marker)
+    {
+        int at;
+        while ((at = _received.IndexOf(marker, StringComparison.Ordinal)) < 0)
+        {
+            Assert.True(await ReceiveAsync(), $"the connection ended after \"{_received}\"");
+        }
+        var text = _received[..(at + marker.Length)];
+        _received = _received[text.Length..];
+        return text;
+    }
+
+    /// <summary>FIN; reading goes on.</summary>
+    public void ShutdownSend() => _socket.Shutdown(SocketShutdown.Send);
+
+    /// <summary>RST.</summary>
+    public void Reset()
+    {
+        _socket.LingerState = new LingerOption(true, 0);
+        _socket.Dispose();
+    }
+
     async Task<bool> ReceiveAsync()
     {
         var buffer = new byte[16 * 1024];

@@ -107,7 +107,7 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
             Loop.Remove(deadline);
             _socket.Close(reset: false);
         }
-        _output.Complete();
+        _output.Drop();
         _input.Complete();
         SayClosed();
         await base.DisposeAsync();

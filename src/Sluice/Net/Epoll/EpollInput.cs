@@ -94,14 +94,28 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
             used.Dispose();
         }
         _first.Start = consumed.GetInteger();
-        if (_first.Length == 0 && _first == _last)
+        if (IsEnd(until, until.Start))
         {
-            _first.Dispose();
-            _first = _last = null;
+            Release();
             _examinedAll = true;
             return;
         }
-        _examinedAll = examined.GetObject() == _last && examined.GetInteger() == _last!.End;
+        _examinedAll = examined.GetObject() is BlockPool.Block seen && IsEnd(seen, examined.GetInteger());
+    }
+
+    /// <summary>Nothing comes behind this place. A receive that got nothing leaves an empty block at the end.</summary>
+    static bool IsEnd(BlockPool.Block block, int index)
+    {
+        while (index == block.End)
+        {
+            if (block.Following is not { } next)
+            {
+                return true;
+            }
+            block = next;
+            index = next.Start;
+        }
+        return false;
     }
 
     public override void CancelPendingRead()
@@ -113,6 +127,11 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
     public override void Complete(Exception? exception = null)
     {
         _completed = true;
+        Release();
+    }
+
+    void Release()
+    {
         for (var block = _first; block is not null;)
         {
             var next = block.Following;

@@ -129,6 +129,13 @@ sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<Flush
         }
     }
 
+    /// <summary>The connection is closed: nobody takes what was not sent.</summary>
+    public void Drop()
+    {
+        _broken = true;
+        Release();
+    }
+
     void Release()
     {
         for (var block = _first; block is not null;)

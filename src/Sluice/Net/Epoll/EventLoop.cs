@@ -121,6 +121,11 @@ public sealed partial class EventLoop : IDisposable
     internal void Remove(LoopSocket socket)
     {
         Debug.Assert(IsCurrent);
+        if (socket.Slot < 0)
+        {
+            // the kernel refused to watch it: it has no slot to give back
+            return;
+        }
         _sockets[socket.Slot] = null;
         _generations[socket.Slot]++;
         _free.Push(socket.Slot);
@@ -157,7 +162,15 @@ public sealed partial class EventLoop : IDisposable
         Round++;
         for (var i = 0; i < count; i++)
         {
-            Dispatch(events[i]);
+            try
+            {
+                Dispatch(events[i]);
+            }
+            catch (Exception e)
+            {
+                // edge-triggered: the events behind it would not be told again
+                LogBug(e, Index);
+            }
         }
         RunPosted();
         _timers.Advance(Now);

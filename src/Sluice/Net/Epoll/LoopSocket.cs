@@ -43,7 +43,8 @@ class LoopSocket
 
     internal int Descriptor { get; }
 
-    internal int Slot { get; set; }
+    /// <summary>Its place among the loop's sockets; -1: not registered.</summary>
+    internal int Slot { get; set; } = -1;
 
     /// <summary>There may be something to receive or accept; false until the kernel says so again.</summary>
     protected bool Readable { get => _readable; set => _readable = value; }

@@ -7,6 +7,9 @@ public abstract class WheelTimer
     internal int Slot = -1;
     internal long Tick;
 
+    /// <summary>Taken off the wheel and not called yet.</summary>
+    internal bool Falls;
+
     /// <summary>Runs on the loop.</summary>
     protected internal abstract void Due();
 }
@@ -79,9 +82,38 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
             _current = until;
             _next = FindNext();
         }
-        foreach (var timer in due ?? [])
+        if (due is not null)
         {
-            timer.Due();
+            Call(due);
+        }
+    }
+
+    /// <summary>One that an earlier one armed anew or removed is not called; one that fails does not keep the others from it.</summary>
+    void Call(List<WheelTimer> due)
+    {
+        List<Exception>? failures = null;
+        foreach (var timer in due)
+        {
+            lock (_lock)
+            {
+                if (!timer.Falls)
+                {
+                    continue;
+                }
+                timer.Falls = false;
+            }
+            try
+            {
+                timer.Due();
+            }
+            catch (Exception e)
+            {
+                (failures ??= []).Add(e);
+            }
+        }
+        if (failures is not null)
+        {
+            throw new AggregateException(failures);
         }
     }
 
@@ -93,6 +125,7 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
             if (timer.Tick <= until)
             {
                 Unlink(timer);
+                timer.Falls = true;
                 (due ??= []).Add(timer);
             }
             timer = following;
@@ -122,6 +155,7 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
 
     void Unlink(WheelTimer timer)
     {
+        timer.Falls = false;
         if (timer.Slot < 0)
         {
             return;

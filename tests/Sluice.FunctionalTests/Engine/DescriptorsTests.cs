@@ -1,0 +1,41 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using Sluice.FunctionalTests.Cli;
+
+namespace Sluice.FunctionalTests.Engine;
+
+/// <summary>A gateway process of its own: the limit is the process's.</summary>
+public class DescriptorsTests
+{
+    [Fact]
+    public async Task Out_of_descriptors_new_connections_wait_and_are_served_later()
+    {
+        await using var fixture = new CommandFixture();
+        await fixture.SucceedAsync("start");
+        Assert.Equal(HttpStatusCode.OK, await fixture.StatusOfAsync("/clock"));
+        var pid = fixture.Instance.RunningPid()!.Value;
+        var open = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length;
+        using (var limit = Process.Start("prlimit", [$"--pid={pid}", string.Create(CultureInfo.InvariantCulture, $"--nofile={open + 10}:{open + 10}")]))
+        {
+            await limit.WaitForExitAsync();
+            Assert.Equal(0, limit.ExitCode);
+        }
+
+        var crowd = new List<Socket>();
+        for (var number = 0; number < 60; number++)
+        {
+            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            crowd.Add(socket);
+            await socket.ConnectAsync(IPAddress.Loopback, fixture.ProxyPort);
+        }
+        var log = fixture.PathOf("logs/error.log");
+        await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("new connections wait", StringComparison.Ordinal), () => File.ReadAllText(log), seconds: 30);
+
+        crowd.ForEach(socket => socket.Dispose());
+        using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(30) };
+        using var answer = await client.GetAsync(fixture.Url("/clock"));
+        Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+    }
+}
