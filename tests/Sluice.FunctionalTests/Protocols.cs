@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests;
@@ -121,6 +122,27 @@ public static class RawClient
 
     public static Task<(OriginConnection Connection, string Head)> GetAsync(IPEndPoint gateway, string path, string headers = "") =>
         AskAsync(gateway, $"GET {path} HTTP/1.1\r\nHost: {gateway}\r\n{headers}\r\n");
+
+    /// <summary>Everything until the other side ends, and whether it ended with RST.</summary>
+    public static async Task<(string Text, bool Reset)> ReadRestAsync(this OriginConnection connection)
+    {
+        var text = new StringBuilder();
+        try
+        {
+            while (true)
+            {
+                text.Append(await connection.ReadAsync(1)).Append(connection.TakeAll());
+            }
+        }
+        catch (EndOfStreamException)
+        {
+            return (text.ToString(), false);
+        }
+        catch (IOException)
+        {
+            return (text.ToString(), true);
+        }
+    }
 
     /// <summary>One HTTP chunk; empty at the end (trailers are left unread).</summary>
     public static async Task<string> ReadChunkAsync(this OriginConnection connection)

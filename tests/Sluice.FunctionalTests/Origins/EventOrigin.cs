@@ -55,6 +55,12 @@ public sealed class EventOrigin : IAsyncDisposable
                     connection.Reset();
                     return;
                 }
+                if (text.Length == 0)
+                {
+                    connection.ShutdownSend();
+                    await watching;
+                    return;
+                }
                 await connection.SendAsync(framing == Framing.ChunkPerEvent ? $"{text.Length:x}\r\n{text}\r\n" : text);
             }
             await connection.SendAsync(framing switch { Framing.ChunkPerEvent => "0\r\n\r\n", Framing.DrippedChunk => "\r\n0\r\n\r\n", _ => "" });
@@ -86,6 +92,9 @@ public sealed class EventOrigin : IAsyncDisposable
 
     /// <summary>The stream breaks off with RST.</summary>
     public ValueTask ResetAsync() => _events.Writer.WriteAsync(null);
+
+    /// <summary>The stream breaks off with FIN, whatever its framing promised.</summary>
+    public ValueTask BreakOffAsync() => _events.Writer.WriteAsync("");
 
     async Task WatchClientAsync(OriginConnection connection)
     {

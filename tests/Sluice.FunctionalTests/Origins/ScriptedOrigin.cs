@@ -182,6 +182,9 @@ public sealed class OriginConnection(Socket socket, int number, CancellationToke
         return Take(count);
     }
 
+    /// <summary>What has been received and not been taken yet.</summary>
+    public string TakeAll() => Take(received.Count);
+
     /// <summary>The next bytes must be exactly these.</summary>
     public async Task ExpectAsync(string bytes) => Assert.Equal(bytes, await ReadAsync(bytes.Length));
 
