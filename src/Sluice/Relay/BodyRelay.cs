@@ -241,6 +241,11 @@ public sealed class BodyRelay(
         catch (Exception e)
         {
             failure = e;
+            if (e is SpoolException)
+            {
+                // nobody takes what it still sends, and the client may be long in finding out
+                upstream.Abort(UpstreamFailureKind.Shutdown);
+            }
         }
         spool.Complete(failure);
     }
