@@ -46,13 +46,13 @@ public class ProtocolsGateway : IAsyncLifetime
         return $"/{id}/stream";
     }
 
-    public Task<HttpResponseMessage> SendAsync(Protocol protocol, string path, HttpMethod? method = null) => Client(protocol).SendAsync(
+    public Task<HttpResponseMessage> SendAsync(Protocol protocol, string path, HttpMethod? method = null, CancellationToken cancel = default) => Client(protocol).SendAsync(
         new HttpRequestMessage(method ?? HttpMethod.Get, Url(protocol, path))
         {
             Version = protocol is Protocol.H2c or Protocol.TlsHttp2 ? HttpVersion.Version20 : HttpVersion.Version11,
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
         },
-        HttpCompletionOption.ResponseHeadersRead);
+        HttpCompletionOption.ResponseHeadersRead, cancel);
 
     public async ValueTask InitializeAsync()
     {

@@ -161,5 +161,24 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         }
     }
 
+    [Fact]
+    public async Task Over_HTTP2_a_client_that_takes_nothing_loses_its_stream_and_keeps_its_connection()
+    {
+        await using var gateway = await TestGateway.StartAsync(nginx: "http { send_timeout 500ms; proxy_buffering off; }");
+        await using var origin = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
+        await gateway.RouteAsync("r1", "/big", origin.Port);
+        async Task<HttpResponseMessage> GetAsync(string path) => await gateway.Client.SendAsync(
+            new HttpRequestMessage(HttpMethod.Get, gateway.Url(path)) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact },
+            HttpCompletionOption.ResponseHeadersRead);
+        using var response = await GetAsync("/big");
+        // more than the stream's window
+        await origin.SendAsync(new string('x', 1_000_000));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(20));
+        using var body = await response.Content.ReadAsStreamAsync();
+        await Assert.ThrowsAnyAsync<IOException>(() => body.CopyToAsync(Stream.Null));
+        using var next = await GetAsync("/nowhere");
+        Assert.Equal(HttpStatusCode.NotFound, next.StatusCode);
+    }
+
     static string Buffering(bool on) => $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(on ? "false" : "true")}}} } """;
 }

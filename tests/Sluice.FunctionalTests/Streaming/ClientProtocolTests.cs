@@ -77,6 +77,69 @@ public sealed class ClientProtocolTests(ProtocolsGateway fixture) : IClassFixtur
         await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
     }
 
+    [Theory]
+    [InlineData(Protocol.Http1)]
+    [InlineData(Protocol.H2c)]
+    [InlineData(Protocol.TlsHttp1)]
+    [InlineData(Protocol.TlsHttp2)]
+    public async Task A_client_that_leaves_before_the_head_takes_its_upstream_along(Protocol protocol)
+    {
+        var asked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var gone = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var origin = ScriptedOrigin.Start(async connection =>
+        {
+            await connection.ReadHeadAsync();
+            asked.SetResult();
+            await connection.ReadEndAsync();
+            gone.SetResult();
+        });
+        var path = await fixture.RouteAsync(origin.Port);
+        using var leave = new CancellationTokenSource();
+        var sending = fixture.SendAsync(protocol, path, cancel: leave.Token);
+        await asked.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await leave.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => sending);
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        // one that left is no failed node: nobody else is asked in its name
+        Assert.Equal(1, origin.Accepted);
+    }
+
+    [Theory]
+    [InlineData(Protocol.H2c)]
+    [InlineData(Protocol.TlsHttp2)]
+    public async Task Many_streams_of_one_connection_do_not_wait_for_each_other(Protocol protocol)
+    {
+        const int Streams = 20;
+        var origins = Enumerable.Range(0, Streams).Select(_ => new EventOrigin(Framing.ChunkPerEvent)).ToArray();
+        var readers = new EventReader[Streams];
+        try
+        {
+            for (var i = 0; i < Streams; i++)
+            {
+                readers[i] = new EventReader(await (await OpenAsync(origins[i], protocol, i % 2 == 0, false)).Content.ReadAsStreamAsync());
+            }
+            for (var id = 0; id < 3; id++)
+            {
+                // backwards, so that nothing is in the order in which it was opened
+                for (var i = Streams - 1; i >= id; i--)
+                {
+                    await origins[i].SendAsync(EventOrigin.Event(id));
+                    Assert.Equal(EventOrigin.Event(id), (await readers[i].NextAsync()).Event);
+                }
+                await origins[id].BreakOffAsync();
+                await Assert.ThrowsAnyAsync<IOException>(async () => await readers[id].Body.ReadAsync(new byte[1]));
+            }
+        }
+        finally
+        {
+            foreach (var (origin, reader) in origins.Zip(readers))
+            {
+                reader?.Dispose();
+                await origin.DisposeAsync();
+            }
+        }
+    }
+
     async Task<HttpResponseMessage> OpenAsync(EventOrigin origin, Protocol protocol, bool buffering, bool tlsUpstream)
     {
         var path = await fixture.RouteAsync(origin.Port,

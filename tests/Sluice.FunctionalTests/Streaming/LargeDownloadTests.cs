@@ -1,3 +1,4 @@
+using System.Net;
 using Sluice.FunctionalTests.Origins;
 using Sluice.FunctionalTests.Sources;
 
@@ -76,14 +77,15 @@ public class LargeDownloadTests
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task Off_the_upstream_goes_as_fast_as_the_client(bool chunked)
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public async Task Off_the_upstream_goes_as_fast_as_the_client(bool chunked, bool http2)
     {
         await using var source = new Source(chunked);
         await using var gateway = await TestGateway.StartAsync(nginx: "http { proxy_buffering off; }");
         await gateway.RouteAsync("r1", "/big", source.Port);
-        using var response = await OpenAsync(gateway);
+        using var response = await OpenAsync(gateway, http2);
         using var body = await response.Content.ReadAsStreamAsync();
 
         // what is on its way fills the kernel's buffers of two connections and no more
@@ -97,14 +99,15 @@ public class LargeDownloadTests
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task On_the_upstream_is_free_before_the_client_has_read_anything(bool chunked)
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public async Task On_the_upstream_is_free_before_the_client_has_read_anything(bool chunked, bool http2)
     {
         await using var source = new Source(chunked);
         await using var gateway = await TestGateway.StartAsync(nginx: "http { proxy_buffering on; }");
         await gateway.RouteAsync("r1", "/big", source.Port);
-        using var response = await OpenAsync(gateway);
+        using var response = await OpenAsync(gateway, http2);
         using var body = await response.Content.ReadAsStreamAsync();
 
         await source.SentAll.WaitAsync(TimeSpan.FromSeconds(30));
@@ -183,8 +186,13 @@ public class LargeDownloadTests
         }
     }
 
-    static Task<HttpResponseMessage> OpenAsync(TestGateway gateway) =>
-        gateway.Client.GetAsync(gateway.Url("/big"), HttpCompletionOption.ResponseHeadersRead);
+    static Task<HttpResponseMessage> OpenAsync(TestGateway gateway, bool http2 = false) => gateway.Client.SendAsync(
+        new HttpRequestMessage(HttpMethod.Get, gateway.Url("/big"))
+        {
+            Version = http2 ? HttpVersion.Version20 : HttpVersion.Version11,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        },
+        HttpCompletionOption.ResponseHeadersRead);
 
     static async Task ReadAllAsync(Stream body)
     {
