@@ -100,6 +100,15 @@ public class ProtocolsGateway : IAsyncLifetime
 /// <summary>A client on the bare socket, for what a proper client never does or never shows: pieces, framing, how a connection ends.</summary>
 public static class RawClient
 {
+    /// <summary>An address to listen on that nobody else has: the loopback network has many.</summary>
+    public static IPEndPoint FreeAddress()
+    {
+        var address = new IPAddress([127, (byte)Random.Shared.Next(2, 250), (byte)Random.Shared.Next(1, 250), (byte)Random.Shared.Next(1, 250)]);
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        socket.Bind(new IPEndPoint(address, 0));
+        return (IPEndPoint)socket.LocalEndPoint!;
+    }
+
     /// <summary>The connection in the hands of the test; close it by disposing.</summary>
     public static async Task<OriginConnection> ConnectAsync(IPEndPoint gateway, int? receiveBuffer = null)
     {

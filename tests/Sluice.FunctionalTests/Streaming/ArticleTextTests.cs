@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Sockets;
 using Sluice.FunctionalTests.Origins;
 using Sluice.Hosting;
 
@@ -82,7 +81,7 @@ public class ArticleTextTests
     public async Task A2_turns_buffering_off_for_one_domain(string place)
     {
         // port 80 is not the test's to take
-        var address = FreeAddress();
+        var address = RawClient.FreeAddress();
         var server = Server.Replace("listen 80;", $"listen {address};", StringComparison.Ordinal);
         await using var origin = EchoOrigin.Start();
         await using var gateway = place == "conf/nginx.conf"
@@ -127,14 +126,5 @@ public class ArticleTextTests
         using var response = await gateway.Client.SendAsync(request);
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         return response.Headers.GetValues("X-Sluice-Buffering").Single();
-    }
-
-    /// <summary>One that nobody else has: the loopback network has many.</summary>
-    static IPEndPoint FreeAddress()
-    {
-        var address = new IPAddress([127, (byte)Random.Shared.Next(2, 250), (byte)Random.Shared.Next(1, 250), (byte)Random.Shared.Next(1, 250)]);
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(address, 0));
-        return (IPEndPoint)socket.LocalEndPoint!;
     }
 }

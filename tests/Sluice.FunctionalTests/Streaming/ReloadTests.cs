@@ -45,7 +45,7 @@ public class ReloadTests
     public async Task Streams_survive_the_closing_of_their_address()
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
-        await using var gateway = await TestGateway.StartAsync(nginx: "http { server { listen 127.0.0.1:" + FreePort() + "; } }");
+        await using var gateway = await TestGateway.StartAsync(nginx: $"http {{ server {{ listen {RawClient.FreeAddress()}; }} }}");
         await gateway.RouteAsync("r1", "/events", origin.Port);
         var extra = gateway.Gateway.ProxyEndpoints.Single(endpoint => endpoint.Port != gateway.EndPoint.Port);
         using var response = await gateway.Client.GetAsync($"http://{extra}/events", HttpCompletionOption.ResponseHeadersRead);
@@ -110,6 +110,4 @@ public class ReloadTests
             return true;
         }
     }
-
-    static int FreePort() => Cli.CommandFixture.FreePort();
 }
