@@ -341,7 +341,7 @@ public sealed partial class Forwarder(
                 exchange.Response.Headers.TransferEncoding = new StringValues([null, null]);
                 exchange.Response.Headers.Connection = "close";
             }
-            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Request.Protocol == "HTTP/1.1";
+            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1";
             if (verbatim)
             {
                 // said by us, Kestrel leaves the framing to us
@@ -372,7 +372,7 @@ public sealed partial class Forwarder(
             {
                 if (exchange.Buffering!.On)
                 {
-                    await relay.AbsorbAsync(OpenSpool, ReleaseEarlyAsync);
+                    await relay.AbsorbAsync(headFirst: _head.Body.Kind == BodyKind.Chunked, OpenSpool, ReleaseEarlyAsync);
                 }
                 else
                 {

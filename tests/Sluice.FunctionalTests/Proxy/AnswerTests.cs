@@ -79,6 +79,9 @@ public sealed class AnswerTests(ProtocolsGateway fixture) : IClassFixture<Protoc
     }
 
     [Theory]
+    [InlineData(Protocol.Http1, true)]
+    [InlineData(Protocol.Http1, false)]
+    [InlineData(Protocol.TlsHttp1, true)]
     [InlineData(Protocol.H2c, true)]
     [InlineData(Protocol.TlsHttp2, false)]
     public async Task Trailers_of_an_answer_reach_the_client(Protocol protocol, bool buffering)
