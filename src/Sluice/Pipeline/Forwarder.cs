@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Primitives;
 using Sluice.Model;
 using Sluice.Net;
 using Sluice.Net.Epoll;
@@ -335,11 +336,12 @@ public sealed partial class Forwarder(
             exchange.Response.ContentLength = filters is null && _head.Body.Kind == BodyKind.Length ? length : null;
             if (exchange.Response.ContentLength is null && !exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1")
             {
-                // chunked_transfer_encoding off: Kestrel delimits answers to HTTP/1.0 by closing
-                exchange.Request.Protocol = "HTTP/1.0";
+                // chunked_transfer_encoding off. Kestrel chunks what says nothing about its framing; a Transfer-Encoding without values says something
+                // and is not written, and the end of the connection is the end of the answer.
+                exchange.Response.Headers.TransferEncoding = new StringValues([null, null]);
                 exchange.Response.Headers.Connection = "close";
             }
-            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Request.Protocol == "HTTP/1.1";
+            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1";
             if (verbatim)
             {
                 // said by us, Kestrel leaves the framing to us
@@ -370,7 +372,7 @@ public sealed partial class Forwarder(
             {
                 if (exchange.Buffering!.On)
                 {
-                    await relay.AbsorbAsync(OpenSpool, ReleaseEarlyAsync);
+                    await relay.AbsorbAsync(headFirst: _head.Body.Kind == BodyKind.Chunked, OpenSpool, ReleaseEarlyAsync);
                 }
                 else
                 {

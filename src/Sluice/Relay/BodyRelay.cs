@@ -57,14 +57,11 @@ public sealed class BodyRelay(
     /// <summary>Buffering off: each read from the upstream is flushed to the client before the next read.</summary>
     /// <param name="headFirst">
     /// Send the head before anything was read: what is readable may be framing of which no payload follows for hours (the size of a dripped chunk).
+    /// Needless when the framing is passed on.
     /// </param>
     public async ValueTask StreamAsync(bool headFirst)
     {
-        if (headFirst && !settings.Verbatim)
-        {
-            await client.FlushAsync();
-        }
-        await PassAllAsync(untilBehind: false);
+        await PassAllAsync(headFirst, untilBehind: false);
         await FinishAsync();
     }
 
@@ -72,10 +69,11 @@ public sealed class BodyRelay(
     /// Buffering on: as long as the client takes every piece at once there is nothing to hold. From the first that it does not, one side reads the
     /// upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
     /// </summary>
+    /// <param name="headFirst">As with <see cref="StreamAsync"/>.</param>
     /// <param name="upstreamFree">Called as soon as the upstream has sent all, which may be long before the client has it.</param>
-    public async ValueTask AbsorbAsync(Func<BodySpool> open, Func<ValueTask> upstreamFree)
+    public async ValueTask AbsorbAsync(bool headFirst, Func<BodySpool> open, Func<ValueTask> upstreamFree)
     {
-        if (await PassAllAsync(untilBehind: true))
+        if (await PassAllAsync(headFirst, untilBehind: true))
         {
             await upstreamFree();
             await FinishAsync();
@@ -104,8 +102,12 @@ public sealed class BodyRelay(
     // -- From the upstream to the client
 
     /// <summary>Piece by piece, nothing held. True at the body's end; false when the client did not take a piece at once (<see cref="_behind"/>).</summary>
-    async ValueTask<bool> PassAllAsync(bool untilBehind)
+    async ValueTask<bool> PassAllAsync(bool headFirst, bool untilBehind)
     {
+        if (headFirst && !settings.Verbatim)
+        {
+            await client.FlushAsync();
+        }
         var size = settings.FirstPiece;
         _upstreamSilence.Start(settings.ReadTimeout);
         while (true)
@@ -241,6 +243,11 @@ public sealed class BodyRelay(
         catch (Exception e)
         {
             failure = e;
+            if (e is SpoolException)
+            {
+                // nobody takes what it still sends, and the client may be long in finding out
+                upstream.Abort(UpstreamFailureKind.Shutdown);
+            }
         }
         spool.Complete(failure);
     }

@@ -15,7 +15,8 @@ public sealed class Tunnel(Stream client, UpstreamConnection upstream, IdleDeadl
 
     public async Task RunAsync()
     {
-        var toUpstream = ToUpstreamAsync();
+        using var upstreamEnded = new CancellationTokenSource();
+        var toUpstream = ToUpstreamAsync(upstreamEnded.Token);
         try
         {
             await ToClientAsync();
@@ -24,8 +25,9 @@ public sealed class Tunnel(Stream client, UpstreamConnection upstream, IdleDeadl
         {
             // the upstream has ended: whatever the client still says has nobody to hear it
             upstream.Abort(UpstreamFailureKind.Shutdown);
-            await client.DisposeAsync();
+            await upstreamEnded.CancelAsync();
             await toUpstream;
+            await client.DisposeAsync();
         }
     }
 
@@ -54,17 +56,17 @@ public sealed class Tunnel(Stream client, UpstreamConnection upstream, IdleDeadl
         }
     }
 
-    async Task ToUpstreamAsync()
+    async Task ToUpstreamAsync(CancellationToken upstreamEnded)
     {
         try
         {
             while (true)
             {
-                _ = await client.ReadAsync(Memory<byte>.Empty);
+                _ = await client.ReadAsync(Memory<byte>.Empty, upstreamEnded);
                 var buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
                 try
                 {
-                    var read = await client.ReadAsync(buffer);
+                    var read = await client.ReadAsync(buffer, upstreamEnded);
                     if (read == 0)
                     {
                         break;

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Security.Cryptography.X509Certificates;
 using System.Threading.Channels;
 
 namespace Sluice.FunctionalTests.Origins;
@@ -21,7 +22,7 @@ public enum Framing
 }
 
 /// <summary>
-/// A stream that the test drives: each <see cref="SendEventAsync"/> puts one event on the wire. An event that arrives before the next is sent
+/// A stream that the test drives: each <see cref="SendAsync"/> puts one event on the wire. An event that arrives before the next is sent
 /// was held back by nobody.
 /// </summary>
 public sealed class EventOrigin : IAsyncDisposable
@@ -32,9 +33,11 @@ public sealed class EventOrigin : IAsyncDisposable
     readonly ScriptedOrigin _origin;
 
     /// <param name="bytes">Length of the whole stream, for the framings that say it first.</param>
-    public EventOrigin(Framing framing, int bytes = 0, string contentType = "text/event-stream", string headers = "")
+    /// <param name="certificate">Given: TLS.</param>
+    public EventOrigin(
+        Framing framing, int bytes = 0, string contentType = "text/event-stream", string headers = "", X509Certificate2? certificate = null)
     {
-        _origin = ScriptedOrigin.Start(async connection =>
+        async Task Serve(OriginConnection connection)
         {
             _request.TrySetResult(await connection.ReadHeadAsync());
             await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {contentType}\r\n{headers}" + framing switch
@@ -52,16 +55,24 @@ public sealed class EventOrigin : IAsyncDisposable
                     connection.Reset();
                     return;
                 }
+                if (text.Length == 0)
+                {
+                    connection.ShutdownSend();
+                    await watching;
+                    return;
+                }
                 await connection.SendAsync(framing == Framing.ChunkPerEvent ? $"{text.Length:x}\r\n{text}\r\n" : text);
             }
             await connection.SendAsync(framing switch { Framing.ChunkPerEvent => "0\r\n\r\n", Framing.DrippedChunk => "\r\n0\r\n\r\n", _ => "" });
             if (framing == Framing.CloseDelimited)
             {
+                await connection.SayGoodbyeAsync();
                 connection.ShutdownSend();
             }
             // closing while the watch still reads would be a reset
             await watching;
-        });
+        }
+        _origin = certificate is null ? ScriptedOrigin.Start(Serve) : ScriptedOrigin.StartTls(certificate, Serve);
     }
 
     public int Port => _origin.Port;
@@ -81,6 +92,9 @@ public sealed class EventOrigin : IAsyncDisposable
 
     /// <summary>The stream breaks off with RST.</summary>
     public ValueTask ResetAsync() => _events.Writer.WriteAsync(null);
+
+    /// <summary>The stream breaks off with FIN, whatever its framing promised.</summary>
+    public ValueTask BreakOffAsync() => _events.Writer.WriteAsync("");
 
     async Task WatchClientAsync(OriginConnection connection)
     {

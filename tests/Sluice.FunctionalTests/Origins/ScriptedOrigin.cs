@@ -182,6 +182,9 @@ public sealed class OriginConnection(Socket socket, int number, CancellationToke
         return Take(count);
     }
 
+    /// <summary>What has been received and not been taken yet.</summary>
+    public string TakeAll(int most = int.MaxValue) => Take(Math.Min(received.Count, most));
+
     /// <summary>The next bytes must be exactly these.</summary>
     public async Task ExpectAsync(string bytes) => Assert.Equal(bytes, await ReadAsync(bytes.Length));
 
@@ -204,10 +207,10 @@ public sealed class OriginConnection(Socket socket, int number, CancellationToke
 
     public Task SendAsync(string latin1) => SendAsync(Encoding.Latin1.GetBytes(latin1));
 
-    public async Task SendAsync(ReadOnlyMemory<byte> bytes)
+    public async Task SendAsync(ReadOnlyMemory<byte> bytes, TimeSpan? patience = null)
     {
-        using var patience = Wait();
-        await stream.WriteAsync(bytes, patience.Token);
+        using var wait = Wait(patience);
+        await stream.WriteAsync(bytes, wait.Token);
     }
 
     /// <summary>One byte per segment.</summary>
@@ -261,10 +264,10 @@ public sealed class OriginConnection(Socket socket, int number, CancellationToke
         return text;
     }
 
-    CancellationTokenSource Wait()
+    CancellationTokenSource Wait(TimeSpan? patience = null)
     {
         var source = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        source.CancelAfter(Patience);
+        source.CancelAfter(patience ?? Patience);
         return source;
     }
 }
