@@ -8,7 +8,7 @@ namespace Sluice.FunctionalTests.Cli;
 public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
 {
     // Loaded machines are slow, but a bunched stream is late by whole intervals.
-    const int Interval = 250, Late = 200;
+    const int Interval = 600, Late = 500;
 
     [Theory]
     [InlineData("chunked", "eventsource")]
