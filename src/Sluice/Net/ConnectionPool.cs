@@ -135,7 +135,10 @@ public sealed class ConnectionPool : IDisposable
             return;
         }
         stream.WatchEnded = false;
-        stream.Watch = WatchAsync(stream);
+        if (!stream.Stream.TryWatch(stream.News ??= () => IdleHasNews(stream)))
+        {
+            stream.Watch = WatchAsync(stream);
+        }
         List<PooledStream>? surplus = null;
         lock (gate)
         {
@@ -180,6 +183,12 @@ public sealed class ConnectionPool : IDisposable
     async Task<Exception?> WatchAsync(PooledStream stream)
     {
         var failure = await stream.WaitAsync();
+        IdleHasNews(stream);
+        return failure;
+    }
+
+    void IdleHasNews(PooledStream stream)
+    {
         bool wasIdle;
         lock (gate)
         {
@@ -195,7 +204,6 @@ public sealed class ConnectionPool : IDisposable
         {
             Close(stream);
         }
-        return failure;
     }
 
     void Sweep()

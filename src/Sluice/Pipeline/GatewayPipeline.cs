@@ -149,7 +149,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
     {
         BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
-        _ when exchange.Http.RequestAborted.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
+        _ when exchange.ClientGone.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
     };
 
