@@ -30,6 +30,12 @@ abstract class ByteStream
 
     public abstract ValueTask ShutdownSendAsync();
 
+    /// <summary>
+    /// Calls back, on the loop, when a connection that nobody waits on has news: bytes, the end or a failure. Any wait ends the watch. False: this
+    /// stream can't, it has to be waited on.
+    /// </summary>
+    public virtual bool TryWatch(Action news) => false;
+
     /// <summary>After a receive of 0: the other side said that this is the end. TLS without close_notify is a cut, not an end.</summary>
     public virtual bool EndWasAnnounced => true;
 
@@ -130,9 +136,42 @@ sealed class LoopByteStream : ByteStream
         return default;
     }
 
+    public override bool TryWatch(Action news)
+    {
+        if (!_socket.Loop.IsCurrent)
+        {
+            return false;
+        }
+        _socket.WatchIdle(news);
+        return true;
+    }
+
     public override void Close(bool reset) => _socket.Close(reset);
 
-    sealed class UpstreamSocket(EventLoop loop, int descriptor) : LoopSocket(loop, descriptor, connected: false);
+    sealed class UpstreamSocket(EventLoop loop, int descriptor) : LoopSocket(loop, descriptor, connected: false)
+    {
+        Action? _news, _onReadable;
+
+        /// <summary>As <see cref="LoopSocket.WhenReadable"/>, but what was received already is no news. On the loop.</summary>
+        public void WatchIdle(Action news)
+        {
+            _news = news;
+            WhenReadable(_onReadable ??= OnReadable);
+        }
+
+        void OnReadable()
+        {
+            if (!IsClosed && Posix.IsQuiet(Descriptor))
+            {
+                Readable = false;
+                WhenReadable(_onReadable!);
+            }
+            else
+            {
+                _news!();
+            }
+        }
+    }
 }
 
 /// <summary>A connection through the framework's sockets, for systems without event loops and for what does not run on one.</summary>

@@ -137,7 +137,10 @@ public sealed class ConnectionPool : IDisposable
         }
         stream.WatchEnded = false;
         stream.Rented = false;
-        stream.Watch = WatchAsync(stream);
+        if (!stream.Stream.TryWatch(stream.News ??= () => IdleHasNews(stream)))
+        {
+            stream.Watch = WatchAsync(stream);
+        }
         List<PooledStream>? surplus = null;
         lock (gate)
         {
@@ -182,6 +185,12 @@ public sealed class ConnectionPool : IDisposable
     async Task<Exception?> WatchAsync(PooledStream stream)
     {
         var failure = await stream.WaitAsync();
+        IdleHasNews(stream);
+        return failure;
+    }
+
+    void IdleHasNews(PooledStream stream)
+    {
         bool wasIdle;
         lock (gate)
         {
@@ -197,7 +206,6 @@ public sealed class ConnectionPool : IDisposable
         {
             Close(stream);
         }
-        return failure;
     }
 
     void Sweep()

@@ -32,6 +32,9 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     /// </summary>
     public Task<Exception?>? Watch { get; set; }
 
+    /// <summary>The pool's answer to news of the idle connection, where the stream can be watched without a wait.</summary>
+    public Action? News { get; set; }
+
     /// <summary>False when somebody else closed it.</summary>
     public bool TryClose(bool reset = false)
     {

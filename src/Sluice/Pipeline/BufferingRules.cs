@@ -25,11 +25,12 @@ public static class BufferingRules
     /// <param name="accel">The upstream's X-Accel-Buffering (<c>yes</c>, <c>no</c>, anything else = not there); null when ignored or absent.</param>
     public static BufferingReason Response(Exchange exchange, string? accel, bool isStream)
     {
-        foreach (var reason in ResponseInOrder(exchange, accel, isStream))
+        if (accel is null && exchange.Scope.ResponseBuffering.Count == 0 && exchange.Chain.BufferingRules.Length == 0
+            && exchange.Snapshot.GlobalRules.BufferingRules.Length == 0)
         {
-            return reason;
+            return isStream ? DefaultStream : DefaultOn;
         }
-        return DefaultOn;
+        return ResponseInOrder(exchange, accel, isStream).First();
     }
 
     /// <summary>The deciding rule and all that it overrode, for <c>/v1/buffering</c>.</summary>

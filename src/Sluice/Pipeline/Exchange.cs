@@ -17,7 +17,14 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public HttpContext Http { get; } = http;
 
     /// <summary>The event loop of the client's connection; null on the framework's sockets.</summary>
-    public EventLoop? Loop => Http.Features.Get<EpollConnection>()?.Loop;
+    public EventLoop? Loop => Connection?.Loop;
+
+    /// <summary>The client's connection when it is one of an event loop.</summary>
+    public EpollConnection? Connection { get; } = http.Features.Get<EpollConnection>();
+
+    /// <summary>The client left. With HTTP/1 that is its connection's end, for which no request needs a source of its own.</summary>
+    public CancellationToken ClientGone =>
+        Connection is not null && (Http.Request.Protocol is "HTTP/1.1" or "HTTP/1.0") ? Connection.ConnectionClosed : Http.RequestAborted;
 
     public HttpRequest Request => Http.Request;
 

@@ -209,5 +209,13 @@ public sealed partial class Exchange
 
     static string Number(long number) => number.ToString(CultureInfo.InvariantCulture);
 
-    static string? Seconds(double? seconds) => seconds?.ToString("F3", CultureInfo.InvariantCulture);
+    /// <summary>Short times, which most are, as nginx writes them.</summary>
+    static readonly string[] Milliseconds = [.. Enumerable.Range(0, 1000).Select(ms => string.Create(CultureInfo.InvariantCulture, $"0.{ms:D3}"))];
+
+    static string? Seconds(double? seconds) => seconds switch
+    {
+        null => null,
+        >= 0 and < 0.9995 and var little => Milliseconds[(int)((little * 1000) + 0.5)],
+        var much => much.Value.ToString("F3", CultureInfo.InvariantCulture),
+    };
 }

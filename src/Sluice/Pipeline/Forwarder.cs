@@ -133,7 +133,7 @@ public sealed partial class Forwarder(
     {
         try
         {
-            await upstream.RefreshAsync(exchange.Http.RequestAborted);
+            await upstream.RefreshAsync(exchange.ClientGone);
             return null;
         }
         catch (DiscoveryException e)
@@ -194,11 +194,11 @@ public sealed partial class Forwarder(
         : new(FailureSource.Upstream, Name(e.Kind), $"{node.Name}: {e.Message}", StatusOf(e.Kind));
 
     /// <summary>One attempt on one node.</summary>
-    sealed class Call(Forwarder forwarder, Exchange exchange, Upstream upstream, Node node, RequestBody body) : IUpstreamCall
+    sealed class Call(Forwarder forwarder, Exchange exchange, Upstream upstream, Node node, RequestBody body) : IUpstreamCall, IRelayOwner
     {
         readonly TimeProvider _time = forwarder._time;
         UpstreamConnection? _connection;
-        IdleDeadline? _sendSilence;
+        IdleDeadline? _sendSilence, _readSilence;
         Task _sending = Task.CompletedTask;
         CancellationTokenRegistration _clientGone;
         ResponseHead _head = null!;
@@ -220,7 +220,7 @@ public sealed partial class Forwarder(
         {
             _started = _time.GetTimestamp();
             var tls = exchange.Upstream.Scheme == "https";
-            var addresses = await forwarder._resolver.ResolveAsync(node.Config.Host, exchange.Http.RequestAborted);
+            var addresses = await forwarder._resolver.ResolveAsync(node.Config.Host, exchange.ClientGone);
             // a certificate that is checked is checked for a name
             var serverName = tls && (exchange.Snapshot.Settings.Http.UpstreamServerName || upstream.Config.Tls?.Verify == true) ? ServerName() : null;
             var endpoint = upstream.Endpoint(node, addresses.Next(), tls, serverName);
@@ -231,38 +231,42 @@ public sealed partial class Forwarder(
                 await loop.SwitchTo();
             }
             _connection = await forwarder._pools.Here.RentAsync(
-                endpoint, upstream.Limits, Timeout(static timeout => timeout.Connect, exchange.Scope.ProxyConnectTimeout), fresh, exchange.Http.RequestAborted);
+                endpoint, upstream.Limits, Timeout(static timeout => timeout.Connect, exchange.Scope.ProxyConnectTimeout), fresh, exchange.ClientGone);
             exchange.Upstream.ConnectSeconds = _time.GetElapsedTime(_started).TotalSeconds;
-            _clientGone = exchange.Http.RequestAborted.UnsafeRegister(static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ClientGone), _connection);
+            _clientGone = exchange.ClientGone.UnsafeRegister(static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ClientGone), _connection);
 
             // The request goes out; its body may still be going while the answer comes in.
             var sendTimeout = Timeout(static timeout => timeout.Send, exchange.Scope.ProxySendTimeout);
-            _sendSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout), _connection);
             UpstreamHead.WriteRequest(exchange, _connection, node, body.Framing);
             RequestSent = true;
-            _sendSilence.Start(sendTimeout);
-            await _connection.SendHeadAsync();
-            _sendSilence.Stop();
-            if (!body.IsEmpty)
+            var sent = _connection.SendHeadAsync();
+            if (!sent.IsCompletedSuccessfully)
             {
-                _sending = body.SendAsync(_connection, _sendSilence, sendTimeout);
+                SendSilence.Start(sendTimeout);
+                await sent;
+                SendSilence.Stop();
             }
-
-            // The read timeout runs from when the request is out, or from now on if the answer comes while the body is still going.
-            using var readSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
-            var reading = ReadHeadAsync(_connection, readSilence, exchange.Scope.ProxyBufferSize).AsTask();
-            if (!_sending.IsCompleted)
+            _readSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
+            if (body.IsEmpty)
             {
+                _readSilence.Start(ReadTimeout);
+                _head = await ReadHeadAsync(_connection, _readSilence, exchange.Scope.ProxyBufferSize);
+            }
+            else
+            {
+                // The read timeout runs from when the request is out, or from now on if the answer comes while the body is still going.
+                _sending = body.SendAsync(_connection, SendSilence, sendTimeout);
+                var reading = ReadHeadAsync(_connection, _readSilence, exchange.Scope.ProxyBufferSize).AsTask();
                 await Task.WhenAny(_sending, reading);
+                _readSilence.Start(ReadTimeout);
+                _head = await reading;
             }
-            if (!reading.IsCompleted)
-            {
-                readSilence.Start(ReadTimeout);
-            }
-            _head = await reading;
-            readSilence.Stop();
+            _readSilence.Stop();
             exchange.Upstream.HeaderSeconds = _time.GetElapsedTime(_started).TotalSeconds;
         }
+
+        IdleDeadline SendSilence => _sendSilence ??=
+            new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout), _connection);
 
         public int Status => _head.Status;
 
@@ -361,18 +365,14 @@ public sealed partial class Forwarder(
             var settings = new RelaySettings(scope.ProxyBufferSize, scope.LargestPiece, ReadTimeout, scope.SendTimeout)
             {
                 Verbatim = verbatim,
-                Direct = verbatim && exchange.Http.Features.Get<EpollConnection>() is { IsPlain: true } plain ? plain : null,
+                Direct = verbatim && exchange.Connection is { IsPlain: true } plain ? plain : null,
             };
-            using var relay = new BodyRelay(_connection!, exchange.Response.BodyWriter, filters, settings, _time, () =>
-            {
-                exchange.Failure ??= new(FailureSource.Client, "send_timeout", "the client took nothing for the whole send_timeout", 408);
-                exchange.Http.Abort();
-            });
+            using var relay = new BodyRelay(_connection!, exchange.Response.BodyWriter, filters, settings, _time, _readSilence!, this);
             try
             {
                 if (exchange.Buffering!.On)
                 {
-                    await relay.AbsorbAsync(headFirst: _head.Body.Kind == BodyKind.Chunked, OpenSpool, ReleaseEarlyAsync);
+                    await relay.AbsorbAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
                 }
                 else
                 {
@@ -390,14 +390,19 @@ public sealed partial class Forwarder(
 
         BodySpool? _spool;
 
-        BodySpool OpenSpool()
+        public void ClientStalled()
+        {
+            exchange.Failure ??= new(FailureSource.Client, "send_timeout", "the client took nothing for the whole send_timeout", 408);
+            exchange.Http.Abort();
+        }
+
+        public BodySpool OpenSpool()
         {
             var scope = exchange.Scope;
             return _spool = new(new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? forwarder._temporaryDirectory));
         }
 
-        /// <summary>The upstream has sent all: it is free, however long the client takes.</summary>
-        ValueTask ReleaseEarlyAsync()
+        public ValueTask UpstreamFreeAsync()
         {
             exchange.Upstream.ResponseSeconds = _time.GetElapsedTime(_started).TotalSeconds;
             return _sending.IsCompletedSuccessfully ? _connection!.DisposeAsync() : ValueTask.CompletedTask;
@@ -471,6 +476,7 @@ public sealed partial class Forwarder(
                 // said already, if it mattered, by the side that reads the answer
             }
             _sendSilence?.Dispose();
+            _readSilence?.Dispose();
             if (_connection is not null)
             {
                 await _connection.DisposeAsync();

@@ -162,7 +162,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
         // Kestrel, of a chunk that says it is larger than numbers go
         IOException { InnerException: OverflowException } => new(FailureSource.Client, "bad_request", exception.Message, 400),
-        _ when exchange.Http.RequestAborted.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
+        _ when exchange.ClientGone.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
     };
 

@@ -22,6 +22,19 @@ public readonly record struct RelaySettings(int FirstPiece, int NextPiece, TimeS
     public EpollConnection? Direct { get; init; }
 }
 
+/// <summary>What a relay asks of whoever runs it.</summary>
+public interface IRelayOwner
+{
+    /// <summary>Where a body is kept that the client does not take at once.</summary>
+    BodySpool OpenSpool();
+
+    /// <summary>The upstream has sent all, which may be long before the client has it: it is free.</summary>
+    ValueTask UpstreamFreeAsync();
+
+    /// <summary>The client took nothing for <c>send_timeout</c>; a pending flush must end.</summary>
+    void ClientStalled();
+}
+
 /// <summary>
 /// Carries an answer's body from the upstream to the client, in one of two ways: <see cref="StreamAsync"/> holds nothing,
 /// <see cref="AbsorbAsync"/> frees the upstream as fast as it can send. In both, each piece is flushed to the client as soon as the client can
@@ -29,13 +42,13 @@ public readonly record struct RelaySettings(int FirstPiece, int NextPiece, TimeS
 /// </summary>
 /// <param name="client">Where the body goes; flushing it pushes the bytes onto the wire.</param>
 /// <param name="filter">Null: nobody looks into the body.</param>
-/// <param name="clientStalled">Called when the client took nothing for <c>send_timeout</c>; must make a pending flush end.</param>
+/// <param name="upstreamSilence">The deadline of the upstream's answers: aborts it.</param>
 public sealed class BodyRelay(
-    UpstreamConnection upstream, PipeWriter client, IPieceFilter? filter, RelaySettings settings, TimeProvider time, Action clientStalled)
+    UpstreamConnection upstream, PipeWriter client, IPieceFilter? filter, RelaySettings settings, TimeProvider time,
+    IdleDeadline upstreamSilence, IRelayOwner owner)
     : IBufferWriter<byte>, IDisposable
 {
-    readonly IdleDeadline _upstreamSilence = new(time, static self => ((UpstreamConnection)self!).Abort(UpstreamFailureKind.ReadTimeout), upstream);
-    readonly IdleDeadline _clientSilence = new(time, static self => ((Action)self!)(), clientStalled);
+    IdleDeadline? _clientSilence;
 
     const int SmallBlock = 4096;
 
@@ -52,7 +65,7 @@ public sealed class BodyRelay(
     /// <summary>Timestamp of the first body byte from the upstream; 0 while there is none.</summary>
     public long FirstByteTimestamp { get; private set; }
 
-    public bool ClientStalled => _clientSilence.Expired;
+    public bool ClientStalled => _clientSilence?.Expired == true;
 
     /// <summary>Buffering off: each read from the upstream is flushed to the client before the next read.</summary>
     /// <param name="headFirst">
@@ -70,17 +83,16 @@ public sealed class BodyRelay(
     /// upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
     /// </summary>
     /// <param name="headFirst">As with <see cref="StreamAsync"/>.</param>
-    /// <param name="upstreamFree">Called as soon as the upstream has sent all, which may be long before the client has it.</param>
-    public async ValueTask AbsorbAsync(bool headFirst, Func<BodySpool> open, Func<ValueTask> upstreamFree)
+    public async ValueTask AbsorbAsync(bool headFirst)
     {
         if (await PassAllAsync(headFirst, untilBehind: true))
         {
-            await upstreamFree();
+            await owner.UpstreamFreeAsync();
             await FinishAsync();
             return;
         }
-        var spool = open();
-        var absorbing = AbsorbIntoAsync(spool, upstreamFree);
+        var spool = owner.OpenSpool();
+        var absorbing = AbsorbIntoAsync(spool);
         try
         {
             await FlushedAsync(_behind);
@@ -109,7 +121,7 @@ public sealed class BodyRelay(
             await client.FlushAsync();
         }
         var size = settings.FirstPiece;
-        _upstreamSilence.Start(settings.ReadTimeout);
+        upstreamSilence.Start(settings.ReadTimeout);
         while (true)
         {
             var readable = upstream.WaitReadableAsync();
@@ -133,14 +145,14 @@ public sealed class BodyRelay(
                 var flush = client.FlushAsync();
                 if (!flush.IsCompletedSuccessfully)
                 {
-                    _upstreamSilence.Stop();
+                    upstreamSilence.Stop();
                     if (untilBehind && !upstream.ResponseEnded)
                     {
                         _behind = flush;
                         return false;
                     }
                     await FlushedAsync(flush);
-                    _upstreamSilence.Start(settings.ReadTimeout);
+                    upstreamSilence.Start(settings.ReadTimeout);
                 }
             }
             if (EndedByFilter())
@@ -148,7 +160,7 @@ public sealed class BodyRelay(
                 break;
             }
         }
-        _upstreamSilence.Stop();
+        upstreamSilence.Stop();
         return true;
     }
 
@@ -210,13 +222,13 @@ public sealed class BodyRelay(
 
     // -- Through a spool
 
-    async Task AbsorbIntoAsync(BodySpool spool, Func<ValueTask> upstreamFree)
+    async Task AbsorbIntoAsync(BodySpool spool)
     {
         Exception? failure = null;
         try
         {
             var size = settings.FirstPiece;
-            _upstreamSilence.Start(settings.ReadTimeout);
+            upstreamSilence.Start(settings.ReadTimeout);
             while (true)
             {
                 await upstream.WaitReadableAsync();
@@ -232,13 +244,13 @@ public sealed class BodyRelay(
                 if (!kept.IsCompletedSuccessfully)
                 {
                     // memory and file are full: nobody reads the upstream meanwhile
-                    _upstreamSilence.Stop();
+                    upstreamSilence.Stop();
                     await kept;
-                    _upstreamSilence.Start(settings.ReadTimeout);
+                    upstreamSilence.Start(settings.ReadTimeout);
                 }
             }
-            _upstreamSilence.Stop();
-            await upstreamFree();
+            upstreamSilence.Stop();
+            await owner.UpstreamFreeAsync();
         }
         catch (Exception e)
         {
@@ -303,6 +315,7 @@ public sealed class BodyRelay(
             _ = flush.Result;
             return;
         }
+        _clientSilence ??= new(time, static owner => ((IRelayOwner)owner!).ClientStalled(), owner);
         _clientSilence.Start(settings.SendTimeout);
         await flush;
         _clientSilence.Stop();
@@ -310,7 +323,7 @@ public sealed class BodyRelay(
 
     void Received(int bytes)
     {
-        _upstreamSilence.Touch();
+        upstreamSilence.Touch();
         if (_received == 0)
         {
             FirstByteTimestamp = time.GetTimestamp();
@@ -318,11 +331,7 @@ public sealed class BodyRelay(
         _received += bytes;
     }
 
-    public void Dispose()
-    {
-        _upstreamSilence.Dispose();
-        _clientSilence.Dispose();
-    }
+    public void Dispose() => _clientSilence?.Dispose();
 
     // -- What filters write into: the client's writer, counted
 

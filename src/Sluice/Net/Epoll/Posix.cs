@@ -17,7 +17,7 @@ static unsafe partial class Posix
     const int AddressFamilyInet = 2, AddressFamilyInet6 = 10, AddressFamilyUnix = 1;
     const int StreamNonBlockingCloseOnExec = 1 | 0x800 | 0x80000;
     const int NonBlockingCloseOnExec = 0x800 | 0x80000;
-    const int NoSignal = 0x4000, More = 0x8000;
+    const int NoSignal = 0x4000, More = 0x8000, Peek = 2;
     const int SocketLevel = 1, ReuseAddress = 2, ReusePort = 15, Linger = 13, Error = 4;
     const int Tcp = 6, NoDelay = 1, KeepAliveOption = 9;
     const int Ipv6 = 41, Ipv6Only = 26;
@@ -192,6 +192,13 @@ static unsafe partial class Posix
             var count = recv(descriptor, bytes, into.Length, 0);
             return count >= 0 ? (int)count : -LastError;
         }
+    }
+
+    /// <summary>There is nothing to receive, and the connection is up.</summary>
+    public static bool IsQuiet(int descriptor)
+    {
+        byte one;
+        return recv(descriptor, &one, 1, Peek) < 0 && LastError == Again;
     }
 
     /// <summary>How many bytes the kernel took, or minus the error.</summary>
