@@ -306,9 +306,12 @@ sealed unsafe partial class LuaLane
         return stopped;
     }
 
+    /// <summary>A whole round of Lua's garbage collector.</summary>
+    internal void Collect() => lua_gc(_state, 2, 0);
+
     void Recover()
     {
-        lua_gc(_state, 2, 0);
+        Collect();
         Worn = _memory->Used > _memory->Limit / 10 * 8;
     }
 

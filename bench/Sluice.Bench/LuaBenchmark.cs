@@ -1,0 +1,99 @@
+using System.Buffers;
+using BenchmarkDotNet.Attributes;
+using Microsoft.AspNetCore.Http;
+using Sluice.Scripting;
+
+namespace Sluice.Bench;
+
+/// <summary>What Lua costs a request: a function that does nothing, one that reads a variable and sets a header, a piece through a body filter.</summary>
+[MemoryDiagnoser]
+public class LuaBenchmark : IDisposable
+{
+    readonly LuaEngine _engine = new(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+    readonly ArrayBufferWriter<byte> _output = new();
+    readonly byte[] _piece = new byte[100];
+    readonly Request _request = new();
+    LuaUnit _nothing = null!;
+    LuaUnit _header = null!;
+    LuaUnit _filter = null!;
+    LuaContext _open = null!;
+
+    [GlobalSetup]
+    public void Load()
+    {
+        _nothing = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) end"]);
+        _header = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) ngx.header['X-Uri'] = ngx.var.uri end"]);
+        _filter = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1] end"]);
+        _open = LuaContext.For(_engine, _request);
+    }
+
+    [Benchmark]
+    public LuaOutcome Access() => Run(_nothing);
+
+    [Benchmark]
+    public LuaOutcome AccessThatSetsAHeader() => Run(_header);
+
+    LuaOutcome Run(LuaUnit unit)
+    {
+        using var context = LuaContext.For(_engine, _request);
+        var running = context.RunAsync(unit, LuaPhase.Access, "access");
+        return running.IsCompletedSuccessfully ? running.Result : throw new InvalidOperationException("it waits");
+    }
+
+    public void Dispose()
+    {
+        _open?.Dispose();
+        _engine.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    [Benchmark]
+    public int Piece()
+    {
+        var last = false;
+        _output.ResetWrittenCount();
+        _open.Filter(_filter, _piece, ref last, _output);
+        return _output.WrittenCount;
+    }
+
+    sealed class Request : IScriptExchange
+    {
+        public HttpContext Http { get; } = new DefaultHttpContext();
+
+        public string Uri { get; set; } = "/bench";
+
+        public string Args { get; set; } = "";
+
+        public string Method { get; set; } = "GET";
+
+        public string RawTarget => Uri;
+
+        public double StartTime => 0;
+
+        public string? Get(string name) => name == "uri" ? Uri : null;
+
+        public void Set(string name, string value)
+        {
+        }
+
+        public void HeaderChanged(string name)
+        {
+        }
+
+        public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
+
+        public void ReplaceBody(ReadOnlyMemory<byte> body)
+        {
+        }
+
+        public bool Answered => false;
+
+        public ValueTask SendAsync(ReadOnlyMemory<byte> piece) => default;
+
+        public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
+
+        public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
+            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
+            Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);
+    }
+}

@@ -1,0 +1,95 @@
+using Microsoft.AspNetCore.Http;
+using Sluice.Scripting;
+
+namespace Sluice.Tests.Scripting;
+
+public class LuaLaneTests
+{
+    static async Task<long> MemoryAfterAsync(LuaEngine engine, LuaUnit unit, int requests)
+    {
+        for (var i = 0; i < requests; i++)
+        {
+            using var context = LuaContext.For(engine, new NoRequest());
+            Assert.Equal(LuaEnd.Continue, (await context.RunAsync(unit, LuaPhase.Access, "access")).End);
+        }
+        var lane = engine.At(0);
+        using (lane.Enter())
+        {
+            lane.Collect();
+            return lane.MemoryUsed;
+        }
+    }
+
+    [Fact]
+    public async Task Memory_of_a_state_stays_flat_over_many_requests()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function(conf, ctx) ngx.ctx.x = { ctx.var.uri, string.rep('x', 100) } end"]);
+        var before = await MemoryAfterAsync(engine, unit, 1000);
+        var after = await MemoryAfterAsync(engine, unit, 20_000);
+        Assert.True(after < before + 20_000, $"{before} bytes, then {after}");
+    }
+
+    [Fact]
+    public async Task Units_that_nobody_holds_leave_the_state()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var kept = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function() end"]);
+        var before = await MemoryAfterAsync(engine, kept, 100);
+        await LoadManyAsync(engine);
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        var after = await MemoryAfterAsync(engine, kept, 100);
+        Assert.True(after < before + 200_000, $"{before} bytes, then {after}");
+    }
+
+    static async Task LoadManyAsync(LuaEngine engine)
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            var unit = LuaUnit.OfFunctions(engine, "test", "test", null, [$"local t = string.rep('{i}', 10000) return function() return nil, t and nil end"]);
+            await MemoryAfterAsync(engine, unit, 1);
+        }
+    }
+
+    sealed class NoRequest : IScriptExchange
+    {
+        public HttpContext Http { get; } = new DefaultHttpContext();
+
+        public string Uri { get; set; } = "/";
+
+        public string Args { get; set; } = "";
+
+        public string Method { get; set; } = "GET";
+
+        public string RawTarget => Uri;
+
+        public double StartTime => 0;
+
+        public bool Answered => false;
+
+        public string? Get(string name) => name == "uri" ? Uri : null;
+
+        public void Set(string name, string value)
+        {
+        }
+
+        public void HeaderChanged(string name)
+        {
+        }
+
+        public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
+
+        public void ReplaceBody(ReadOnlyMemory<byte> body)
+        {
+        }
+
+        public ValueTask SendAsync(ReadOnlyMemory<byte> piece) => default;
+
+        public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
+
+        public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
+            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
+            Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);
+    }
+}
