@@ -40,10 +40,6 @@ public sealed partial class HealthCheckers(HostResolver resolver, TimeProvider t
             {
                 var stop = new CancellationTokenSource();
                 _running.Add(upstream, (Task.Run(() => CheckAsync(upstream, stop.Token), CancellationToken.None), stop));
-            }
-            // one that goes on may share its name with one that went
-            foreach (var upstream in wanted)
-            {
                 ShowStatus(upstream);
             }
         }
