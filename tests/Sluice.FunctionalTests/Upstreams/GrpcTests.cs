@@ -110,6 +110,29 @@ public sealed class GrpcTests : IAsyncLifetime
         Assert.Equal($"echo {text}", await call);
     }
 
+    [Fact]
+    public async Task Many_calls_at_once_get_their_own_answers()
+    {
+        await Parallel.ForEachAsync(Enumerable.Range(0, 300), new ParallelOptions { MaxDegreeOfParallelism = 64, CancellationToken = Cancellation }, async (number, _) =>
+        {
+            var text = $"{number} {new string('x', number * 40)}";
+            if (number % 3 > 0)
+            {
+                Assert.Equal($"echo {text}", await Client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, text));
+                return;
+            }
+            using var chat = Client.AsyncDuplexStreamingCall(GrpcEcho.ChatMethod, null, default);
+            for (var turn = 0; turn < 3; turn++)
+            {
+                await chat.RequestStream.WriteAsync($"{turn} {text}", Cancellation);
+                Assert.True(await chat.ResponseStream.MoveNext(Cancellation));
+                Assert.Equal($"re: {turn} {text}", chat.ResponseStream.Current);
+            }
+            await chat.RequestStream.CompleteAsync();
+            Assert.False(await chat.ResponseStream.MoveNext(Cancellation));
+        });
+    }
+
     async Task<Status> FailsAsync(CallOptions options = default, string request = "hello")
     {
         var error = await Assert.ThrowsAsync<RpcException>(async () => await Client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, options, request));
