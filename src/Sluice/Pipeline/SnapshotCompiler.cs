@@ -91,6 +91,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             {
                 ResourceKind.Routes => [change.Id],
                 ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams => before.Users.Of(change.Kind, change.Id),
+                ResourceKind.Ssls => ShowingCertificate(before, change.Id),
                 _ => (IReadOnlyCollection<string>)[],
             }).ToHashSet();
             if (ids.Count == 0 && streams == before.StreamRoutes)
@@ -109,6 +110,10 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 unused.Select(key => KeyValuePair.Create(key, (Upstream?)null)).Concat(_upstreams.Select(pair => KeyValuePair.Create(pair.Key, (Upstream?)pair.Value))));
             return new(routes, upstreams, users, before.Router.With(gone, come));
         }
+
+        /// <summary>Routes whose upstream shows this certificate to its nodes, or would if it were there.</summary>
+        static string[] ShowingCertificate(Snapshot before, string ssl) =>
+            [.. before.Routes.Values.Where(route => route.Upstream is not { } upstream || upstream.Config.Tls?.ClientCertId == ssl).Select(route => route.Id)];
 
         static readonly Comparer<Document> ById = Comparer<Document>.Create((a, b) => string.CompareOrdinal(a.Id, b.Id));
 
@@ -142,7 +147,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 && Same(ResourceKind.Services, known.Config.ServiceId)
                 && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
                 && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId)
-                && Same(ResourceKind.Ssls, known.Upstream?.Config.Tls?.ClientCertId))
+                && (known.Upstream is { } shown ? Same(ResourceKind.Ssls, shown.Config.Tls?.ClientCertId) : Same(ResourceKind.Ssls)))
             {
                 if (known.Upstream is { } upstream)
                 {

@@ -75,6 +75,13 @@ public sealed class ClientCertificateTests : IDisposable
         await SslAsync(gateway, _other);
         Assert.Equal("CN=other", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
         Assert.Equal("healthy", (string)(await gateway.ControlAsync("/v1/healthcheck/routes/1"))["nodes"]![0]!["status"]!);
+
+        // gone: the route does not go on without a certificate; back again: it goes on
+        await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine?force=true");
+        using var without = await gateway.Client.GetAsync(gateway.Url("/"), Cancellation);
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, without.StatusCode);
+        await SslAsync(gateway, _gateway);
+        Assert.Equal("CN=gateway", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
     }
 
     [Fact]
