@@ -98,7 +98,7 @@ public class ProtocolsGateway : IAsyncLifetime
 }
 
 /// <summary>A client on the bare socket, for what a proper client never does or never shows: pieces, framing, how a connection ends.</summary>
-public static class RawClient
+public static class RawConnection
 {
     /// <summary>An address to listen on that nobody else has: the loopback network has many.</summary>
     public static IPEndPoint FreeAddress()

@@ -49,7 +49,7 @@ public sealed class EpollPipesTests : IAsyncLifetime
         return default;
     }
 
-    Task OnLoopAsync(Func<Task> work) => OnLoopAsync(async () =>
+    Task<bool> OnLoopAsync(Func<Task> work) => OnLoopAsync(async () =>
     {
         await work();
         return true;
@@ -68,7 +68,7 @@ public sealed class EpollPipesTests : IAsyncLifetime
         return result;
     }
 
-    Task SendAsync(string latin1) => _peer.SendAsync(Encoding.Latin1.GetBytes(latin1));
+    Task<int> SendAsync(string latin1) => _peer.SendAsync(Encoding.Latin1.GetBytes(latin1));
 
     static string Text(ReadResult result) => Encoding.Latin1.GetString(result.Buffer);
 

@@ -16,7 +16,7 @@ public sealed class AnswerTests(ProtocolsGateway fixture) : IClassFixture<Protoc
     async Task<(OriginConnection Connection, string Head)> GetAsync(ScriptedOrigin origin, string headers = "", string method = "GET", string? more = null)
     {
         var path = await fixture.RouteAsync(origin.Port, more);
-        return await RawClient.AskAsync(fixture.Gateway.EndPoint, $"{method} {path} HTTP/1.1\r\nHost: x.test\r\n{headers}\r\n");
+        return await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"{method} {path} HTTP/1.1\r\nHost: x.test\r\n{headers}\r\n");
     }
 
     /// <summary>That the connection is in order: the next request on it is answered.</summary>
@@ -138,7 +138,7 @@ public sealed class AnswerTests(ProtocolsGateway fixture) : IClassFixture<Protoc
     {
         await using var origin = Answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
         var path = await fixture.RouteAsync(origin.Port);
-        var (client, head) = await RawClient.AskAsync(fixture.Gateway.EndPoint, $"GET {path} {version}\r\nHost: x.test\r\n{headers}\r\n");
+        var (client, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"GET {path} {version}\r\nHost: x.test\r\n{headers}\r\n");
         using (client)
         {
             Assert.Contains(expected, head, StringComparison.OrdinalIgnoreCase);
@@ -163,7 +163,7 @@ public sealed class AnswerTests(ProtocolsGateway fixture) : IClassFixture<Protoc
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
         await using var gateway = await TestGateway.StartAsync(nginx: nginx);
         await gateway.RouteAsync("r1", "/a", origin.Port);
-        var (client, head) = await RawClient.AskAsync(gateway.EndPoint, "GET /a HTTP/1.1\r\nHost: x.test\r\n\r\n");
+        var (client, head) = await RawConnection.AskAsync(gateway.EndPoint, "GET /a HTTP/1.1\r\nHost: x.test\r\n\r\n");
         using (client)
         {
             Assert.StartsWith("HTTP/1.1 200 OK\r\n", head, StringComparison.Ordinal);
@@ -185,7 +185,7 @@ public sealed class AnswerTests(ProtocolsGateway fixture) : IClassFixture<Protoc
         await using var origin = EchoOrigin.Start();
         await using var gateway = await TestGateway.StartAsync(nginx: "http { chunked_transfer_encoding off; }");
         await gateway.RouteAsync("r1", "/a", origin.Port);
-        using var client = await RawClient.ConnectAsync(gateway.EndPoint);
+        using var client = await RawConnection.ConnectAsync(gateway.EndPoint);
         for (var i = 0; i < 2; i++)
         {
             await client.SendAsync("HEAD /a HTTP/1.1\r\nHost: x.test\r\n\r\n");

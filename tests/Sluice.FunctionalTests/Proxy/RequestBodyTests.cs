@@ -171,7 +171,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
             await connection.ReadEndAsync();
         });
         var path = await fixture.RouteAsync(origin.Port, plugins);
-        using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
+        using var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint);
         await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 100 Continue\r\n", await client.ReadHeadAsync(), StringComparison.Ordinal);
         await client.SendAsync("body");
@@ -181,7 +181,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
     [Fact]
     public async Task A_client_that_is_refused_is_not_asked_for_its_body()
     {
-        using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
+        using var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint);
         await client.SendAsync("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 404 ", await client.ReadHeadAsync(), StringComparison.Ordinal);
     }
@@ -196,7 +196,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
             await connection.ReadEndAsync();
         });
         var path = await fixture.RouteAsync(origin.Port, Off);
-        using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
+        using var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint);
         await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\nbegin");
         Assert.StartsWith("HTTP/1.1 413 ", await client.ReadHeadAsync(), StringComparison.Ordinal);
         await client.ExpectAsync("big");
@@ -215,7 +215,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
             ends.SetResult();
         });
         var path = await fixture.RouteAsync(origin.Port, plugins);
-        using (var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint))
+        using (var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint))
         {
             await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nbegin");
             if (plugins == Off)
@@ -246,7 +246,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
             await connection.ReadEndAsync();
         });
         var path = await fixture.RouteAsync(origin.Port, Off);
-        using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
+        using var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint);
         await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 200 OK\r\n", await client.ReadHeadAsync(), StringComparison.Ordinal);
     }

@@ -155,6 +155,6 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
     async Task<(OriginConnection Connection, string Head)> OpenAsync(ScriptedOrigin origin, string? more, string eager = "")
     {
         var path = await fixture.RouteAsync(origin.Port, more);
-        return await RawClient.AskAsync(fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: x.test\r\n{Ask}\r\n{eager}");
+        return await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: x.test\r\n{Ask}\r\n{eager}");
     }
 }

@@ -61,7 +61,7 @@ public class ArticleTextTests
         await using var gateway = await TestGateway.StartAsync(config + Debug, nginx);
         await gateway.RouteAsync("r1", "/*", origin.Port);
 
-        var (client, head) = await RawClient.GetAsync(gateway.EndPoint, "/text");
+        var (client, head) = await RawConnection.GetAsync(gateway.EndPoint, "/text");
         using (client)
         {
             Assert.Contains("X-Sluice-Buffering: off; ", head, StringComparison.Ordinal);
@@ -81,7 +81,7 @@ public class ArticleTextTests
     public async Task A2_turns_buffering_off_for_one_domain(string place)
     {
         // port 80 is not the test's to take
-        var address = RawClient.FreeAddress();
+        var address = RawConnection.FreeAddress();
         var server = Server.Replace("listen 80;", $"listen {address};", StringComparison.Ordinal);
         await using var origin = EchoOrigin.Start();
         await using var gateway = place == "conf/nginx.conf"

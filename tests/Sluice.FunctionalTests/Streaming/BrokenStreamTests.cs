@@ -70,7 +70,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
     {
         await using var broken = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
         var path = await fixture.RouteAsync(broken.Port, Buffering(buffering));
-        var (client, _) = await RawClient.GetAsync(fixture.Gateway.EndPoint, path);
+        var (client, _) = await RawConnection.GetAsync(fixture.Gateway.EndPoint, path);
         using (client)
         {
             await broken.SendAsync("data");
@@ -96,7 +96,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         await using var gateway = await TestGateway.StartAsync(nginx: $"http {{ chunked_transfer_encoding off; proxy_buffering {(buffering ? "on" : "off")}; }}");
         await using var broken = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
         await gateway.RouteAsync("r1", "/stream", broken.Port);
-        var (client, head) = await RawClient.GetAsync(gateway.EndPoint, "/stream");
+        var (client, head) = await RawConnection.GetAsync(gateway.EndPoint, "/stream");
         using (client)
         {
             Assert.Contains("\r\nConnection: close\r\n", head, StringComparison.OrdinalIgnoreCase);
@@ -151,7 +151,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
             }
         });
         await gateway.RouteAsync("r1", "/big", origin.Port);
-        var (client, _) = await RawClient.GetAsync(gateway.EndPoint, "/big");
+        var (client, _) = await RawConnection.GetAsync(gateway.EndPoint, "/big");
         using (client)
         {
             await gone.Task.WaitAsync(TimeSpan.FromSeconds(20));

@@ -98,7 +98,7 @@ public sealed class NginxBlockTests(NginxBlockTests.Fixture fixture) : IClassFix
     [InlineData("locations.test", "/inherits", "location")]
     public async Task What_a_block_does_not_say_it_inherits(string host, string path, string seen)
     {
-        var (connection, head) = await RawClient.AskAsync(
+        var (connection, head) = await RawConnection.AskAsync(
             fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         using (connection)
         {
@@ -110,7 +110,7 @@ public sealed class NginxBlockTests(NginxBlockTests.Fixture fixture) : IClassFix
 
     async Task<(string Block, string Buffering)> AskAsync(string host, string path)
     {
-        var (connection, head) = await RawClient.AskAsync(fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        var (connection, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         connection.Dispose();
         var headers = head.Split("\r\n");
         string Header(string name) => headers.Single(line => line.StartsWith($"{name}: ", StringComparison.OrdinalIgnoreCase))[(name.Length + 2)..];

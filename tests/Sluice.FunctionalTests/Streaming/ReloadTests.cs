@@ -45,7 +45,7 @@ public class ReloadTests
     public async Task Streams_survive_the_closing_of_their_address()
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
-        await using var gateway = await TestGateway.StartAsync(nginx: $"http {{ server {{ listen {RawClient.FreeAddress()}; }} }}");
+        await using var gateway = await TestGateway.StartAsync(nginx: $"http {{ server {{ listen {RawConnection.FreeAddress()}; }} }}");
         await gateway.RouteAsync("r1", "/events", origin.Port);
         var extra = gateway.Gateway.ProxyEndpoints.Single(endpoint => endpoint.Port != gateway.EndPoint.Port);
         using var response = await gateway.Client.GetAsync($"http://{extra}/events", HttpCompletionOption.ResponseHeadersRead);
