@@ -225,7 +225,7 @@ sealed class SocketByteStream(Socket socket) : ByteStream
             await socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None);
         }
         // the framework completes a receive of nothing also for news of bytes that were received meanwhile
-        while (!socket.Poll(0, SelectMode.SelectRead));
+        while (!IsReadable);
     }
 
     /// <summary>.NET ends a wait with the next event of epoll, even when that tells of bytes which were received before the wait began.</summary>
