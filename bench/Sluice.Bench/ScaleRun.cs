@@ -43,6 +43,11 @@ static class ScaleRun
             await using var other = etcd is null ? null : await StartAsync(Directory.CreateTempSubdirectory("sluice-scale-").FullName, etcd, prefix);
             using var client = new HttpClient { DefaultRequestHeaders = { { "X-API-KEY", AdminKey } } };
             await ChangeAsync(client, gateway, other);
+            foreach (var (what, change) in OtherChanges)
+            {
+                await ChangeAsync(client, gateway, what, change);
+            }
+            Console.WriteLine($"working set of the process: {Environment.WorkingSet >> 20} MB");
         }
         finally
         {
@@ -80,6 +85,33 @@ static class ScaleRun
         {
             Say("from there until another gateway's requests see it", elsewhere);
         }
+    }
+
+    /// <summary>What else changes in a running system: method, path and body of the i-th change.</summary>
+    static readonly (string What, Func<int, (HttpMethod, string, string?)> Change)[] OtherChanges =
+    [
+        ("an upstream that 10 routes use", i => (HttpMethod.Put, $"upstreams/u{i}", $$"""{"type":"roundrobin","nodes":{"10.1.{{i % 250}}.1:80":1} }""")),
+        ("a consumer", i => (HttpMethod.Put, "consumers", $$"""{"username":"c{{i}}","plugins":{"key-auth":{"key":"changed-{{i}}"} } }""")),
+        ("a credential", i => (HttpMethod.Put, $"consumers/c{i}/credentials/one", $$"""{"plugins":{"key-auth":{"key":"credential-{{i}}"} } }""")),
+        ("a plugin's metadata that nobody uses", i => (HttpMethod.Put, "plugin_metadata/limit-count", $$"""{"limit_header":"X-Limit-{{i}}"}""")),
+        ("a global rule", i => (HttpMethod.Put, "global_rules/1", $$"""{"plugins":{"request-id":{"header_name":"X-Id-{{i}}"} } }""")),
+        ("a consumer that goes", i => (HttpMethod.Delete, $"consumers/c{i}", null)),
+        ("a route that goes", i => (HttpMethod.Delete, $"routes/r{i}", null)),
+    ];
+
+    static async Task ChangeAsync(HttpClient client, Gateway gateway, string what, Func<int, (HttpMethod, string, string?)> change)
+    {
+        List<TimeSpan> answered = [];
+        for (var i = 0; i < Changes; i++)
+        {
+            var (method, path, body) = change(i);
+            using var request = new HttpRequestMessage(method, $"http://{gateway.AdminEndpoint}/apisix/admin/{path}") { Content = body is null ? null : new StringContent(body) };
+            var watch = Stopwatch.StartNew();
+            using var response = await client.SendAsync(request);
+            answered.Add(watch.Elapsed);
+            response.EnsureSuccessStatusCode();
+        }
+        Say($"{what}, until the Admin API answers", answered);
     }
 
     static readonly HttpClient Direct = new(new SocketsHttpHandler { AllowAutoRedirect = false });

@@ -76,6 +76,7 @@ public sealed partial class Gateway : IAsyncDisposable
     ResourceStore? _resources;
     YamlConfiguration? _yaml;
     PushedConfiguration? _pushed;
+    SharedMap<Upstream>? _followed;
     bool _stopped;
 
     Gateway(GatewayOptions options, GatewaySettings settings)
@@ -109,12 +110,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _resolver = new HostResolver(
             new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
         _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());
-        _live.Changed += snapshot =>
-        {
-            _upstreams.Discoveries.Apply(snapshot.Settings.Discovery);
-            _upstreams.Discoveries.Follow(snapshot.Upstreams.Values);
-            _healthCheckers.Follow(snapshot.Upstreams.Values);
-        };
+        _live.Changed += FollowUpstreams;
         _loops = settings.Transport.Epoll && EventLoops.AreSupported ? new EventLoops(settings.Transport.EventLoops, _log) : null;
         _pools = new ConnectionPools(_loops, options.Time);
         _http2 = new Http2Connections(options.Time);
@@ -294,6 +290,17 @@ public sealed partial class Gateway : IAsyncDisposable
             }
         }
         resources.Follow();
+    }
+
+    void FollowUpstreams(Snapshot snapshot)
+    {
+        _upstreams.Discoveries.Apply(snapshot.Settings.Discovery);
+        if (snapshot.Upstreams != _followed)
+        {
+            _followed = snapshot.Upstreams;
+            _upstreams.Discoveries.Follow(snapshot.Upstreams.Values);
+            _healthCheckers.Follow(snapshot.Upstreams.Values);
+        }
     }
 
     void Apply(GatewaySettings settings) => ThrowOnError(_live.Apply(settings));

@@ -20,7 +20,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
     public async Task StartAsync()
     {
         Follow(live.Current);
-        if (!live.Current.ConsumerSecrets.IsEmpty)
+        if (live.Current.Consumers.HasSecrets)
         {
             await Task.WhenAny(LookAsync(), Task.Delay(AtStart, time));
         }
@@ -36,7 +36,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
 
     void Look()
     {
-        if (!live.Current.ConsumerSecrets.IsEmpty)
+        if (live.Current.Consumers.HasSecrets)
         {
             _ = Task.Run(LookAsync);
         }
@@ -50,8 +50,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
         }
         try
         {
-            var wanted = live.Current.ConsumerSecrets;
-            foreach (var reference in wanted.References)
+            foreach (var reference in live.Current.Consumers.References)
             {
                 try
                 {
@@ -62,7 +61,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
                     // said by the store
                 }
             }
-            if (!_stopped && !wanted.AreCurrent(secrets))
+            if (!_stopped && live.Current.Consumers.WithOtherSecrets(secrets).Any())
             {
                 live.Apply();
             }

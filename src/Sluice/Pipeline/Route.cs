@@ -1,4 +1,4 @@
-using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using Sluice.Model;
 using Sluice.Scripting;
 using Sluice.Upstreams;
@@ -6,11 +6,10 @@ using Sluice.Upstreams;
 namespace Sluice.Pipeline;
 
 /// <summary>A route as requests see it: its configuration with everything it refers to resolved and its plugins merged and sorted.</summary>
-public sealed class Route(
-    RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, Func<Route, Consumer, PluginChain> mergeConsumer,
-    LuaUnit? filter = null)
+public sealed class Route(RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, LuaUnit? filter = null)
 {
-    readonly ConcurrentDictionary<Consumer, PluginChain> _consumerChains = new();
+    /// <summary>Weak: a consumer that has changed or gone is not kept alive by the routes that it used.</summary>
+    ConditionalWeakTable<Consumer, PluginChain>? _consumerChains;
 
     public string Id => Config.Id;
 
@@ -32,8 +31,13 @@ public sealed class Route(
     public TimeoutConfig? Timeout { get; } = config.Timeout ?? upstream?.Config.Timeout;
 
     /// <summary>Consumer > consumer group > route > plugin config > service. Made when the consumer first uses the route, then kept.</summary>
-    public PluginChain ChainFor(Consumer consumer) =>
-        consumer.Plugins.Count == 0 ? Chain : _consumerChains.GetOrAdd(consumer.Owner, static (key, route) => route.Merge(key), this);
-
-    PluginChain Merge(Consumer consumer) => mergeConsumer(this, consumer);
+    public PluginChain ChainFor(Consumer consumer)
+    {
+        if (consumer.Plugins.Count == 0)
+        {
+            return Chain;
+        }
+        var chains = _consumerChains ?? Interlocked.CompareExchange(ref _consumerChains, new(), null) ?? _consumerChains;
+        return chains.TryGetValue(consumer.Owner, out var known) ? known : chains.GetOrAdd(consumer.Owner, static (owner, route) => owner.Over(route.Chain), this);
+    }
 }

@@ -17,7 +17,7 @@ public sealed class RouteUsers
         .GroupBy(use => use.Key, use => use.Id)
         .Select(group => KeyValuePair.Create(group.Key, new Users([.. group])))));
 
-    /// <summary>Ids of the routes that use a service, a plugin config or an upstream.</summary>
+    /// <summary>Ids of the routes that use a service, a plugin config, an upstream or a plugin that has metadata.</summary>
     public IReadOnlyCollection<string> Of(ResourceKind kind, string id) => _byKey.GetValueOrDefault(Key(kind, id))?.Routes ?? [];
 
     public RouteUsers With(IEnumerable<Route> gone, IEnumerable<Route> come)
@@ -48,6 +48,10 @@ public sealed class RouteUsers
         if ((route.Config.UpstreamId ?? route.Service?.UpstreamId) is { } upstream)
         {
             yield return Key(ResourceKind.Upstreams, upstream);
+        }
+        foreach (var use in route.Chain.Uses)
+        {
+            yield return Key(ResourceKind.PluginMetadata, use.Descriptor.Name);
         }
     }
 

@@ -1,5 +1,4 @@
 using Sluice.Model.Settings;
-using Sluice.Pipeline.Secrets;
 using Sluice.Pipeline.Streams;
 using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
@@ -22,8 +21,7 @@ public sealed record Snapshot(
     PluginChain GlobalRules,
     PluginRegistry Plugins,
     TlsSites Tls,
-    StreamRouter StreamRoutes,
-    ConsumerSecrets ConsumerSecrets)
+    StreamRouter StreamRoutes)
 {
     /// <summary>The API that an enabled plugin offers there, or null.</summary>
     public PluginApi? Api(string method, string uri)

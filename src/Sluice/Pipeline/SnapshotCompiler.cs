@@ -27,7 +27,6 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
         var registry = sameSettings ? previous!.Plugins : Registry(settings);
-        var sameMetadata = sameSettings && ReferenceEquals(previous!.Documents[ResourceKind.PluginMetadata], documents[ResourceKind.PluginMetadata]);
         if (!sameSettings)
         {
             try
@@ -39,7 +38,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 return (null, [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
             }
         }
-        return new Compilation(services, _upstreams, _roots, registry, settings, documents, sameMetadata ? previous : null, previous).Run();
+        return new Compilation(services, _upstreams, _roots, registry, settings, documents, sameSettings ? previous : null, previous).Run();
     }
 
     PluginRegistry Registry(GatewaySettings settings) => new(
@@ -53,30 +52,44 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     {
         readonly List<Problem> _problems = [];
         readonly Dictionary<string, Upstream> _upstreams = [];
-        readonly Dictionary<string, string?> _secrets = [];
+        readonly PluginMaker _plugins = new(services, registry, settings, documents[ResourceKind.PluginMetadata]);
+
+        /// <summary>Null: everything may have changed.</summary>
+        readonly IReadOnlyCollection<(ResourceKind Kind, string Id)>? _changes = reusable is null ? null : documents.ChangesSince(reusable.Documents);
 
         public (Snapshot?, IReadOnlyList<Problem>) Run()
         {
             // first: what streams use stays in the map of upstreams
-            var streams = Same(ResourceKind.StreamRoutes) && (reusable!.StreamRoutes.Routes.Count == 0 || (Same(ResourceKind.Services) && Same(ResourceKind.Upstreams) && Same(ResourceKind.Ssls)))
-                ? Keep(reusable!.StreamRoutes)
-                : new StreamRouter(documents[ResourceKind.StreamRoutes].Values.Select(document => Guard(document, StreamRoute)).OfType<StreamRoute>());
-            var routes = reusable is not null && documents.ChangesSince(reusable.Documents) is { } changes ? ChangedRoutes(reusable, changes, streams) : AllRoutes();
-            var consumers = Same(ResourceKind.Consumers) && Same(ResourceKind.ConsumerGroups) && Same(ResourceKind.Credentials) && reusable!.ConsumerSecrets.AreCurrent(services.Secrets)
-                ? reusable!.Consumers
-                : new ConsumerIndex(Consumers(), registry.All);
-            var globalRules = Same(ResourceKind.GlobalRules)
-                ? reusable!.GlobalRules
-                : new PluginChain(documents[ResourceKind.GlobalRules].Values.SelectMany(document =>
-                    Guard(document, rule => Uses(ResourceBinder.GlobalRule(rule).Plugins, $"global_rule {rule.Id}").ToArray()) ?? []));
-            var secrets = ReferenceEquals(consumers, reusable?.Consumers) ? reusable!.ConsumerSecrets : new ConsumerSecrets(_secrets);
+            var streams = StreamRoutes();
+            var routes = _changes is null ? AllRoutes() : ChangedRoutes(reusable!, _changes, streams);
+            var consumers = Consumers();
+            var globalRules = GlobalRules();
             var tls = Same(ResourceKind.Ssls) ? reusable!.Tls : TlsSites();
             if (_problems.Exists(problem => problem.Severity == Severity.Error))
             {
                 return (null, _problems);
             }
             return (new Snapshot(
-                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, streams, secrets), _problems);
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, streams), _problems);
+        }
+
+        PluginChain GlobalRules()
+        {
+            var documented = documents[ResourceKind.GlobalRules].Values;
+            if (Same(ResourceKind.GlobalRules) && !reusable!.GlobalRules.Uses.Any(use => !SameMetadata(use.Descriptor.Name)))
+            {
+                return reusable.GlobalRules;
+            }
+            return new(documented.SelectMany(document => Guard(document, GlobalRule) ?? []));
+        }
+
+        PluginUse[] GlobalRule(Document document)
+        {
+            var scope = $"global_rule {document.Id}";
+            var plugins = ResourceBinder.GlobalRule(document).Plugins;
+            return Same(ResourceKind.GlobalRules, document.Id) && plugins.All(plugin => SameMetadata(plugin.Key))
+                ? [.. reusable!.GlobalRules.Uses.Where(use => use.Scope == scope)]
+                : [.. _plugins.Make(plugins, scope)];
         }
 
         sealed record RouteParts(SharedMap<Route> Routes, SharedMap<Upstream> Upstreams, RouteUsers Users, Router Router);
@@ -97,7 +110,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             var ids = changes.SelectMany(change => change.Kind switch
             {
                 ResourceKind.Routes => [change.Id],
-                ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams => before.Users.Of(change.Kind, change.Id),
+                ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams or ResourceKind.PluginMetadata => before.Users.Of(change.Kind, change.Id),
                 ResourceKind.Ssls => ShowingCertificate(before, change.Id),
                 _ => (IReadOnlyCollection<string>)[],
             }).ToHashSet();
@@ -131,7 +144,11 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         bool Same(ResourceKind kind) => reusable is not null && ReferenceEquals(reusable.Documents[kind], documents[kind]);
 
         bool Same(ResourceKind kind, string? id) =>
-            id is null || ReferenceEquals(reusable!.Documents.Find(kind, id), documents.Find(kind, id));
+            reusable is not null && (id is null || ReferenceEquals(reusable.Documents.Find(kind, id), documents.Find(kind, id)));
+
+        bool SameMetadata(string plugin) => Same(ResourceKind.PluginMetadata, plugin);
+
+        bool SameMetadata(PluginChain chain) => Same(ResourceKind.PluginMetadata) || Array.TrueForAll(chain.Uses, use => SameMetadata(use.Descriptor.Name));
 
         T? Guard<T>(Document document, Func<Document, T> compile)
             where T : class
@@ -154,6 +171,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 && Same(ResourceKind.Services, known.Config.ServiceId)
                 && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
                 && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId)
+                && SameMetadata(known.Chain)
                 && (known.Upstream is { } shown ? Same(ResourceKind.Ssls, shown.Config.Tls?.ClientCertId) : Same(ResourceKind.Ssls)))
             {
                 if (known.Upstream is { } upstream)
@@ -174,7 +192,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             {
                 _problems.Add(Problem.Error(document.Place, conflict));
             }
-            return new Route(config, service, UpstreamOf(config, service), chain, MergeConsumer, FilterOf(config));
+            return new Route(config, service, UpstreamOf(config, service), chain, FilterOf(config));
         }
 
         LuaUnit? FilterOf(RouteConfig route) => route.FilterFunc is { } text
@@ -231,13 +249,35 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 : before?.IsMadeOf(certificate, key) == true ? before : new ClientCertificate(certificate, key);
         }
 
-        StreamRouter Keep(StreamRouter streams)
+        StreamRouter StreamRoutes()
         {
-            foreach (var upstream in streams.Routes.Select(route => route.Upstream).OfType<Upstream>())
+            var known = reusable?.StreamRoutes.Routes ?? [];
+            if (Same(ResourceKind.StreamRoutes) && known.All(IsSame))
+            {
+                foreach (var route in known)
+                {
+                    Keep(route);
+                }
+                return reusable!.StreamRoutes;
+            }
+            var byId = known.Where(IsSame).ToDictionary(route => route.Config.Id);
+            return new(documents[ResourceKind.StreamRoutes].Values
+                .Select(document => byId.TryGetValue(document.Id, out var kept) ? Keep(kept) : Guard(document, StreamRoute)).OfType<StreamRoute>());
+        }
+
+        bool IsSame(StreamRoute route) => Same(ResourceKind.StreamRoutes, route.Config.Id)
+            && Same(ResourceKind.Services, route.Config.ServiceId)
+            && Same(ResourceKind.Upstreams, route.UpstreamId)
+            && SameMetadata(route.Chain)
+            && (route.Upstream is { } upstream ? Same(ResourceKind.Ssls, upstream.Config.Tls?.ClientCertId) : Same(ResourceKind.Ssls));
+
+        StreamRoute Keep(StreamRoute route)
+        {
+            if (route.Upstream is { } upstream)
             {
                 _upstreams.TryAdd(upstream.Key, upstream);
             }
-            return streams;
+            return route;
         }
 
         StreamRoute StreamRoute(Document document)
@@ -245,13 +285,13 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             var config = ResourceBinder.StreamRoute(document);
             var service = Find(ResourceKind.Services, config.ServiceId) is { } found ? ResourceBinder.Service(found) : null;
             HashSet<string> seen = [];
-            var uses = Uses(config.Plugins, $"stream_route {config.Id}", seen, forStreams: true)
-                .Concat(Uses(service?.Plugins, $"service {config.ServiceId}", seen, plugin => plugin.IsForStreams, forStreams: true));
+            var uses = _plugins.Make(config.Plugins, $"stream_route {config.Id}", seen, forStreams: true)
+                .Concat(_plugins.Make(service?.Plugins, $"service {config.ServiceId}", seen, plugin => plugin.IsForStreams, forStreams: true));
             var upstream = config.Upstream is not null ? Written(ResourceKind.StreamRoutes, config.Id)
                 : config.UpstreamId is { } id ? Written(ResourceKind.Upstreams, id)
                 : service?.Upstream is not null ? Written(ResourceKind.Services, service.Id)
                 : service?.UpstreamId is { } ofService ? Written(ResourceKind.Upstreams, ofService) : null;
-            return new StreamRoute(config, upstream, new PluginChain(uses));
+            return new StreamRoute(config, upstream, new PluginChain(uses), config.UpstreamId ?? service?.UpstreamId);
         }
 
         TlsSites TlsSites()
@@ -285,8 +325,78 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             }
         }
 
+        // -- Consumers
+
+        /// <summary>Only those whose documents, group, plugin metadata or secrets are not what they were.</summary>
+        ConsumerIndex Consumers()
+        {
+            if (_changes is null)
+            {
+                var credentials = documents[ResourceKind.Credentials].Keys.ToLookup(id => ResourceKinds.CredentialOf(id).Username);
+                return ConsumerIndex.Empty(registry.All).With(documents[ResourceKind.Consumers].Keys
+                    .Union(credentials.Select(ofOne => ofOne.Key)).Select(username => AccountOf(username, credentials[username])));
+            }
+            var before = reusable!.Consumers;
+            var names = before.WithOtherSecrets(services.Secrets).Concat(_changes.SelectMany(change => change.Kind switch
+            {
+                ResourceKind.Consumers => [change.Id],
+                ResourceKind.Credentials => [ResourceKinds.CredentialOf(change.Id).Username],
+                ResourceKind.ConsumerGroups => before.MembersOf(change.Id),
+                ResourceKind.PluginMetadata => before.WithPlugin(change.Id),
+                _ => (IEnumerable<string>)[],
+            })).ToHashSet();
+            var changed = _changes.Where(change => change.Kind == ResourceKind.Credentials).ToLookup(change => ResourceKinds.CredentialOf(change.Id).Username, change => change.Id);
+            return before.With(names.Select(username => AccountOf(username, before.CredentialsOf(username).Union(changed[username]))));
+        }
+
+        /// <param name="credentials">Ids of all that there are, also of some that there are not.</param>
+        Account AccountOf(string username, IEnumerable<string> credentials)
+        {
+            var found = credentials.Order(StringComparer.Ordinal).Select(id => Find(ResourceKind.Credentials, id)).OfType<Document>().ToArray();
+            if (reusable?.Consumers.AccountOf(username) is { } known && IsSame(known, found))
+            {
+                return known;
+            }
+            Dictionary<string, string?> secrets = [];
+            var consumer = Find(ResourceKind.Consumers, username) is { } document ? Guard(document, one => Consumer(one, secrets)) : null;
+            return new(username, consumer, [.. found.Select(one => one.Id)], consumer is null ? [] : [.. found.Select(WithCredential).OfType<Consumer>()], secrets);
+
+            Consumer? WithCredential(Document one) => Guard(one, it =>
+            {
+                var credential = ResourceBinder.Credential(it);
+                return consumer!.With(credential with { Plugins = Resolved(credential.Plugins, secrets) });
+            });
+        }
+
+        bool IsSame(Account account, Document[] credentials) => Same(ResourceKind.Consumers, account.Username)
+            && Same(ResourceKind.ConsumerGroups, account.Consumer?.GroupId)
+            && account.CredentialIds.SequenceEqual(credentials.Select(one => one.Id))
+            && credentials.All(one => Same(ResourceKind.Credentials, one.Id))
+            && account.Consumer?.Plugins.All(plugin => SameMetadata(plugin.Key)) != false
+            && account.HasCurrentSecrets(services.Secrets);
+
+        Consumer Consumer(Document document, Dictionary<string, string?> secrets)
+        {
+            var config = ResourceBinder.Consumer(document);
+            JsonObject plugins = [];
+            if (Find(ResourceKind.ConsumerGroups, config.GroupId) is { } group)
+            {
+                Overlay(plugins, ResourceBinder.ConsumerGroup(group).Plugins);
+            }
+            Overlay(plugins, config.Plugins);
+            return new Consumer(_plugins, config.Username, config.GroupId, Resolved(plugins, secrets)!, config.Labels);
+        }
+
+        static void Overlay(JsonObject target, JsonObject? source)
+        {
+            foreach (var (name, value) in source ?? [])
+            {
+                target[name] = value?.DeepClone();
+            }
+        }
+
         /// <summary>A consumer's plugins without references. A plugin that refers to a secret which is not known (yet) is left out: nobody gets in with the reference's text.</summary>
-        JsonObject? Resolved(JsonObject? plugins)
+        JsonObject? Resolved(JsonObject? plugins, Dictionary<string, string?> secrets)
         {
             if (plugins is null || !SecretReference.In(plugins).Any())
             {
@@ -298,7 +408,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 var known = true;
                 var copy = SecretReference.Replace(value, reference =>
                 {
-                    var found = _secrets[reference] = services.Secrets.Known(reference);
+                    var found = secrets[reference] = services.Secrets.Known(reference);
                     known &= found is not null;
                     return found;
                 });
@@ -310,43 +420,6 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             return resolved;
         }
 
-        /// <summary>Each consumer and, after it, the consumer with each of its credentials.</summary>
-        IEnumerable<Consumer> Consumers()
-        {
-            var credentials = documents[ResourceKind.Credentials].Values.Select(ResourceBinder.Credential).ToLookup(credential => credential.Username);
-            foreach (var document in documents[ResourceKind.Consumers].Values)
-            {
-                if (Guard(document, Consumer) is { } consumer)
-                {
-                    yield return consumer;
-                    foreach (var credential in credentials[consumer.Username])
-                    {
-                        yield return consumer.With(credential with { Plugins = Resolved(credential.Plugins) });
-                    }
-                }
-            }
-        }
-
-        Consumer Consumer(Document document)
-        {
-            var config = ResourceBinder.Consumer(document);
-            JsonObject plugins = [];
-            if (Find(ResourceKind.ConsumerGroups, config.GroupId) is { } group)
-            {
-                Overlay(plugins, ResourceBinder.ConsumerGroup(group).Plugins);
-            }
-            Overlay(plugins, config.Plugins);
-            return new Consumer(document, config.Username, config.GroupId, Resolved(plugins)!, config.Labels);
-        }
-
-        static void Overlay(JsonObject target, JsonObject? source)
-        {
-            foreach (var (name, value) in source ?? [])
-            {
-                target[name] = value?.DeepClone();
-            }
-        }
-
         // -- Plugins
 
         sealed record Merge(
@@ -355,36 +428,9 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         IEnumerable<PluginUse> Uses(Merge merge)
         {
             HashSet<string> seen = [];
-            return Uses(merge.Route, merge.RouteScope, seen)
-                .Concat(Uses(merge.PluginConfig, $"plugin_config {merge.PluginConfigId}", seen))
-                .Concat(Uses(merge.Service, $"service {merge.ServiceId}", seen));
-        }
-
-        object Create(PluginDescriptor descriptor, JsonObject config, PluginContext context)
-        {
-            var known = services.Secrets.WithEnvironment(config);
-            return SecretReference.In(known).Any() ? new DeferredPlugin(descriptor, known, context) : descriptor.Create(known, context);
-        }
-
-        PluginChain MergeConsumer(Route route, Consumer consumer)
-        {
-            // credentials of auth plugins are not configurations: a consumer's key-auth does not replace the route's
-            var own = Uses(consumer.Plugins, $"consumer {consumer.Username}", wanted: plugin => plugin.ConsumerSchema is null).ToArray();
-            return new PluginChain([.. own, .. route.Chain.Uses.Where(use => !own.Any(mine => mine.Descriptor == use.Descriptor))]);
-        }
-
-        IEnumerable<PluginUse> Uses(JsonObject? plugins, string scope, HashSet<string>? seen = null, Func<PluginDescriptor, bool>? wanted = null, bool forStreams = false)
-        {
-            foreach (var (name, value) in plugins ?? [])
-            {
-                if (value is JsonObject config && (forStreams ? registry.FindForStreams(name) : registry.Find(name)) is { } descriptor && wanted?.Invoke(descriptor) != false && seen?.Add(name) != false)
-                {
-                    var meta = PluginMeta.Of(config);
-                    var context = new PluginContext(
-                        scope, documents.Find(ResourceKind.PluginMetadata, name)?.Value, settings.PluginAttributes.GetValueOrDefault(name), services);
-                    yield return new PluginUse(descriptor, Create(descriptor, config, context), meta, config, scope);
-                }
-            }
+            return _plugins.Make(merge.Route, merge.RouteScope, seen)
+                .Concat(_plugins.Make(merge.PluginConfig, $"plugin_config {merge.PluginConfigId}", seen))
+                .Concat(_plugins.Make(merge.Service, $"service {merge.ServiceId}", seen));
         }
     }
 }

@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Pipeline;
+using Sluice.Pipeline.Secrets;
 
 namespace Sluice.Sources;
 
@@ -52,25 +53,36 @@ static class DocumentCheck
         References.Where(reference => value[reference.Property] is JsonValue).Select(reference => (reference.Kind, value[reference.Property]!.ToString()));
 
     /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one plugin.</summary>
-    public static string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins) => kind switch
+    /// <param name="consumers">Of these documents; null: nobody made an index of them.</param>
+    public static string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins, ConsumerIndex? consumers = null) => kind switch
     {
-        ResourceKind.Consumers or ResourceKind.Credentials => SharedKey(kind, id, value, documents, plugins),
+        ResourceKind.Consumers or ResourceKind.Credentials => SharedKey(kind, id, value, documents, plugins, consumers),
         ResourceKind.GlobalRules => SharedPlugin(id, value, documents),
         _ => null,
     };
 
-    static string? SharedKey(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins)
+    static string? SharedKey(ResourceKind kind, string id, JsonObject value, DocumentSet documents, PluginRegistry plugins, ConsumerIndex? consumers)
     {
         foreach (var (name, config) in PluginsOf(value))
         {
             if (plugins.Find(name)?.Info.ConsumerKey is { } property && Text(config, property) is { } key
-                && documents[ResourceKind.Consumers].Values.Concat(documents[ResourceKind.Credentials].Values).FirstOrDefault(other =>
-                    (other.Kind, other.Id) != (kind, id) && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } holder)
+                && (consumers is null || SecretReference.Is(key) ? Written(name, property, key) : Compiled(name, key)) is { } holder)
             {
-                return $"duplicate key found with {(holder.Kind == ResourceKind.Consumers ? "consumer" : "credential")}: {holder.Id}";
+                return $"duplicate key found with {holder}";
             }
         }
         return null;
+
+        string? Written(string name, string property, string key) =>
+            documents[ResourceKind.Consumers].Values.Concat(documents[ResourceKind.Credentials].Values).FirstOrDefault(other =>
+                (other.Kind, other.Id) != (kind, id) && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } other
+                ? Holder(other.Kind, other.Id) : null;
+
+        string? Compiled(string name, string key) => consumers.Holders(name, key)
+            .Select(holder => holder.CredentialId is { } credential ? (ResourceKind.Credentials, $"{holder.Username}{ResourceKinds.CredentialsDirectory}{credential}") : (ResourceKind.Consumers, holder.Username))
+            .Where(holder => holder != (kind, id)).Select(holder => Holder(holder.Item1, holder.Item2)).FirstOrDefault();
+
+        static string Holder(ResourceKind kind, string id) => $"{(kind == ResourceKind.Consumers ? "consumer" : "credential")}: {id}";
     }
 
     /// <summary>The credentials of a consumer.</summary>

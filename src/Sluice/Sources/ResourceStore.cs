@@ -567,10 +567,10 @@ public sealed partial class ResourceStore(
             await CatchUpAsync(referred, reference);
         }
         var warnings = new List<string>();
-        var (documents, plugins) = (live.Current.Documents, live.Current.Plugins);
+        var (documents, plugins, consumers) = (live.Current.Documents, live.Current.Plugins, live.Current.Consumers);
         var draft = new Document(kind, id, value, 0, 0, key);
         var error = DocumentCheck.Check(kind, id, value, documents, plugins, warnings)
-            ?? DocumentCheck.Conflict(kind, id, value, documents, plugins)
+            ?? DocumentCheck.Conflict(kind, id, value, documents, plugins, consumers)
             ?? Compile(key, documents.With(draft));
         if (error is not null)
         {

@@ -4,7 +4,7 @@ using Sluice.Upstreams;
 namespace Sluice.Pipeline.Streams;
 
 /// <summary>A stream route as sessions see it.</summary>
-public sealed class StreamRoute(StreamRouteConfig config, Upstream? upstream, PluginChain chain)
+public sealed class StreamRoute(StreamRouteConfig config, Upstream? upstream, PluginChain chain, string? upstreamId = null)
 {
     readonly CidrSet? _remote = config.RemoteAddr is { } range ? CidrSet.Parse([range]) : null;
     readonly CidrSet? _server = config.ServerAddr is { } range ? CidrSet.Parse([range]) : null;
@@ -14,6 +14,9 @@ public sealed class StreamRoute(StreamRouteConfig config, Upstream? upstream, Pl
 
     /// <summary>Null: it has none, or the one it names is gone.</summary>
     public Upstream? Upstream { get; } = upstream;
+
+    /// <summary>The upstream that it or its service names, whether there is one or not.</summary>
+    public string? UpstreamId { get; } = upstreamId;
 
     public PluginChain Chain { get; } = chain;
 
