@@ -18,11 +18,17 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
 
     public IReadOnlyList<KeyValuePair<string, string>> Headers { get; init; } = [];
 
+    /// <summary>Nobody wrote this body for this answer: nginx's <c>error_page</c> may put a page in its place.</summary>
+    public bool IsPlainError { get; init; }
+
     /// <summary>APISIX's <c>core.response.exit(status, {message = …})</c>: <c>{"message":"…"}</c> and a newline.</summary>
     public static Answer Message(int status, string message) => Object(status, "message", message);
 
     /// <summary>The gateway's own errors: <c>{"error_msg":"…"}</c> and a newline.</summary>
     public static Answer ErrorMessage(int status, string message) => Object(status, "error_msg", message);
+
+    /// <summary>The same, of the gateway itself.</summary>
+    public static Answer OwnError(int status, string message) => ErrorMessage(status, message) with { IsPlainError = true };
 
     public static Answer Text(int status, string text, string contentType = PlainText) => new(status, Encoding.UTF8.GetBytes(text), contentType);
 
@@ -41,7 +47,7 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
         return Text(
             status,
             $"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr><center>Sluice</center>\r\n</body>\r\n</html>\r\n",
-            "text/html; charset=utf-8");
+            "text/html; charset=utf-8") with { IsPlainError = true };
     }
 
     static string NginxReason(int status) => status switch

@@ -19,6 +19,10 @@ public static class AnswerWriter
         {
             answer = GrpcStatus.Of(answer);
         }
+        else if (answer.IsPlainError && await ErrorPages.FindAsync(exchange, answer.Status) is { } page)
+        {
+            answer = page with { Headers = [.. answer.Headers, .. page.Headers] };
+        }
         response.StatusCode = answer.Status;
         if (answer.ContentType is { } type)
         {

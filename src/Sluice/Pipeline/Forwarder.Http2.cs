@@ -218,6 +218,7 @@ public sealed partial class Forwarder
             answer.StatusCode = Status;
             Copy(_response!.Headers);
             Copy(_response.Content.Headers);
+            await ErrorPages.InterceptAsync(_exchange);
             UpstreamHead.ShowStatus(_exchange, Status);
             _exchange.Buffering = BufferingRules.Response(_exchange, null, isStream: true);
             HeaderPhase.Run(_exchange);

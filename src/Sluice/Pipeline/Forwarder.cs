@@ -32,7 +32,7 @@ public sealed partial class Forwarder(
         {
             exchange.Failure = new(FailureSource.Gateway, "no_upstream", "the route has no upstream, or the one it names does not exist", 503);
             LogFailure(exchange.Route.Id, exchange.Failure.Kind, exchange.Failure.Detail);
-            return Answer.ErrorMessage(503, "503 Service Temporarily Unavailable");
+            return Answer.OwnError(503, "503 Service Temporarily Unavailable");
         }
         exchange.Upstream.Scheme = exchange.UpstreamScheme ?? upstream.Config.Scheme;
         if (await DiscoverAsync(exchange, upstream) is { } undiscovered)
@@ -120,7 +120,7 @@ public sealed partial class Forwarder(
                 if (!exchange.Response.HasStarted)
                 {
                     exchange.Response.Clear();
-                    return Answer.ErrorMessage(500, "500 Internal Server Error");
+                    return Answer.OwnError(500, "500 Internal Server Error");
                 }
                 exchange.Http.Abort();
                 return null;
@@ -140,7 +140,7 @@ public sealed partial class Forwarder(
         {
             exchange.Failure = new(FailureSource.Gateway, "no_valid_upstream_node", e.Message, 503);
             LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
-            return Answer.ErrorMessage(503, "503 Service Temporarily Unavailable");
+            return Answer.OwnError(503, "503 Service Temporarily Unavailable");
         }
     }
 
@@ -170,7 +170,7 @@ public sealed partial class Forwarder(
 
     static Answer ErrorAnswer(Exchange exchange, Failure failure)
     {
-        var answer = Answer.ErrorMessage(failure.Status, $"{failure.Status} {Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(failure.Status)}");
+        var answer = Answer.OwnError(failure.Status, $"{failure.Status} {Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(failure.Status)}");
         return exchange.Upstream.Statuses is { } statuses ? answer.With("X-APISIX-Upstream-Status", statuses) : answer;
     }
 
@@ -316,6 +316,7 @@ public sealed partial class Forwarder(
                 await TunnelAsync();
                 return;
             }
+            await ErrorPages.InterceptAsync(exchange);
             UpstreamHead.ShowStatus(exchange, _head.Status);
             exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), BufferingRules.IsStream(_head.Headers.First("Content-Type")));
             HeaderPhase.Run(exchange);
@@ -345,7 +346,8 @@ public sealed partial class Forwarder(
                 exchange.Response.Headers.TransferEncoding = new StringValues([null, null]);
                 exchange.Response.Headers.Connection = "close";
             }
-            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1";
+            var verbatim = filters is null && _head.Body.Kind == BodyKind.Chunked && exchange.Scope.ChunkedTransferEncoding && exchange.Request.Protocol == "HTTP/1.1"
+                && !InnerRequest.Is(exchange);
             if (verbatim)
             {
                 // said by us, Kestrel leaves the framing to us

@@ -54,7 +54,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         {
             if (exchange.Request.ContentLength > limit)
             {
-                return Answer.ErrorMessage(413, "413 Request Entity Too Large");
+                return Answer.OwnError(413, "413 Request Entity Too Large");
             }
             exchange.Http.Features.Get<IHttpMaxRequestBodySizeFeature>()?.MaxRequestBodySize = limit;
         }
@@ -62,6 +62,10 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         if (TlsCheck.Refuse(exchange, logger) is { } untrusted)
         {
             return untrusted;
+        }
+        if (NginxReturns.Answer(exchange) is { } returned)
+        {
+            return returned;
         }
 
         // 3. Match.
@@ -79,7 +83,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
         if (exchange.Route is null)
         {
-            return Answer.ErrorMessage(404, "404 Route Not Found");
+            return Answer.OwnError(404, "404 Route Not Found");
         }
 
         // 5. Rewrite; an auth plugin may have found a consumer, whose plugins are merged in and get their rewrite phase too.
@@ -145,7 +149,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
         try
         {
-            await AnswerWriter.WriteAsync(exchange, Answer.ErrorMessage(failure.Status, $"{failure.Status} {Reason(failure.Status)}"));
+            await AnswerWriter.WriteAsync(exchange, Answer.OwnError(failure.Status, $"{failure.Status} {Reason(failure.Status)}"));
         }
         catch (Exception e)
         {

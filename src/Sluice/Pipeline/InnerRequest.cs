@@ -9,13 +9,16 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
 {
     public const int MaxBody = 10 * 1024 * 1024;
 
+    /// <summary>What it answers goes to a client in the place of an error.</summary>
+    public bool ForErrorPage { get; init; }
+
     /// <summary>Runs it as the client of <paramref name="outer"/>: same addresses, same scheme, same snapshot.</summary>
     /// <returns>Null when it took too long or its answer broke off.</returns>
     public async Task<InnerAnswer?> RunAsync(Exchange outer, TimeSpan timeout)
     {
         using var tooLong = new CancellationTokenSource(timeout, outer.Services.Time);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(tooLong.Token, outer.Http.RequestAborted);
-        var lifetime = new Lifetime(end);
+        var lifetime = new Lifetime(end, ForErrorPage);
         var response = new Response();
         using var body = new BoundedBody(response, MaxBody);
         var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp());
@@ -29,6 +32,8 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
 
     /// <summary>Whether the exchange is one of these.</summary>
     public static bool Is(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime;
+
+    public static bool IsForErrorPage(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime { ForErrorPage: true };
 
     FeatureCollection Features(Exchange outer, Lifetime lifetime, Response response, Stream body)
     {
@@ -60,8 +65,10 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
 
     sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;
 
-    sealed class Lifetime(CancellationTokenSource end) : IHttpRequestLifetimeFeature
+    sealed class Lifetime(CancellationTokenSource end, bool forErrorPage) : IHttpRequestLifetimeFeature
     {
+        public bool ForErrorPage { get; } = forErrorPage;
+
         public bool Aborted { get; private set; }
 
         public CancellationToken RequestAborted { get; set; } = end.Token;

@@ -23,8 +23,8 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     {
         null => answer,
         _ when ReferenceEquals(answer, Answer.Sent) => answer,
-        JsonValue text when text.TryGetValue(out string? body) => answer with { Body = System.Text.Encoding.UTF8.GetBytes(body) },
-        var body => answer with { Body = System.Text.Encoding.UTF8.GetBytes(body.ToJsonString() + "\n") },
+        JsonValue text when text.TryGetValue(out string? body) => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body) },
+        var body => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body.ToJsonString() + "\n") },
     };
 }
 

@@ -52,7 +52,7 @@ static class RequestCheck
         }
         if (string.Equals(request.Method, "CONNECT", StringComparison.Ordinal))
         {
-            return Answer.ErrorMessage(405, "405 Not Allowed");
+            return Answer.OwnError(405, "405 Not Allowed");
         }
         var target = exchange.RawTarget;
         if (target.Length > 0 && target[0] != '/' && target.IndexOf("://", StringComparison.Ordinal) is > 0 and var scheme)
@@ -117,5 +117,5 @@ static class RequestCheck
 
     static string WithoutFragment(string args) => args.IndexOf('#', StringComparison.Ordinal) is >= 0 and var hash ? args[..hash] : args;
 
-    static Answer Bad(string what) => Answer.ErrorMessage(400, $"400 Bad Request: {what}");
+    static Answer Bad(string what) => Answer.OwnError(400, $"400 Bad Request: {what}");
 }

@@ -175,7 +175,7 @@ public sealed class NginxConfigReader
             }
             return;
         }
-        if (!Expect(directive, level, NginxContexts.Everywhere, rule.MinArguments, rule.MaxArguments))
+        if (!Expect(directive, level, rule.Where, rule.MinArguments, rule.MaxArguments))
         {
             return;
         }
@@ -211,7 +211,8 @@ public sealed class NginxConfigReader
     static string WhereAllowed(NginxDirective directive, NginxLevel level, NginxContexts where) =>
         directive.Name == "http" ? ", this already stands inside http"
         : level.Context == NginxContexts.Main && (where & NginxContexts.Http) != 0 ? ", put it inside http { … }"
-        : where == NginxContexts.Server ? ", put it inside server { … }"
+        : where == NginxContexts.Location ? ", put it inside location { … }"
+        : where is NginxContexts.Server or (NginxContexts.Server | NginxContexts.Location) ? ", put it inside server { … }"
         : "";
 
     // --- blocks
@@ -298,7 +299,10 @@ public sealed class NginxConfigReader
         }
         if (directive.Arguments is [['@', ..]])
         {
-            Warn(directive, $"named location \"{directive.Arguments[0]}\" has no meaning here and is ignored");
+            // no path of a request begins like that
+            var named = new NginxLevel(level, NginxContexts.Location, $"location {directive.Arguments[0]} ({level.Block})") { IsNamed = true };
+            AddLocation(server!, NginxLocationKind.Exact, directive.Arguments[0], null, named, directive.Place);
+            ApplyAll(directive.Block!, named, server);
             return;
         }
         var (modifier, path) = directive.Arguments switch

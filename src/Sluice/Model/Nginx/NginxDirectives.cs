@@ -17,6 +17,8 @@ enum NginxContexts
 /// <param name="Set">Returns what is wrong with its arguments, null when nothing is.</param>
 sealed record NginxRule(int MinArguments, int MaxArguments, bool Repeatable, Func<NginxLevel, string[], Action<string>, string?> Set)
 {
+    public NginxContexts Where { get; init; } = NginxContexts.Everywhere;
+
     /// <summary>What a wrong value should have been: <c>it must be "on" or "off"</c>.</summary>
     public static string Invalid(string value, string directive, string expected) => $"invalid value \"{value}\" in \"{directive}\" directive, {expected}";
 }
@@ -54,6 +56,13 @@ static class NginxDirectives
         ["proxy_http_version"] = WithoutEffect(new(1, 1, false, CheckHttpVersion), "1.0", "proxy_http_version", "upstreams are spoken to in HTTP/1.1"),
         ["proxy_set_header"] = new(2, 2, true, (level, arguments, _) => AddTo(level.SetHeaders, arguments, "proxy_set_header")),
         ["add_header"] = new(2, 3, true, (level, arguments, _) => AddTo(level.AddHeaders, arguments, "add_header")),
+        ["error_page"] = new(2, int.MaxValue, true, AddErrorPage),
+        ["proxy_intercept_errors"] = Flag("proxy_intercept_errors", (level, on) => level.InterceptErrors = on),
+        ["return"] = new(1, 2, true, SetReturn) { Where = NginxContexts.Server | NginxContexts.Location },
+        ["internal"] = new(0, 0, false, SetInternal) { Where = NginxContexts.Location },
+        ["default_type"] = new(1, 1, false, SetDefaultType),
+        ["root"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "root", arguments[0], warn)),
+        ["alias"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "alias", arguments[0], warn)) { Where = NginxContexts.Location },
     }.ToFrozenDictionary();
 
     static NginxRule Flag(string name, Action<NginxLevel, bool> set) => new(1, 1, false, (level, arguments, _) =>
@@ -166,6 +175,93 @@ static class NginxDirectives
         },
     };
 
+    static string? AddErrorPage(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        var (codes, status, target) = (arguments[..^1], (int?)null, arguments[^1]);
+        if (codes.Length > 1 && codes[^1] is ['=', .. var written])
+        {
+            if (written.Length > 0 && !TryStatus(written, 200, 999, out _))
+            {
+                return NginxRule.Invalid(codes[^1], "error_page", "it must be \"=\" or \"=\" and a status");
+            }
+            status = written.Length == 0 ? 0 : int.Parse(written, CultureInfo.InvariantCulture);
+            codes = codes[..^1];
+        }
+        foreach (var code in codes)
+        {
+            if (!TryStatus(code, 300, 599, out _) || code == "499")
+            {
+                return NginxRule.Invalid(code, "error_page", "it must be a status from 300 to 599, not 499");
+            }
+        }
+        if (target is not ['/', ..] and not ['@', _, ..] && !target.Contains("://", StringComparison.Ordinal))
+        {
+            return NginxRule.Invalid(target, "error_page", "it must be a path, a location's @name or a URL");
+        }
+        if (target.StartsWith('/') && (target.Contains('$', StringComparison.Ordinal) || target.Split('?')[0].Split('/').Contains("..")))
+        {
+            return NginxRule.Invalid(target, "error_page", "a path has no variables and no \"..\" here");
+        }
+        level.ErrorPages.Add(new([.. codes.Select(code => int.Parse(code, CultureInfo.InvariantCulture))], status, target));
+        return null;
+    }
+
+    static bool TryStatus(string text, int min, int max, out int status) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out status) && status >= min && status <= max;
+
+    static string? SetReturn(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        var isCode = TryStatus(arguments[0], 0, 999, out var status);
+        if (!isCode && (arguments.Length > 1 || !(arguments[0].StartsWith("http://", StringComparison.OrdinalIgnoreCase)
+            || arguments[0].StartsWith("https://", StringComparison.OrdinalIgnoreCase) || arguments[0].StartsWith("$scheme", StringComparison.Ordinal))))
+        {
+            return NginxRule.Invalid(arguments[0], "return", "it must be a status or a URL");
+        }
+        // 444: the connection is closed
+        if (isCode && status is < 200 or (> 599 and not 444))
+        {
+            return NginxRule.Invalid(arguments[0], "return", "it must be a status from 200 to 599");
+        }
+        var written = isCode ? new NginxReturn(status, arguments.Length > 1 ? arguments[1] : null) : new NginxReturn(302, arguments[0]);
+        if (written is { IsRedirect: true, Text: null })
+        {
+            return $"\"return {status}\" has to say where to";
+        }
+        // the first one ends what nginx does with the request
+        level.Return ??= written;
+        return null;
+    }
+
+    static string? SetInternal(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        level.IsInternal = true;
+        return null;
+    }
+
+    static string? SetDefaultType(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        if (arguments[0].AsSpan().ContainsAny("\r\n\0"))
+        {
+            return NginxRule.Invalid(arguments[0].ReplaceLineEndings("\\n"), "default_type", "it must be a media type");
+        }
+        level.DefaultType = arguments[0];
+        return null;
+    }
+
+    static string? SetFiles(NginxLevel level, string name, string path, Action<string> warn)
+    {
+        if (path.Length == 0 || path.Contains('$', StringComparison.Ordinal) || path.Contains('\0', StringComparison.Ordinal))
+        {
+            return NginxRule.Invalid(path, name, "it must be a path without variables");
+        }
+        if (level.Context != NginxContexts.Location)
+        {
+            warn($"\"{name}\" counts for pages of \"error_page\" only: routes say where requests go");
+        }
+        level.Files = (path, name == "alias");
+        return null;
+    }
+
     static string? AddTo(List<NginxHeader> headers, string[] arguments, string directive)
     {
         var (name, value) = (arguments[0], arguments[1]);
@@ -202,7 +298,6 @@ static class NginxDirectives
     {
         ["proxy_pass"] = "routes say where requests go",
         ["grpc_pass"] = "routes say where requests go",
-        ["return"] = "use a route with the plugin redirect or mocking",
         ["rewrite"] = "use a route with the plugin proxy-rewrite or redirect",
         ["if"] = "use a route with vars",
         ["allow"] = "use the plugin ip-restriction",
@@ -223,7 +318,6 @@ static class NginxDirectives
         ["underscores_in_headers"] = "use nginx_config.http.underscores_in_headers in conf/config.yaml",
         ["worker_processes"] = "one process serves all cores",
         ["stream"] = "use apisix.stream_proxy in conf/config.yaml and stream routes",
-        ["error_page"] = "use the plugin error-page",
         ["server_tokens"] = "use apisix.enable_server_tokens in conf/config.yaml",
         ["lua_package_path"] = "use apisix.extra_lua_path in conf/config.yaml",
         ["proxy_next_upstream"] = "use retries of the upstream",
@@ -245,16 +339,16 @@ static class NginxDirectives
 
     static readonly FrozenSet<string> Ignored = """
         absolute_redirect keepalive_time keepalive_disable keepalive_requests keepalive_min_timeout proxy_hide_header proxy_pass_header
-        expires aio slice perl ssi charset accept_mutex accept_mutex_delay add_after_body add_before_body add_trailer addition_types alias autoindex
+        expires aio slice perl ssi charset accept_mutex accept_mutex_delay add_after_body add_before_body add_trailer addition_types autoindex
         autoindex_exact_size autoindex_format autoindex_localtime break chunk client_body_in_file_only client_body_in_single_buffer
-        client_body_temp_path client_header_buffer_size connection_pool_size create_full_put_path daemon default default_type
-        disable_symlinks drizzle_pass empty_gif encrypted_session_expires env epoll_events error_page etag events eventport_events f4f f4f_buffer_size
-        geo google_perftools_profiles gunzip gunzip_buffers hash if_modified_since ignore_invalid_headers index internal internal_redirect
+        client_body_temp_path client_header_buffer_size connection_pool_size create_full_put_path daemon default
+        disable_symlinks drizzle_pass empty_gif encrypted_session_expires env epoll_events etag events eventport_events f4f f4f_buffer_size
+        geo google_perftools_profiles gunzip gunzip_buffers hash if_modified_since ignore_invalid_headers index internal_redirect
         ip_hash keyval keyval_zone kqueue_events large_client_header_buffers least_conn least_time lingering_close lingering_time
         lingering_timeout load_module lock_file log_escape_non_ascii log_not_found log_subrequest lua mail map master_process match max_headers max_ranges memcached_pass
         merge_slashes min_delete_depth mirror mirror_request_body msie_padding msie_refresh multi_accept ntlm open_log_file override_charset
         pcre_jit pid port_in_redirect postgres_pass proxy_max_temp proxy_method proxy_redirect proxy_send_lowat proxy_set_body proxy_allow_upstream proxy_pass_trailers
-        queue quota random read_ahead recursive_error_pages redis2_pass redis_pass request_pool_size reset_timedout_connection resolver_timeout root
+        queue quota random read_ahead recursive_error_pages redis2_pass redis_pass request_pool_size reset_timedout_connection resolver_timeout
         satisfy send_lowat server_name_in_redirect server_rewrite set source_charset
         split_clients sticky sticky_cookie_insert subrequest_output_buffer_size sysguard state status tcp_nopush thread_pool
         types upstream_conf use user valid_referers working_directory xclient zone add_header_inherit early_hints proxy_request_dynamic

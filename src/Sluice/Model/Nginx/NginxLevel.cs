@@ -32,6 +32,13 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
     public bool? IgnoreAccelBuffering { get; set; }
     public List<NginxHeader> SetHeaders { get; } = [];
     public List<NginxHeader> AddHeaders { get; } = [];
+    public List<NginxErrorPage> ErrorPages { get; } = [];
+    public bool? InterceptErrors { get; set; }
+    public NginxReturn? Return { get; set; }
+    public bool IsInternal { get; set; }
+    public bool IsNamed { get; init; }
+    public string? DefaultType { get; set; }
+    public (string Directory, bool IsAlias)? Files { get; set; }
 
     string LevelName => context switch
     {
@@ -69,11 +76,11 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
         [.. Chain().Where(level => value(level) is not null)
             .Select(level => new BufferingRule(level.LevelName, value(level)!.Value, level.Given[directive], level.Block))];
 
-    // Headers are inherited only by a level that has none of its own. The http blocks of several texts are one level.
-    List<NginxHeader> Headers(Func<NginxLevel, List<NginxHeader>> list)
+    // Headers and error pages are inherited only by a level that has none of its own. The http blocks of several texts are one level.
+    List<T> NearestList<T>(Func<NginxLevel, List<T>> list)
     {
         var nearest = Chain().FirstOrDefault(level => list(level).Count > 0);
-        return nearest is { Context: NginxContexts.Http, Outer: { } rest } ? [.. rest.Headers(list), .. list(nearest)]
+        return nearest is { Context: NginxContexts.Http, Outer: { } rest } ? [.. rest.NearestList(list), .. list(nearest)]
             : nearest is null ? [] : list(nearest);
     }
 
@@ -106,8 +113,15 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             ClientHeaderTimeout = Nearest(level => level.ClientHeaderTimeout) ?? defaults.ClientHeaderTimeout,
             ClientBodyTimeout = Nearest(level => level.ClientBodyTimeout) ?? defaults.ClientBodyTimeout,
             IgnoreAccelBuffering = Nearest(level => level.IgnoreAccelBuffering) ?? false,
-            SetHeaders = Headers(level => level.SetHeaders),
-            AddHeaders = Headers(level => level.AddHeaders),
+            SetHeaders = NearestList(level => level.SetHeaders),
+            AddHeaders = NearestList(level => level.AddHeaders),
+            ErrorPages = NearestList(level => level.ErrorPages),
+            InterceptErrors = Nearest(level => level.InterceptErrors) ?? false,
+            // the server's comes first, but not on the way to a named location
+            Return = (context == NginxContexts.Location && outer is { Context: NginxContexts.Server } && !IsNamed ? outer.Return : null) ?? Return,
+            IsInternal = IsInternal,
+            DefaultType = NearestObject(level => level.DefaultType),
+            Files = Nearest(level => level.Files),
         };
     }
 

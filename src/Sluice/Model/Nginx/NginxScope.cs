@@ -11,6 +11,22 @@ public sealed record BufferingRule(string Level, bool On, string Place, string B
 /// <param name="Always"><c>add_header … always</c>: whatever the status is.</param>
 public sealed record NginxHeader(string Name, string Value, bool Always);
 
+/// <summary>An <c>error_page</c>.</summary>
+/// <param name="Errors">The statuses whose answer it takes the place of.</param>
+/// <param name="Status">The status instead; 0: the page's own; null: the error's.</param>
+/// <param name="Target">A path of the gateway, a location's <c>@name</c> or a URL to redirect to.</param>
+public sealed record NginxErrorPage(int[] Errors, int? Status, string Target)
+{
+    public bool IsRedirect => !Target.StartsWith('/') && !Target.StartsWith('@');
+}
+
+/// <summary>A <c>return</c>.</summary>
+/// <param name="Text">With its <c>$variables</c>: the body, or where a redirect goes; null: nothing but the status.</param>
+public sealed record NginxReturn(int Status, string? Text)
+{
+    public bool IsRedirect => Status is 301 or 302 or 303 or 307 or 308;
+}
+
 /// <summary>What the nginx directives say for one location, server or the http level, with everything inherited already.</summary>
 public sealed record NginxScope
 {
@@ -77,4 +93,21 @@ public sealed record NginxScope
     public IReadOnlyList<NginxHeader> SetHeaders { get; init; } = [];
 
     public IReadOnlyList<NginxHeader> AddHeaders { get; init; } = [];
+
+    public IReadOnlyList<NginxErrorPage> ErrorPages { get; init; } = [];
+
+    /// <summary>Error pages also take the place of upstreams' errors.</summary>
+    public bool InterceptErrors { get; init; }
+
+    /// <summary>Answers every request that falls under this block.</summary>
+    public NginxReturn? Return { get; init; }
+
+    /// <summary>Only error pages come from here; a client's request finds nothing.</summary>
+    public bool IsInternal { get; init; }
+
+    /// <summary>Content-Type of what <see cref="Return"/> answers.</summary>
+    public string? DefaultType { get; init; }
+
+    /// <summary>Where the files of error pages are: the path of a page is looked for below <c>root</c>; <c>alias</c> is the file itself.</summary>
+    public (string Directory, bool IsAlias)? Files { get; init; }
 }

@@ -82,7 +82,7 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
         {
             LogUnresolved(_log, context.Scope, descriptor.Name, e.Message);
             exchange.Failure = new(FailureSource.Gateway, "secret_unresolved", e.Message, 503);
-            return (null, Answer.ErrorMessage(503, $"503 Service Temporarily Unavailable: the configuration of plugin {descriptor.Name} refers to a secret that cannot be resolved"));
+            return (null, Answer.OwnError(503, $"503 Service Temporarily Unavailable: the configuration of plugin {descriptor.Name} refers to a secret that cannot be resolved"));
         }
     }
 

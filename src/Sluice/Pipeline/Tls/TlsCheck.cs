@@ -14,13 +14,13 @@ static partial class TlsCheck
         if (peer.Site.Clients is { MayComeWithout: true } clients && peer.ClientVerify != "SUCCESS" && !clients.IsSkipped(exchange.Uri))
         {
             LogNoCertificate(log, exchange.Uri, peer.ClientVerify);
-            return Answer.ErrorMessage(400, "400 Bad Request: this path needs a client certificate");
+            return Answer.OwnError(400, "400 Bad Request: this path needs a client certificate");
         }
         // a connection that was made for one name must not get around the client check of another
         if (exchange.Host != peer.ServerName && exchange.Snapshot.Tls.Find(exchange.Host) is { Clients: not null })
         {
             LogOtherHost(log, exchange.Host, peer.ServerName ?? "");
-            return Answer.ErrorMessage(400, "400 Bad Request: the host needs a TLS connection of its own");
+            return Answer.OwnError(400, "400 Bad Request: the host needs a TLS connection of its own");
         }
         return null;
     }

@@ -74,6 +74,18 @@ public class NginxCaseTests
         {
             yield return string.Create(CultureInfo.InvariantCulture, $"{name} = {value}");
         }
+        foreach (var page in scope.ErrorPages)
+        {
+            yield return $"error_page {string.Join(' ', page.Errors)}{(page.Status is { } status ? $" ={status}" : "")} {page.Target}";
+        }
+        if (scope.Return is { } written)
+        {
+            yield return $"return {written.Status} {written.Text}";
+        }
+        if (scope.InterceptErrors || scope.IsInternal || scope.DefaultType is not null || scope.Files is not null)
+        {
+            yield return $"intercept {scope.InterceptErrors} internal {scope.IsInternal} type {scope.DefaultType} files {scope.Files}";
+        }
         foreach (var header in scope.SetHeaders)
         {
             yield return $"set {header.Name}: {header.Value}";
