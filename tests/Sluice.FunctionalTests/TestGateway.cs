@@ -162,7 +162,7 @@ public sealed class TestGateway : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();
-        await Gateway.DisposeAsync();
+        await Gateway.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(60));
         if (!KeepsPrefix)
         {
             Directory.Delete(Prefix, recursive: true);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -6,11 +7,12 @@ namespace Sluice.Cli;
 /// <summary>What a Unix daemon needs and .NET does not offer.</summary>
 static partial class Native
 {
-    public const int Hangup = 1, Quit = 3, Kill = 9, User1 = 10, Terminate = 15;
+    public const int Hangup = 1, Interrupt = 2, Quit = 3, Kill = 9, User1 = 10, Terminate = 15;
 
     const int ReadOnly = 0, WriteOnly = 1, Create = 0x40, Append = 0x400, CloseOnExec = 0x80000;
     const int LockShared = 1, LockNonBlocking = 4;
     const int DuplicateCloseOnExec = 1030;
+    const nint DefaultHandler = 0;
 
     public static bool Signal(int pid, int signal) => KillProcess(pid, signal) == 0;
 
@@ -37,6 +39,31 @@ static partial class Native
         _ = Dup2((int)output.DangerousGetHandle(), 2);
         return new FileStream(parent, FileAccess.Write, bufferSize: 0);
     }
+
+    /// <summary>
+    /// A process that a script started in the background, or nohup, was born ignoring some signals, and .NET leaves it at that: from now on
+    /// they can be registered for.
+    /// </summary>
+    public static void Heed(IEnumerable<int> signals)
+    {
+        var ignored = OperatingSystem.IsLinux() ? IgnoredSignals() : 0;
+        foreach (var signal in signals.Where(signal => (ignored >> (signal - 1) & 1) != 0))
+        {
+            _ = SetHandler(signal, DefaultHandler);
+        }
+    }
+
+    /// <summary>One bit a signal, the lowest is signal 1.</summary>
+    static ulong IgnoredSignals()
+    {
+        const string Key = "SigIgn:";
+        var line = File.ReadLines("/proc/self/status").FirstOrDefault(line => line.StartsWith(Key, StringComparison.Ordinal));
+        return line is null ? 0 : ulong.Parse(line.AsSpan(Key.Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
+    [LibraryImport("libc", EntryPoint = "signal")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial nint SetHandler(int signal, nint handler);
 
     [LibraryImport("libc", EntryPoint = "kill")]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]

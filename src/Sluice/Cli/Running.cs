@@ -134,11 +134,15 @@ static class Running
         readonly PosixSignalRegistration[] _registrations;
         Task<PosixSignal>? _next;
 
-        public Signals() => _registrations =
-        [
-            .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP, (PosixSignal)Native.User1 }
-                .Select(signal => PosixSignalRegistration.Create(signal, Receive)),
-        ];
+        public Signals()
+        {
+            Native.Heed([Native.Terminate, Native.Interrupt, Native.Quit, Native.Hangup, Native.User1]);
+            _registrations =
+            [
+                .. new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP, (PosixSignal)Native.User1 }
+                    .Select(signal => PosixSignalRegistration.Create(signal, Receive)),
+            ];
+        }
 
         /// <summary>Only the start listens to it: afterwards a stop is an orderly one.</summary>
         public CancellationToken StopDuringStart => _stop.Token;

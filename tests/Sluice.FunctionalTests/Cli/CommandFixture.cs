@@ -85,9 +85,17 @@ public sealed class CommandFixture : IAsyncDisposable
     }
 
     /// <summary>A command that runs on; ended with the fixture.</summary>
-    public Process Launch(params string[] arguments)
+    public Process Launch(params string[] arguments) => Start("dotnet", [Program, .. arguments]);
+
+    /// <summary>The same, born ignoring every signal.</summary>
+    public Process LaunchDeaf(params string[] arguments) =>
+        Start("sh", ["-c", "trap '' HUP INT QUIT TERM USR1; exec \"$@\"", "sh", "dotnet", Program, .. arguments]);
+
+    static string Program => Path.Combine(AppContext.BaseDirectory, "Sluice.dll");
+
+    Process Start(string program, string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet")
+        var start = new ProcessStartInfo(program, arguments)
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
@@ -96,10 +104,6 @@ public sealed class CommandFixture : IAsyncDisposable
         };
         start.Environment.Remove("SLUICE_PREFIX");
         start.Environment.Remove("SLUICE_HOME");
-        foreach (var argument in (string[])[Path.Combine(AppContext.BaseDirectory, "Sluice.dll"), .. arguments])
-        {
-            start.ArgumentList.Add(argument);
-        }
         var process = Process.Start(start)!;
         process.StandardInput.Close();
         _started.Add(process);

@@ -263,7 +263,7 @@ public sealed class CommandTests : IAsyncDisposable
     [Theory]
     [InlineData(Native.Terminate)]
     [InlineData(Native.Quit)]
-    [InlineData(2)]
+    [InlineData(Native.Interrupt)]
     public async Task Run_stays_in_the_foreground_until_a_signal(int signal)
     {
         using var run = _sluice.Launch("run");
@@ -276,6 +276,22 @@ public sealed class CommandTests : IAsyncDisposable
 
         Assert.Equal(0, run.ExitCode);
         Assert.Null(_sluice.Instance.RunningPid());
+    }
+
+    /// <summary>As a script's background process has it, or nohup.</summary>
+    [Theory]
+    [InlineData(Native.Quit)]
+    [InlineData(Native.Interrupt)]
+    public async Task Signals_that_the_process_was_born_ignoring_steer_it_all_the_same(int signal)
+    {
+        using var run = _sluice.LaunchDeaf("run");
+        Assert.Contains("proxy on", await run.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+
+        await _sluice.SucceedAsync("reload");
+        Native.Signal(run.Id, signal);
+        await run.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        Assert.Equal(0, run.ExitCode);
     }
 
     [Fact]

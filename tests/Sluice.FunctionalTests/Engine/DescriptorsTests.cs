@@ -34,8 +34,7 @@ public class DescriptorsTests
         await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("new connections wait", StringComparison.Ordinal), () => File.ReadAllText(log), seconds: 30);
 
         crowd.ForEach(socket => socket.Dispose());
-        using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(30) };
-        using var answer = await client.GetAsync(fixture.Url("/clock"));
-        Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+        // 502 as long as the gateway still has to learn that the crowd is gone: there is no descriptor for the upstream either
+        await Eventually.HoldsAsync(async () => await fixture.StatusOfAsync("/clock") == HttpStatusCode.OK, "nobody is served", seconds: 30);
     }
 }

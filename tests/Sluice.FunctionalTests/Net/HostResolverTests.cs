@@ -158,7 +158,7 @@ public sealed class HostResolverTests : IDisposable
         await FailsAsync(Resolver(options => options with { ResolvConf = resolvConf, UseSearch = false }), "web");
     }
 
-    [Theory]
+    [Xunit.Theory]
     [InlineData("127.0.0.1", "127.0.0.1:53")]
     [InlineData("127.0.0.1:5353", "127.0.0.1:5353")]
     [InlineData("[::1]:5353", "[::1]:5353")]

@@ -121,10 +121,23 @@ public sealed class ScriptedOrigin : IAsyncDisposable
         {
             connection.Close();
         }
-        await Task.WhenAll(running);
+        await EndAsync();
         if (!failures.IsEmpty)
         {
             throw new AggregateException("a script of the origin failed", failures);
+        }
+    }
+
+    /// <summary>A script that waits for the test, which has failed and never comes, is left where it is.</summary>
+    async Task EndAsync()
+    {
+        try
+        {
+            await Task.WhenAll(running).WaitAsync(TimeSpan.FromSeconds(10));
+        }
+        catch (TimeoutException)
+        {
+            failures.Add(new TimeoutException("a script of the origin waits for something that does not come"));
         }
     }
 }

@@ -17,7 +17,7 @@ public sealed class YamlSourceTests : IDisposable
 
     public void Dispose() => _prefix.Dispose();
 
-    [Fact]
+    [Xunit.Fact]
     public void A_missing_file_is_an_error_at_the_start()
     {
         var resources = Source(notifications: true).Load();
@@ -25,14 +25,14 @@ public sealed class YamlSourceTests : IDisposable
         Assert.Contains(Yaml, Assert.Single(resources.Problems).Message);
     }
 
-    [Fact]
+    [Xunit.Fact]
     public void A_half_written_file_is_an_error_at_the_start()
     {
         File.WriteAllText(Yaml, "routes:\n- uri: /a\n");
         Assert.Contains("#END", Assert.Single(Source(notifications: true).Load().Problems).Message);
     }
 
-    [Fact]
+    [Xunit.Fact]
     public void A_file_that_is_not_text_is_an_error_with_its_line()
     {
         File.WriteAllBytes(Yaml, [.. "routes:\n- uri: /"u8, 0xff, .. "\n#END\n"u8]);
