@@ -180,7 +180,15 @@ static class UpstreamHead
             {
                 continue;
             }
-            response.Headers.Append(name, head.Headers.Value(i));
+            if (!Is(name, "Content-Type"))
+            {
+                response.Headers.Append(name, head.Headers.Value(i));
+            }
+        }
+        // an answer has one; the upstream knows its body, whatever a plugin on the way there said
+        if (head.Headers.First("Content-Type") is { } contentType)
+        {
+            response.Headers.ContentType = contentType;
         }
     }
 

@@ -7,7 +7,7 @@ namespace Sluice.Sources;
 
 /// <summary>
 /// One Sluice per prefix: an flock on <c>data/sluice.lock</c>, held as long as the file is open. The kernel lets go of it when the process
-/// dies in whatever way, so a file left behind means nothing. The pid inside is for the error message of the second one.
+/// dies in whatever way, so a file left behind means nothing. The pid and the prefix inside are for the error message of the second one.
 /// </summary>
 public sealed partial class InstanceLock : IDisposable
 {
@@ -19,6 +19,7 @@ public sealed partial class InstanceLock : IDisposable
     /// <exception cref="PrefixInUseException">Another process (or another store of this one) holds the prefix.</exception>
     public static InstanceLock Acquire(string prefix, string? directory = null)
     {
+        prefix = Path.GetFullPath(prefix);
         var path = Path.Combine(DataDirectory.Create(directory ?? DataDirectory.Of(prefix)), "sluice.lock");
         FileStream file;
         try
@@ -27,16 +28,17 @@ public sealed partial class InstanceLock : IDisposable
         }
         catch (IOException e) when (IsHeld(e))
         {
-            throw new PrefixInUseException(prefix, ReadHolder(path));
+            var (pid, holdersPrefix) = ReadHolder(path);
+            throw new PrefixInUseException(prefix, Path.GetDirectoryName(path)!, pid, holdersPrefix);
         }
         try
         {
             file.SetLength(0);
-            file.Write(Encoding.ASCII.GetBytes(Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "\n"));
+            file.Write(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}\n{prefix}\n")));
         }
         catch (IOException)
         {
-            // a full disk: the lock holds, only the pid will be missing in a message
+            // a full disk: the lock holds, only the pid and the prefix will be missing in a message
         }
         return new InstanceLock(file);
     }
@@ -50,21 +52,21 @@ public sealed partial class InstanceLock : IDisposable
     }
 
     /// <summary>Past .NET's own locking, which refuses even to read a file that is locked.</summary>
-    static int? ReadHolder(string path)
+    static (int? Pid, string? Prefix) ReadHolder(string path)
     {
         if (!OperatingSystem.IsLinux())
         {
-            return null;
+            return default;
         }
         const int readOnlyCloseOnExec = 0x80000;
         using var handle = new SafeFileHandle(Open(path, readOnlyCloseOnExec), ownsHandle: true);
         if (handle.IsInvalid)
         {
-            return null;
+            return default;
         }
-        Span<byte> text = stackalloc byte[16];
-        var length = RandomAccess.Read(handle, text, 0);
-        return int.TryParse(text[..length].TrimEnd((byte)'\n'), CultureInfo.InvariantCulture, out var pid) ? pid : null;
+        var text = new byte[8 * 1024];
+        var lines = Encoding.UTF8.GetString(text, 0, RandomAccess.Read(handle, text, 0)).Split('\n');
+        return (int.TryParse(lines[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid) ? pid : null, lines.Length > 2 ? lines[1] : null);
     }
 
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]

@@ -3,15 +3,22 @@ namespace Sluice.Sources;
 /// <summary>The store could not do what was asked. The message is meant for the user: it names the file and the way out.</summary>
 public class StoreException(string message, Exception? inner = null) : Exception(message, inner);
 
-/// <summary>Another process holds the prefix.</summary>
-public sealed class PrefixInUseException(string prefix, int? holder) : StoreException(
-    $"another Sluice{(holder is { } pid ? $" (pid {pid})" : "")} already runs on prefix {prefix}: "
-    + $"stop it (sluice stop -p {prefix}) or choose another prefix with -p")
+/// <summary>Another process holds the data directory: one on the same prefix, or one on another whose <c>sluice.data_dir</c> is the same.</summary>
+public sealed class PrefixInUseException(string prefix, string directory, int? holder, string? holdersPrefix)
+    : StoreException(Describe(prefix, directory, holder, holdersPrefix))
 {
     public string Prefix { get; } = prefix;
 
     /// <summary>The pid written in the lock file; null when it could not be read.</summary>
     public int? Holder { get; } = holder;
+
+    static string Describe(string prefix, string directory, int? holder, string? holdersPrefix)
+    {
+        var other = $"another Sluice{(holder is { } pid ? $" (pid {pid})" : "")} already runs on ";
+        return holdersPrefix is null || holdersPrefix == prefix
+            ? $"{other}prefix {prefix}: stop it (sluice stop -p {prefix}) or choose another prefix with -p"
+            : $"{other}prefix {holdersPrefix} with the same data directory {directory}: stop it (sluice stop -p {holdersPrefix}) or choose another sluice.data_dir";
+    }
 }
 
 /// <summary>The store file is damaged. It was not changed: what can be saved from it still can.</summary>

@@ -93,10 +93,13 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
     }
 
     [Theory]
-    [InlineData("http { proxy_request_buffering off; }", true)]
-    [InlineData("http { proxy_request_buffering on; server { server_name up.test; proxy_request_buffering off; } }", true)]
-    [InlineData("http { proxy_request_buffering off; server { server_name up.test; location / { proxy_request_buffering on; } } }", false)]
-    public async Task The_directive_does_the_same_as_the_plugin(string nginx, bool streamed)
+    [InlineData("", "http { proxy_request_buffering off; }", true)]
+    [InlineData("", "http { proxy_request_buffering on; server { server_name up.test; proxy_request_buffering off; } }", true)]
+    [InlineData("", "http { proxy_request_buffering off; server { server_name up.test; location / { proxy_request_buffering on; } } }", false)]
+    [InlineData("nginx_config: {http: {proxy_request_buffering: off}}", "", true)]
+    [InlineData("nginx_config: {http: {proxy_request_buffering: off}}", "http { proxy_request_buffering on; }", false)]
+    [InlineData("nginx_config: {http: {proxy_request_buffering: false}}", "http { server { server_name up.test; } }", true)]
+    public async Task The_directive_does_the_same_as_the_plugin(string config, string nginx, bool streamed)
     {
         using var content = new DrivenContent(8);
         var seen = new TaskCompletionSource();
@@ -108,7 +111,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             await connection.ReadEndAsync();
         });
-        await using var gateway = await TestGateway.StartAsync(nginx: nginx);
+        await using var gateway = await TestGateway.StartAsync(config, nginx);
         await gateway.RouteAsync("r1", "/up", origin.Port);
         using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/up")) { Content = content, Headers = { Host = "up.test" } };
         var sending = gateway.Client.SendAsync(request);

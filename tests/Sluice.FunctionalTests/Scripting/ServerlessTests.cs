@@ -2,6 +2,7 @@ using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Logging;
+using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Scripting;
 
@@ -29,6 +30,17 @@ public class ServerlessTests : IAsyncLifetime
     {
         using var response = await _gateway.Client.GetAsync(_gateway.Url(path), TestContext.Current.CancellationToken);
         return ((int)response.StatusCode, await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+    }
+
+    /// <summary>The upstream knows its body; two values would be none.</summary>
+    [Fact]
+    public async Task A_Content_Type_that_a_script_set_gives_way_to_the_upstreams()
+    {
+        await using var origin = EchoOrigin.Start();
+        await _gateway.RouteAsync("typed", "/typed", origin.Port,
+            """ "plugins":{"serverless-pre-function":{"phase":"access","functions":["return function() ngx.header.content_type = 'text/html' end"]}} """);
+        using var response = await _gateway.Client.GetAsync(_gateway.Url("/typed"), TestContext.Current.CancellationToken);
+        Assert.Equal(["text/plain"], response.Content.Headers.GetValues("Content-Type"));
     }
 
     async Task<string> SayAsync(string code)

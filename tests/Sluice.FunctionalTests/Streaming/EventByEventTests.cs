@@ -40,27 +40,27 @@ public class EventByEventTests
     public async Task Each_event_arrives_before_the_next_is_sent(Framing framing, string rule)
     {
         var (nginx, config, plugins) = Rules[rule];
-        await using var origin = new EventOrigin(framing, Bytes);
         await using var gateway = await TestGateway.StartAsync(config, nginx);
-        await gateway.RouteAsync("r1", "/events", origin.Port, plugins);
-
-        using var request = new HttpRequestMessage(HttpMethod.Get, gateway.Url("/events")) { Headers = { Host = "app1.example.com" } };
-        using var response = await gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
-        Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
-        using var events = new EventReader(await response.Content.ReadAsStreamAsync());
-        List<TimeSpan> waits = [];
-        for (var id = 0; id < Events; id++)
+        await Promptness.OfEachAsync(Events, async () =>
         {
-            await origin.SendAsync(EventOrigin.Event(id));
-            var (text, waited) = await events.NextAsync();
-            Assert.Equal(EventOrigin.Event(id), text);
-            waits.Add(waited);
-        }
-        // nobody held anything: that the events came at all before the next was sent proves it. The clock is for what a user feels; a machine with
-        // other things to do may be late with some of them.
-        Assert.True(waits.Order().ElementAt(Events / 2).TotalMilliseconds < 100, $"slow events: {string.Join(", ", waits)}");
-
-        origin.End();
-        Assert.Equal(0, await events.Body.ReadAsync(new byte[1]));
+            await using var origin = new EventOrigin(framing, Bytes);
+            await gateway.RouteAsync("r1", "/events", origin.Port, plugins);
+            using var request = new HttpRequestMessage(HttpMethod.Get, gateway.Url("/events")) { Headers = { Host = "app1.example.com" } };
+            using var response = await gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+            Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
+            using var events = new EventReader(await response.Content.ReadAsStreamAsync());
+            List<TimeSpan> waits = [];
+            for (var id = 0; id < Events; id++)
+            {
+                await origin.SendAsync(EventOrigin.Event(id));
+                // that it comes at all before the next is sent proves that nobody held it until then
+                var (text, waited) = await events.NextAsync();
+                Assert.Equal(EventOrigin.Event(id), text);
+                waits.Add(waited);
+            }
+            origin.End();
+            Assert.Equal(0, await events.Body.ReadAsync(new byte[1]));
+            return waits;
+        });
     }
 }

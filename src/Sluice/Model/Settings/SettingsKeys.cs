@@ -159,6 +159,7 @@ static class SettingsKeys
         new("nginx_config.http.client_header_timeout", Time, "60s", "How long a request's head may take."),
         new("nginx_config.http.client_body_timeout", Time, "60s", "How long a request's body may pause."),
         new("nginx_config.http.client_max_body_size", Size, "0", "The largest request body; 0: any. A larger one is answered with 413."),
+        new("nginx_config.http.proxy_request_buffering", OnOff, "", "Request bodies are read whole before the upstream is asked; as the directive in http { … }, inner blocks and plugins win. Neither: on, but off for streams.", Example: "\"off\""),
         new("nginx_config.http.send_timeout", Time, "10s", "How long a client may take nothing of an answer that waits for it."),
         new("nginx_config.http.underscores_in_headers", OnOff, "\"on\"", "Request headers with _ in their names are taken; off: dropped."),
         new("nginx_config.http.real_ip_header", Text, "X-Real-IP", "The header that tells the client's address, when the connection comes from real_ip_from."),

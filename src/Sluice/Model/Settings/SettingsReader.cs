@@ -86,6 +86,9 @@ public sealed class SettingsReader
     static NginxConfig ReadNginx(string prefix, string? conf, SettingsValues? values, List<Problem> problems)
     {
         string? Snippet(string key) => values?.Text("nginx_config." + key);
+        (string Name, string Value, string Place) Directive(string name, string? value = null) =>
+            (name, value ?? values!.Text("nginx_config.http." + name), values!.Place("nginx_config.http." + name));
+        const string requestBuffering = "proxy_request_buffering";
         string[] directives = ["keepalive_timeout", "client_header_timeout", "client_body_timeout", "client_max_body_size", "send_timeout"];
         var (config, found) = NginxConfigReader.Read(new(
             conf,
@@ -93,7 +96,13 @@ public sealed class SettingsReader
             Snippet("http_configuration_snippet"),
             Snippet("http_server_configuration_snippet"),
             Snippet("http_server_location_configuration_snippet"),
-            values is null ? null : [.. directives.Select(name => (name, values.Text("nginx_config.http." + name), values.Place("nginx_config.http." + name)))],
+            values is null ? null :
+            [
+                .. directives.Select(name => Directive(name)),
+                // where nobody says it, a stream is another matter than anything else
+                .. values.IsGiven("nginx_config.http." + requestBuffering)
+                    ? [Directive(requestBuffering, values.Flag("nginx_config.http." + requestBuffering) ? "on" : "off")] : Array.Empty<(string, string, string)>(),
+            ],
             values is null ? null : [.. Listens(values, "apisix.node_listen", tls: false).Select(listen => listen.EndPoint)]));
         problems.AddRange(found);
         return config;
