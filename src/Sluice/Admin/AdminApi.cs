@@ -279,7 +279,7 @@ public sealed partial class AdminApi(LiveConfiguration live, ResourceStore? stor
         }
         else
         {
-            document.Value.WriteTo(writer);
+            Secrets.Shown(document.Kind, document.Value, live.Current.Settings.Encryption).WriteTo(writer);
         }
         writer.WriteEndObject();
     }

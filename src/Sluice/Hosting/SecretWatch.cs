@@ -5,8 +5,8 @@ using Sluice.Pipeline.Secrets;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// Keeps the secrets that consumers refer to known: a consumer is found by its key, so the key has to be there before a request comes. When one is
-/// fetched or has changed, the consumers are compiled anew.
+/// Keeps the secrets known that consumers and the certificates for upstreams refer to: a consumer is found by its key, so the key has to be there before a
+/// request comes. When one is fetched or has changed, what it concerns is compiled anew.
 /// </summary>
 sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, TimeProvider time, ILogger<SecretWatch> logger) : IDisposable
 {
@@ -20,7 +20,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
     public async Task StartAsync()
     {
         Follow(live.Current);
-        if (live.Current.Consumers.HasSecrets)
+        if (live.Current.HasSecrets)
         {
             await Task.WhenAny(LookAsync(), Task.Delay(AtStart, time));
         }
@@ -36,7 +36,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
 
     void Look()
     {
-        if (live.Current.Consumers.HasSecrets)
+        if (live.Current.HasSecrets)
         {
             _ = Task.Run(LookAsync);
         }
@@ -50,7 +50,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
         }
         try
         {
-            foreach (var reference in live.Current.Consumers.References)
+            foreach (var reference in live.Current.SecretReferences)
             {
                 try
                 {
@@ -61,7 +61,7 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
                     // said by the store
                 }
             }
-            if (!_stopped && live.Current.Consumers.WithOtherSecrets(secrets).Any())
+            if (!_stopped && !live.Current.HasCurrentSecrets(secrets))
             {
                 live.Apply();
             }
@@ -83,6 +83,6 @@ sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, Ti
         _timer?.Dispose();
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "looking after the secrets of consumers failed")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "looking after secrets failed")]
     partial void LogFailed(Exception exception);
 }

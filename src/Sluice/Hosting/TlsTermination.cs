@@ -66,6 +66,7 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
         try
         {
             var peer = new TlsPeer(site, name);
+            await (site.Clients?.PrepareAsync() ?? default);
             return new(peer, Options(peer, TlsSite.Choose(await site.Certificates.GetAsync(), hello)));
         }
         catch (Exception e) when (e is FormatException or SecretException)

@@ -28,7 +28,7 @@ public static class ResourceChecker
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? CheckLua(kind, value)
             ?? (kind == ResourceKind.StreamRoutes && value.ContainsKey("protocol") ? "invalid configuration: property \"protocol\": xRPC is not spoken here" : null)
-            ?? (kind == ResourceKind.Ssls ? CheckSsl(value) : null)
+            ?? (kind == ResourceKind.Ssls ? CheckSsl(value, warnings) : null)
             ?? CheckUpstream(kind == ResourceKind.Upstreams ? value : kind == ResourceKind.StreamRoutes ? null : value["upstream"] as JsonObject, documents)
             ?? CheckReference(value, "upstream_id", ResourceKind.Upstreams, "upstream", documents)
             ?? CheckReference(value, "service_id", ResourceKind.Services, "service", documents)
@@ -42,8 +42,15 @@ public static class ResourceChecker
     static bool IsConsumers(ResourceKind kind) => kind is ResourceKind.Consumers or ResourceKind.Credentials;
 
     /// <summary>What a reference stands for shows only in the handshake.</summary>
-    static string? CheckSsl(JsonObject value)
+    static string? CheckSsl(JsonObject value, ICollection<string>? warnings)
     {
+        if (value["ocsp_stapling"] is JsonObject { } stapling && stapling["enabled"]?.GetValue<bool>() == true)
+        {
+            foreach (var name in ((string[])["skip_verify", "cache_ttl"]).Where(name => stapling[name] is { } given && given.ToJsonString() is not ("false" or "3600")))
+            {
+                warnings?.Add($"ocsp_stapling.{name}: it has no effect, .NET verifies every OCSP answer and keeps it as long as the answer itself says");
+            }
+        }
         if ((value["certs"] as JsonArray)?.Count is var certificates && (value["keys"] as JsonArray)?.Count is var own && (certificates ?? 0) != (own ?? 0))
         {
             return "mismatched number of certs and keys";
@@ -126,7 +133,8 @@ public static class ResourceChecker
         }
         try
         {
-            if (tls["client_cert"] is JsonValue certificate && tls["client_key"] is JsonValue key)
+            if (tls["client_cert"] is JsonValue certificate && tls["client_key"] is JsonValue key
+                && !SecretReference.Is(certificate.GetValue<string>()) && !SecretReference.Is(key.GetValue<string>()))
             {
                 _ = new ClientCertificate(certificate.GetValue<string>(), key.GetValue<string>());
             }

@@ -1,4 +1,6 @@
+using System.Collections.Immutable;
 using Sluice.Model.Settings;
+using Sluice.Pipeline.Secrets;
 using Sluice.Pipeline.Streams;
 using Sluice.Pipeline.Tls;
 using Sluice.Upstreams;
@@ -23,6 +25,18 @@ public sealed record Snapshot(
     TlsSites Tls,
     StreamRouter StreamRoutes)
 {
+    /// <summary>Keys of the upstreams whose certificates refer to secrets: few, if any.</summary>
+    public ImmutableHashSet<string> WithSecrets { get; init; } = [];
+
+    public bool HasSecrets => Consumers.HasSecrets || WithSecrets.Count > 0;
+
+    /// <summary>The secrets that have to be known before a request comes.</summary>
+    public IEnumerable<string> SecretReferences => Consumers.References.Concat(WithSecrets.SelectMany(key => Upstreams[key].Secrets.Keys)).Distinct();
+
+    /// <summary>Whether everything was compiled with the values that are known now.</summary>
+    public bool HasCurrentSecrets(SecretStore secrets) =>
+        !Consumers.WithOtherSecrets(secrets).Any() && WithSecrets.SelectMany(key => Upstreams[key].Secrets).All(pair => secrets.Known(pair.Key) == pair.Value);
+
     /// <summary>The API that an enabled plugin offers there, or null.</summary>
     public PluginApi? Api(string method, string uri)
     {

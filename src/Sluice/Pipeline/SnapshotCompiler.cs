@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using System.Collections.Immutable;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Settings;
@@ -70,7 +70,21 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 return (null, _problems);
             }
             return (new Snapshot(
-                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, streams), _problems);
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, registry, tls, streams)
+            {
+                WithSecrets = WithSecrets(routes.Upstreams),
+            }, _problems);
+        }
+
+        /// <summary>Keys of the upstreams whose certificates refer to secrets.</summary>
+        ImmutableHashSet<string> WithSecrets(SharedMap<Upstream> upstreams)
+        {
+            if (_changes is null)
+            {
+                return [.. upstreams.Values.Where(upstream => upstream.Secrets.Count > 0).Select(upstream => upstream.Key)];
+            }
+            var before = upstreams == reusable!.Upstreams ? reusable.WithSecrets : [.. reusable.WithSecrets.Where(key => upstreams.GetValueOrDefault(key)?.Secrets.Count > 0)];
+            return before.Union(_upstreams.Values.Where(upstream => upstream.Secrets.Count > 0).Select(upstream => upstream.Key));
         }
 
         PluginChain GlobalRules()
@@ -113,7 +127,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams or ResourceKind.PluginMetadata => before.Users.Of(change.Kind, change.Id),
                 ResourceKind.Ssls => ShowingCertificate(before, change.Id),
                 _ => (IReadOnlyCollection<string>)[],
-            }).ToHashSet();
+            }).Concat(before.WithSecrets.Select(key => before.Upstreams[key]).Where(upstream => !IsCurrent(upstream)).SelectMany(upstream => RoutesOf(before, upstream))).ToHashSet();
             if (ids.Count == 0 && streams == before.StreamRoutes)
             {
                 return new(before.Routes, before.Upstreams, before.Users, before.Router);
@@ -134,6 +148,10 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
         /// <summary>Routes whose upstream shows this certificate to its nodes, or would if it were there.</summary>
         static string[] ShowingCertificate(Snapshot before, string ssl) =>
             [.. before.Routes.Values.Where(route => route.Upstream is not { } upstream || upstream.Config.Tls?.ClientCertId == ssl).Select(route => route.Id)];
+
+        static IReadOnlyCollection<string> RoutesOf(Snapshot before, Upstream upstream) =>
+            !ResourceKinds.TryParseKey(upstream.Key, out var kind, out var id) ? []
+            : kind == ResourceKind.Routes ? [id] : kind == ResourceKind.StreamRoutes ? [] : before.Users.Of(kind, id);
 
         static readonly Comparer<Document> ById = Comparer<Document>.Create((a, b) => string.CompareOrdinal(a.Id, b.Id));
 
@@ -172,6 +190,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
                 && Same(ResourceKind.PluginConfigs, known.Config.PluginConfigId)
                 && Same(ResourceKind.Upstreams, known.Config.UpstreamId ?? known.Service?.UpstreamId)
                 && SameMetadata(known.Chain)
+                && IsCurrent(known.Upstream)
                 && (known.Upstream is { } shown ? Same(ResourceKind.Ssls, shown.Config.Tls?.ClientCertId) : Same(ResourceKind.Ssls)))
             {
                 if (known.Upstream is { } upstream)
@@ -233,20 +252,41 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             {
                 return null;
             }
-            var certificate = ClientCertificateOf(config.Tls, before?.ClientCertificate);
+            Dictionary<string, string?> secrets = [];
+            var (certificate, incomplete) = ClientCertificateOf(config.Tls, before?.ClientCertificate, secrets);
             return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool
                 && before.Checks is null == config.Checks is null && Equals(before.ClientCertificate, certificate) && Equals(before.Roots, roots)
+                && before.Incomplete == incomplete && IsCurrent(before)
                 ? before
-                : new Upstream(config, upstreamServices, key, source, before, certificate, roots);
+                : new Upstream(config, upstreamServices, key, source, before, certificate, roots) { Secrets = secrets, Incomplete = incomplete };
         }
 
-        ClientCertificate? ClientCertificateOf(TlsConfig? tls, ClientCertificate? before)
+        bool IsCurrent(Upstream? upstream) => upstream is null || upstream.Secrets.Count == 0 || upstream.Secrets.All(pair => services.Secrets.Known(pair.Key) == pair.Value);
+
+        /// <summary>What is shown to the upstream's nodes, and why it cannot be had.</summary>
+        (ClientCertificate? Certificate, string? Incomplete) ClientCertificateOf(TlsConfig? tls, ClientCertificate? before, Dictionary<string, string?> secrets)
         {
             var (certificate, key) = tls?.ClientCertId is { } id
                 ? ((string?)documents.Find(ResourceKind.Ssls, id)!.Value["cert"], (string?)documents.Find(ResourceKind.Ssls, id)!.Value["key"])
                 : (tls?.ClientCert, tls?.ClientKey);
-            return certificate is null || key is null ? null
-                : before?.IsMadeOf(certificate, key) == true ? before : new ClientCertificate(certificate, key);
+            if (certificate is null || key is null)
+            {
+                return default;
+            }
+            if (Resolved(certificate) is not { } certificateText || Resolved(key) is not { } keyText)
+            {
+                return (null, $"the certificate for the upstream refers to a secret that is not known: {secrets.First(pair => pair.Value is null).Key}");
+            }
+            try
+            {
+                return (before?.IsMadeOf(certificateText, keyText) == true ? before : new ClientCertificate(certificateText, keyText), null);
+            }
+            catch (FormatException e) when (secrets.Count > 0)
+            {
+                return (null, e.Message);
+            }
+
+            string? Resolved(string text) => SecretReference.Is(text) ? secrets[text] = services.Secrets.Known(text) : text;
         }
 
         StreamRouter StreamRoutes()
@@ -269,6 +309,7 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
             && Same(ResourceKind.Services, route.Config.ServiceId)
             && Same(ResourceKind.Upstreams, route.UpstreamId)
             && SameMetadata(route.Chain)
+            && IsCurrent(route.Upstream)
             && (route.Upstream is { } upstream ? Same(ResourceKind.Ssls, upstream.Config.Tls?.ClientCertId) : Same(ResourceKind.Ssls));
 
         StreamRoute Keep(StreamRoute route)

@@ -568,6 +568,7 @@ public sealed partial class ResourceStore(
         }
         var warnings = new List<string>();
         var (documents, plugins, consumers) = (live.Current.Documents, live.Current.Plugins, live.Current.Consumers);
+        Secrets.DecryptClientKey(kind, value, live.Current.Settings.Encryption);
         var draft = new Document(kind, id, value, 0, 0, key);
         var error = DocumentCheck.Check(kind, id, value, documents, plugins, warnings)
             ?? DocumentCheck.Conflict(kind, id, value, documents, plugins, consumers)

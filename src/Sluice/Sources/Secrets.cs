@@ -18,15 +18,37 @@ static class Secrets
         if (kind == ResourceKind.Ssls)
         {
             // a reference to a secret manager is none itself
-            Change(copy, "key", key => key.StartsWith("---", StringComparison.Ordinal) ? encryption.Encrypt(key) : key);
-            Change(copy, "keys", key => key.StartsWith("---", StringComparison.Ordinal) ? encryption.Encrypt(key) : key);
+            Change(copy, "key", key => EncryptKey(key, encryption));
+            Change(copy, "keys", key => EncryptKey(key, encryption));
+            return copy;
         }
-        else if (encryption.Fields)
+        Change(copy, ClientKey(kind), key => EncryptKey(key, encryption));
+        if (encryption.Fields)
         {
             ChangeFields(kind, id, copy, plugins, encryption.Encrypt);
         }
         return copy;
     }
+
+    static string EncryptKey(string key, DataEncryption encryption) => key.StartsWith("---", StringComparison.Ordinal) ? encryption.Encrypt(key) : key;
+
+    /// <summary>The private key that an upstream is shown; of documents without an upstream there is none.</summary>
+    static string ClientKey(ResourceKind kind) => kind == ResourceKind.Upstreams ? "tls.client_key" : "upstream.tls.client_key";
+
+    /// <summary>What a GET answers: the key that upstreams are shown stays encrypted, as in the store.</summary>
+    public static JsonObject Shown(ResourceKind kind, JsonObject value, DataEncryption encryption)
+    {
+        if ((kind == ResourceKind.Upstreams ? value : value["upstream"] as JsonObject)?["tls"]?["client_key"] is null)
+        {
+            return value;
+        }
+        var copy = value.DeepClone().AsObject();
+        Change(copy, ClientKey(kind), key => EncryptKey(key, encryption));
+        return copy;
+    }
+
+    /// <summary>A key that a client got from <see cref="Shown"/> and brings back.</summary>
+    public static void DecryptClientKey(ResourceKind kind, JsonObject value, DataEncryption encryption) => Change(value, ClientKey(kind), encryption.Decrypt);
 
     /// <summary>Puts the clear values into what was read from a store.</summary>
     public static void Decrypt(ResourceKind kind, string id, JsonObject value, PluginRegistry plugins, DataEncryption encryption)
@@ -35,8 +57,10 @@ static class Secrets
         {
             Change(value, "key", encryption.Decrypt);
             Change(value, "keys", encryption.Decrypt);
+            return;
         }
-        else if (encryption.Fields)
+        DecryptClientKey(kind, value, encryption);
+        if (encryption.Fields)
         {
             ChangeFields(kind, id, value, plugins, encryption.Decrypt);
         }

@@ -52,6 +52,12 @@ public sealed class Upstream
     /// <summary>What is shown to nodes over TLS; null: nothing.</summary>
     public ClientCertificate? ClientCertificate { get; }
 
+    /// <summary>What the certificate refers to, with the values that it was made of; null: not known then.</summary>
+    public IReadOnlyDictionary<string, string?> Secrets { get; init; } = System.Collections.Frozen.FrozenDictionary<string, string?>.Empty;
+
+    /// <summary>Why there is no certificate although one is to be shown; null: all is well.</summary>
+    public string? Incomplete { get; init; }
+
     /// <summary>Who may have signed the nodes' certificates; null: whom the machine trusts.</summary>
     public TrustedRoots? Roots { get; }
 
@@ -79,9 +85,13 @@ public sealed class Upstream
     public PoolLimits Limits { get; }
 
     /// <summary>With service discovery: brings the nodes up to date. Nearly always that is done at once.</summary>
-    /// <exception cref="DiscoveryException">The service's nodes are not known.</exception>
+    /// <exception cref="DiscoveryException">The service's nodes are not known, or the upstream is <see cref="Incomplete"/>.</exception>
     public ValueTask RefreshAsync(CancellationToken cancellation)
     {
+        if (Incomplete is { } why)
+        {
+            throw new DiscoveryException(why);
+        }
         if (Config.ServiceName is not { } service)
         {
             return ValueTask.CompletedTask;

@@ -42,6 +42,30 @@ public sealed class DataEncryptionTests
     }
 
     [Fact]
+    public async Task The_key_that_an_upstream_is_shown_is_encrypted_in_the_store_and_in_answers_and_may_come_back_so()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        using var ca = new Tls.TestAuthority();
+        var (certificate, key) = ca.Issue("gateway", client: true);
+        var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 }, ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
+        await gateway.PutAsync("/upstreams/1", upstream.ToJsonString());
+        await gateway.PutAsync("/routes/1", new JsonObject { ["uri"] = "/", ["upstream"] = upstream }.ToJsonString());
+        Assert.DoesNotContain("PRIVATE KEY", Stored(gateway, "/apisix/upstreams/1"));
+        Assert.DoesNotContain("PRIVATE KEY", Stored(gateway, "/apisix/routes/1"));
+
+        var shown = (await gateway.AdminAsync(HttpMethod.Get, "/upstreams/1")).Body!["value"]!.AsObject();
+        shown.Remove("create_time");
+        shown.Remove("update_time");
+        Assert.DoesNotContain("PRIVATE KEY", shown.ToJsonString());
+        Assert.DoesNotContain("PRIVATE KEY", (await gateway.AdminAsync(HttpMethod.Get, "/routes")).Body!.ToJsonString());
+        await gateway.PutAsync("/upstreams/1", shown.ToJsonString());
+        Assert.Equal((string)shown["tls"]!["client_key"]!, (string)(await gateway.AdminAsync(HttpMethod.Get, "/upstreams/1")).Body!["value"]!["tls"]!["client_key"]!);
+        gateway.KeepsPrefix = true;
+        await gateway.RestartAsync();
+        Assert.Contains("upstreams/1", (await gateway.ControlAsync("/v1/upstreams")).ToJsonString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task It_can_be_turned_off()
     {
         await using var gateway = await TestGateway.RunAsync(

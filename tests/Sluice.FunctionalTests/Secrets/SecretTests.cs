@@ -1,7 +1,10 @@
 using System.Net;
+using System.Security.Cryptography.X509Certificates;
 using System.Security.Cryptography;
-using System.Text;
 using System.Text.Json.Nodes;
+using System.Text;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Sluice.FunctionalTests.Origins;
 using Sluice.FunctionalTests.Tls;
 
@@ -170,6 +173,57 @@ public class SecretTests
         Assert.Contains("X-A: one\r\n", echo, StringComparison.Ordinal);
         Assert.Contains("X-B: two\r\n", echo, StringComparison.Ordinal);
         Assert.Equal(1, tokens);
+    }
+
+    [Fact]
+    public async Task What_an_upstream_is_shown_can_be_in_vault_and_changes_there()
+    {
+        using var server = ScriptedOrigin.SelfSigned("localhost");
+        using var one = ScriptedOrigin.SelfSigned("one");
+        using var two = ScriptedOrigin.SelfSigned("two");
+        System.Security.Cryptography.X509Certificates.X509Certificate2? current = null;
+        await using var vault = Manager((_, _) => current is null ? null
+            : new JsonObject { ["data"] = new JsonObject { ["cert"] = current.ExportCertificatePem(), ["key"] = current.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem() } }.ToJsonString());
+        await using var origin = await WebOrigin.StartAsync(context => context.Response.WriteAsync(context.Connection.ClientCertificate!.Subject), https: new()
+        {
+            ServerCertificate = server, ClientCertificateMode = ClientCertificateMode.RequireCertificate, ClientCertificateValidation = (_, _, _) => true,
+        });
+        await using var gateway = await TestGateway.StartAsync(apisix: "lru: {secret: {ttl: 0.2, neg_ttl: 0.2}}");
+        await PutVaultAsync(gateway, vault);
+        await gateway.PutAsync("/ssls/mine", """{"type":"client","cert":"$secret://vault/1/tls/cert","key":"$secret://vault/1/tls/key"}""");
+        foreach (var (route, tls) in ((string, string)[])[("own", """{"client_cert":"$secret://vault/1/tls/cert","client_key":"$secret://vault/1/tls/key"}"""), ("ssl", """{"client_cert_id":"mine"}""")])
+        {
+            await gateway.PutAsync($"/routes/{route}", $$"""{"uri":"/{{route}}","upstream":{"scheme":"https","nodes":{"127.0.0.1:{{origin.Port}}":1},"tls":{{tls}} } }""");
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, await StatusAsync(gateway, $"/{route}"));
+        }
+        await gateway.ErrorLogSaysAsync("the certificate for the upstream refers to a secret that is not known: $secret://vault/1/tls/cert");
+        foreach (var certificate in new[] { one, two })
+        {
+            current = certificate;
+            foreach (var route in (string[])["own", "ssl"])
+            {
+                await Eventually.HoldsAsync(async () => await BodyAsync($"/{route}") == certificate.Subject, $"{route}: never {certificate.Subject}");
+            }
+        }
+
+        async Task<string> BodyAsync(string path)
+        {
+            using var response = await gateway.Client.GetAsync(gateway.Url(path), TestContext.Current.CancellationToken);
+            return await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
+    [Fact]
+    public async Task The_CA_of_clients_can_be_in_the_environment()
+    {
+        using var ca = new TestAuthority();
+        await using var gateway = await TestGateway.StartAsync(ssl: TestGateway.Https, environment: name => name == "CA" ? ca.Pem : null);
+        await gateway.PutAsync("/ssls/1", TestAuthority.Ssl(["a.test"], [ca.Issue("a.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = "$env://CA" } }));
+        await Eventually.TrueAsync(() => gateway.Gateway.TlsEndpoints.Count > 0, "HTTPS was not opened");
+        var (certificate, key) = ca.IssueFiles("jack", client: true);
+        string[] curl = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", $"a.test:{gateway.Gateway.TlsEndpoints[0].Port}:127.0.0.1", $"https://a.test:{gateway.Gateway.TlsEndpoints[0].Port}/"];
+        Assert.Equal("404", (await Tool.RunAsync("curl", [.. curl, "--cert", certificate, "--key", key])).Output);
+        Assert.Equal("000", (await Tool.RunAsync("curl", curl)).Output);
     }
 
     [Fact]

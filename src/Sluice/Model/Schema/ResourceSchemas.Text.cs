@@ -186,8 +186,8 @@ public static partial class ResourceSchemas
           "type": "object",
           "properties": {
             "client_cert_id": {{Id}},
-            "client_cert": {{Certificate}},
-            "client_key": {{Certificate}},
+            "client_cert": {"oneOf": [{{Certificate}}, {{SecretReference}}]},
+            "client_key": {"oneOf": [{{Certificate}}, {{SecretReference}}]},
             "verify": {"description": "whether the upstream's certificate is checked", "type": "boolean", "default": false}
           },
           "dependencies": {
@@ -490,7 +490,7 @@ public static partial class ResourceSchemas
             "client": {
               "type": "object",
               "properties": {
-                "ca": {{Certificate}},
+                "ca": {"oneOf": [{{Certificate}}, {{SecretReference}}]},
                 "depth": {"type": "integer", "minimum": 0, "default": 1},
                 "skip_mtls_uri_regex": {
                   "type": "array",

@@ -22,7 +22,7 @@ public sealed record TlsSite(string Place, string[] Names, TlsCertificates Certi
             config.ForClients && config.Enabled ? config.Names : [],
             new(config.Pairs, config.Stapling, resolve),
             TlsSites.ProtocolsOf(config.Protocols, settings.Tls),
-            config.Client is { } client ? new TlsClients(client) : null);
+            config.Client is { } client ? new TlsClients(client, SecretReference.Is(client.Ca) ? secrets.ResolveAsync : null) : null);
     }
 
     /// <summary>The certificate that conf/config.yaml names; null: it names none.</summary>
@@ -86,15 +86,33 @@ public sealed class TlsCertificates
 /// <summary>Which client certificates a site accepts.</summary>
 public sealed class TlsClients
 {
-    readonly X509Certificate2Collection _roots;
+    readonly Func<string, ValueTask<string>>? _resolve;
+    readonly string _ca;
     readonly int _depth;
+    Parsed? _current;
+
+    sealed record Parsed(string Text, X509Certificate2Collection Roots);
     readonly Func<string, bool>[] _skipped;
 
-    public TlsClients(SslClientConfig config)
+    /// <param name="resolve">Turns the CA's text into what it refers to; null: it refers to nothing.</param>
+    public TlsClients(SslClientConfig config, Func<string, ValueTask<string>>? resolve = null)
     {
-        _roots = TlsCertificate.ParseAll(config.Ca, "failed to validate client_cert");
+        _ca = config.Ca;
+        _resolve = resolve;
+        _current = resolve is null && !SecretReference.Is(config.Ca) ? Parse(config.Ca) : null;
         _depth = config.Depth;
         _skipped = [.. (config.SkipUriRegex ?? []).Select(Compile)];
+    }
+
+    static Parsed Parse(string ca) => new(ca, TlsCertificate.ParseAll(ca, "failed to validate client_cert"));
+
+    /// <summary>Before a handshake: the CA is fetched, or looked at again.</summary>
+    public async ValueTask PrepareAsync()
+    {
+        if (_resolve is not null && await _resolve(_ca) is var text && _current?.Text != text)
+        {
+            _current = Parse(text);
+        }
     }
 
     /// <summary>A client without a (good) certificate may come in: its requests for other paths are refused later.</summary>
@@ -111,9 +129,13 @@ public sealed class TlsClients
     /// <summary>Null when the certificate leads to one of the CAs; otherwise why not.</summary>
     public string? Verify(X509Certificate2 certificate, X509Chain? sent)
     {
+        if (_current?.Roots is not { } roots)
+        {
+            return "unable to get issuer certificate";
+        }
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        chain.ChainPolicy.CustomTrustStore.AddRange(_roots);
+        chain.ChainPolicy.CustomTrustStore.AddRange(roots);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.DisableCertificateDownloads = true;
         chain.ChainPolicy.ApplicationPolicy.Add(new System.Security.Cryptography.Oid("1.3.6.1.5.5.7.3.2"));
@@ -124,10 +146,10 @@ public sealed class TlsClients
         // a CA that is given counts as trusted even when it is not self-signed
         chain.ChainPolicy.VerificationFlags = X509VerificationFlags.AllowUnknownCertificateAuthority;
         var built = chain.Build(certificate);
-        var intermediates = chain.ChainElements.Skip(1).ToList().FindIndex(element => IsRoot(element.Certificate));
+        var intermediates = chain.ChainElements.Skip(1).ToList().FindIndex(element => IsRoot(roots, element.Certificate));
         if (intermediates < 0)
         {
-            return built && IsRoot(certificate) ? null : "unable to get issuer certificate";
+            return built && IsRoot(roots, certificate) ? null : "unable to get issuer certificate";
         }
         if (!built)
         {
@@ -138,7 +160,7 @@ public sealed class TlsClients
     }
 
     // X509Certificate2.Equals only looks at issuer and serial number
-    bool IsRoot(X509Certificate2 certificate) => _roots.Any(root => root.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span));
+    static bool IsRoot(X509Certificate2Collection roots, X509Certificate2 certificate) => roots.Any(root => root.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span));
 }
 
 /// <summary>What became of a connection's handshake; a feature of the connection and so of its requests.</summary>
