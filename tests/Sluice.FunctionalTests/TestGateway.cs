@@ -42,8 +42,10 @@ public sealed class TestGateway : IAsyncDisposable
     /// <param name="apisix">More keys of <c>apisix</c>, one a line.</param>
     /// <param name="ssl"><c>apisix.ssl</c>; a test with certificates says <see cref="Https"/>.</param>
     /// <param name="environment">The environment that the gateway sees.</param>
+    /// <param name="time">The gateway's clock and timers.</param>
     public static async Task<TestGateway> StartAsync(
-        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null, Func<string, string?>? environment = null)
+        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null, Func<string, string?>? environment = null,
+        TimeProvider? time = null)
     {
         var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
         Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null, apisix, ssl));
@@ -55,7 +57,7 @@ public sealed class TestGateway : IAsyncDisposable
         {
             Write(prefix, "conf/apisix.yaml", apisixYaml);
         }
-        var options = new GatewayOptions(prefix);
+        var options = new GatewayOptions(prefix) { Time = time ?? TimeProvider.System };
         return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment }));
     }
 

@@ -56,12 +56,12 @@ public sealed class CommandFixture : IAsyncDisposable
 
         """);
 
-    void WriteRoutes() => File.WriteAllText(PathOf("conf/apisix.yaml"),
+    void WriteRoutes() => WriteRoutes(("/*", Upstream.Endpoint.Port));
+
+    public void WriteRoutes(params (string Uri, int Port)[] routes) => File.WriteAllText(PathOf("conf/apisix.yaml"),
         $$"""
         routes:
-          - id: all
-            uri: /*
-            upstream: {type: roundrobin, nodes: {"{{Upstream.Endpoint}}": 1} }
+        {{string.Join('\n', routes.Select((route, id) => $$"""  - {id: r{{id}}, uri: {{route.Uri}}, upstream: {type: roundrobin, nodes: {"127.0.0.1:{{route.Port}}": 1} } }"""))}}
         #END
 
         """);
@@ -118,14 +118,24 @@ public sealed class CommandFixture : IAsyncDisposable
 
     static readonly HashSet<int> GivenOut = [];
 
-    /// <summary>The kernel may name a port that was let go of a moment ago: no port twice.</summary>
+    /// <summary>
+    /// No port twice, and none from the range out of which the kernel gives ports to whoever asks for any (the other tests): it may be somebody's before
+    /// the process that it is meant for listens on it.
+    /// </summary>
     public static int FreePort()
     {
         while (true)
         {
+            var port = Random.Shared.Next(10_000, FirstOfTheKernels);
             using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-            var port = ((IPEndPoint)socket.LocalEndPoint!).Port;
+            try
+            {
+                socket.Bind(new IPEndPoint(IPAddress.Loopback, port));
+            }
+            catch (SocketException)
+            {
+                continue;
+            }
             lock (GivenOut)
             {
                 if (GivenOut.Add(port))
@@ -135,6 +145,10 @@ public sealed class CommandFixture : IAsyncDisposable
             }
         }
     }
+
+    static int FirstOfTheKernels { get; } = File.Exists("/proc/sys/net/ipv4/ip_local_port_range")
+        ? Math.Max(10_100, int.Parse(File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range").Split('\t')[0], System.Globalization.CultureInfo.InvariantCulture))
+        : 32_768;
 
     string Log() => File.Exists(PathOf("logs/error.log")) ? File.ReadAllText(PathOf("logs/error.log")) : "";
 

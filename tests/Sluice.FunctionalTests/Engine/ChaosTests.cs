@@ -1,7 +1,8 @@
-using System.Globalization;
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using System.Threading.Channels;
 using Sluice.FunctionalTests.Hygiene;
 using Sluice.FunctionalTests.Origins;
 
@@ -83,35 +84,42 @@ public class ChaosTests
     [InlineData("reset")]
     [InlineData("closed")]
     [InlineData("half closed")]
-    public async Task A_client_that_leaves_a_stream_ends_it_at_the_upstream_too(string how)
+    public async Task A_client_that_leaves_a_stream_ends_it_at_the_upstream_within_100_ms(string how)
     {
-        var ended = new TaskCompletionSource();
+        var ended = Channel.CreateUnbounded<long>();
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
             await connection.SendAsync(ChunkedHead + "5\r\nhello\r\n");
             await connection.ReadEndAsync();
-            ended.SetResult();
+            ended.Writer.TryWrite(Stopwatch.GetTimestamp());
         });
         await using var gateway = await BeforeAsync(origin);
-        using var client = await RawClient.ConnectAsync(gateway.EndPoint);
-        await client.SendAsync(Get);
-        await client.UntilAsync("hello\r\n");
-        switch (how)
+        // the machine may be late with one, a gateway that waits is late with each
+        var best = TimeSpan.MaxValue;
+        for (var tries = 0; tries < 10 && best.TotalMilliseconds >= 100; tries++)
         {
-            case "reset":
-                client.Reset();
-                break;
-            case "closed":
-                client.Dispose();
-                break;
-            default:
-                client.ShutdownSend();
-                break;
+            using var client = await RawClient.ConnectAsync(gateway.EndPoint);
+            await client.SendAsync(Get);
+            await client.UntilAsync("hello\r\n");
+            var left = Stopwatch.GetTimestamp();
+            switch (how)
+            {
+                case "reset":
+                    client.Reset();
+                    break;
+                case "closed":
+                    client.Dispose();
+                    break;
+                default:
+                    client.ShutdownSend();
+                    break;
+            }
+            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+            best = new[] { best, Stopwatch.GetElapsedTime(left, await ended.Reader.ReadAsync(patience.Token)) }.Min();
+            await Connections.NoneAsync(origin.Port);
         }
-        await ended.Task.WaitAsync(TimeSpan.FromSeconds(10));
-        await Connections.NoneAsync(origin.Port);
-        client.Dispose();
+        Assert.InRange(best.TotalMilliseconds, 0, 100);
         await Connections.NoneAsync(gateway.EndPoint.Port);
     }
 
@@ -290,37 +298,5 @@ public class ChaosTests
             // enough
         }
         return total;
-    }
-
-    /// <summary>SLUICE_CHAOS_CYCLES=10000 for the long run.</summary>
-    [Fact]
-    public async Task Clients_that_come_and_go_leave_no_connection_behind()
-    {
-        var cycles = int.Parse(Environment.GetEnvironmentVariable("SLUICE_CHAOS_CYCLES") ?? "1000", CultureInfo.InvariantCulture);
-        await using var origin = ScriptedOrigin.Start(async connection =>
-        {
-            await connection.ReadHeadAsync();
-            await connection.SendAsync(ChunkedHead + "5\r\nhello\r\n");
-            await connection.ReadEndAsync();
-        });
-        await using var gateway = await BeforeAsync(origin);
-        await Parallel.ForAsync(0, cycles, new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (number, _) =>
-        {
-            using var client = await RawClient.ConnectAsync(gateway.EndPoint);
-            if (number % 4 > 0)
-            {
-                await client.SendAsync(number % 4 == 1 ? "GET / HTTP/1.1\r\nHo" : Get);
-            }
-            if (number % 8 == 3)
-            {
-                await client.UntilAsync("hello");
-            }
-            if (number % 3 == 0)
-            {
-                client.Reset();
-            }
-        });
-        await Connections.NoneAsync(gateway.EndPoint.Port);
-        await Connections.NoneAsync(origin.Port);
     }
 }

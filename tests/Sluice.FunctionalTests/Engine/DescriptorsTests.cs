@@ -33,6 +33,17 @@ public class DescriptorsTests
         var log = fixture.PathOf("logs/error.log");
         await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("new connections wait", StringComparison.Ordinal), () => File.ReadAllText(log), seconds: 30);
 
+        // who waits does not work: a loop that asked again and again would do so all the time
+        var gateway = new GatewayProcess(pid);
+        var leastWork = TimeSpan.MaxValue;
+        for (var window = 0; window < 6 && leastWork.TotalMilliseconds > 50; window++)
+        {
+            var before = gateway.Work;
+            await Task.Delay(500);
+            leastWork = new[] { leastWork, gateway.Work - before }.Min();
+        }
+        Assert.InRange(leastWork.TotalMilliseconds, 0, 50);
+
         crowd.ForEach(socket => socket.Dispose());
         // 502 as long as the gateway still has to learn that the crowd is gone: there is no descriptor for the upstream either
         await Eventually.HoldsAsync(async () => await fixture.StatusOfAsync("/clock") == HttpStatusCode.OK, "nobody is served", seconds: 30);
