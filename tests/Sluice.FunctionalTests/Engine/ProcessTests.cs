@@ -256,6 +256,58 @@ public sealed class ProcessTests : IAsyncDisposable
         events.End();
         Assert.Equal(0, await reader.Body.ReadAsync(new byte[1], Cancel));
     }
+
+    [Fact]
+    public async Task A_thousand_streams_are_whole_and_in_order_while_the_configuration_is_reloaded()
+    {
+        const int Streams = 1_000, Events = 20;
+        static string Chunk(int stream, int id)
+        {
+            var text = string.Create(CultureInfo.InvariantCulture, $"id: {stream}-{id}\ndata: {new string((char)('a' + (stream + id) % 26), 20 + (stream * 7 + id * 13) % 200)}\n\n");
+            return string.Create(CultureInfo.InvariantCulture, $"{text.Length:x}\r\n{text}\r\n");
+        }
+        var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var origin = ScriptedOrigin.Start(async connection =>
+        {
+            var stream = int.Parse((await connection.ReadHeadAsync()).Split(' ')[1][1..], CultureInfo.InvariantCulture);
+            await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            await all.Task.WaitAsync(TimeSpan.FromSeconds(60));
+            for (var id = 0; id < Events; id++)
+            {
+                await connection.SendAsync(Chunk(stream, id));
+                await Task.Delay(100);
+            }
+            await connection.SendAsync("0\r\n\r\n");
+            await connection.ReadEndAsync();
+        });
+        _sluice.WriteRoutes(("/*", origin.Port));
+        var gateway = await StartAsync();
+        var clients = new OriginConnection[Streams];
+        await Parallel.ForAsync(0, Streams, new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel }, async (stream, _) =>
+            clients[stream] = (await RawConnection.GetAsync(Proxy, $"/{stream}")).Connection);
+        all.SetResult();
+        var reading = Task.WhenAll(clients.Select(async (client, stream) =>
+        {
+            for (var id = 0; id < Events; id++)
+            {
+                await client.ExpectAsync(Chunk(stream, id));
+            }
+            await client.ExpectAsync("0\r\n\r\n");
+        }));
+        for (var round = 1; !reading.IsCompleted; round++)
+        {
+            await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"), $"http {{ server {{ server_name s{round}.test; }} }}", Cancel);
+            Assert.True(Native.Signal(gateway.Pid, Native.Hangup));
+            await Eventually.TrueAsync(() => _sluice.Instance.ReadState()?.Reloads == round, "no reload", seconds: 30);
+            await Task.WhenAny(reading, Task.Delay(500, Cancel));
+        }
+        await reading;
+        Assert.True(_sluice.Instance.ReadState()!.Reloads > 0);
+        foreach (var client in clients)
+        {
+            client.Dispose();
+        }
+    }
 }
 
 /// <summary>What the kernel knows of a process.</summary>
