@@ -1,11 +1,10 @@
 using Microsoft.Extensions.Logging;
 using Sluice.Model.Settings;
 using Sluice.Observability;
-using Sluice.Pipeline;
 
 namespace Sluice.Hosting;
 
-/// <summary>The access log as configured; a reload may change its file and its format while requests go on.</summary>
+/// <summary>An access log as configured; a reload may change its file and its format while requests go on.</summary>
 sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
 {
     sealed record Running(AccessLogWriter Writer, AccessLogFormat Format, string Path);
@@ -16,16 +15,16 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
 
     public long Dropped => _running?.Writer.Dropped ?? 0;
 
-    public async ValueTask ApplyAsync(LogSettings settings)
+    public async ValueTask ApplyAsync(AccessLogSettings settings)
     {
         var old = _running;
-        if (settings.AccessLog is not { } path)
+        if (settings.Path is not { } path)
         {
             _running = null;
             await CloseAsync(old);
             return;
         }
-        var format = settings.AccessFormat;
+        var format = settings.Format;
         if (old?.Path == path)
         {
             _running = old with { Format = format };
@@ -38,11 +37,11 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
     /// <summary>After log rotation moved the file away.</summary>
     public void Reopen() => _running?.Writer.Reopen();
 
-    public void Write(Exchange exchange)
+    public void Write(IVariables variables)
     {
         if (_running is { } running)
         {
-            running.Writer.Write(running.Format, exchange);
+            running.Writer.Write(running.Format, variables);
         }
     }
 

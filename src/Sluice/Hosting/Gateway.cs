@@ -55,6 +55,7 @@ public sealed partial class Gateway : IAsyncDisposable
     readonly PluginServices _services;
     readonly LiveConfiguration _live;
     readonly AccessLogging _accessLog;
+    readonly AccessLogging _streamLog;
     readonly EventLoops? _loops;
     readonly ConnectionPools _pools;
     readonly Http2Connections _http2;
@@ -106,7 +107,8 @@ public sealed partial class Gateway : IAsyncDisposable
         _tls = new TlsTermination(_live, _loggers.CreateLogger<TlsTermination>());
         _secrets = new SecretWatch(_live, _services.Secrets, options.Time, _loggers.CreateLogger<SecretWatch>());
         _accessLog = new AccessLogging(options.Time, _log);
-        _metrics.WatchAccessLogDrops(() => _accessLog.Dropped);
+        _streamLog = new AccessLogging(options.Time, _log);
+        _metrics.WatchAccessLogDrops(() => _accessLog.Dropped + _streamLog.Dropped);
         _resolver = new HostResolver(
             new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
         _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());
@@ -119,7 +121,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
         _services.MakeLua = () => new LuaEngine(Lua(settings), options.Time, _loggers.CreateLogger<LuaEngine>(), _resolver);
-        _streams = new StreamEndpoints(new StreamPipeline(_services, _resolver, _loggers.CreateLogger<StreamPipeline>()), _live, _tls, _loggers);
+        _streams = new StreamEndpoints(new StreamPipeline(_services, _resolver, _streamLog.Write, _loggers.CreateLogger<StreamPipeline>()), _live, _tls, _loggers);
     }
 
     public GatewaySettings Settings { get; private set; }
@@ -162,7 +164,8 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             settings = gateway.EnsureAdminKey(settings);
             gateway.LogProblems(problems);
-            await gateway._accessLog.ApplyAsync(settings.Logs);
+            await gateway._accessLog.ApplyAsync(settings.Logs.Access);
+            await gateway._streamLog.ApplyAsync(settings.Logs.StreamAccess);
             await gateway.LoadResourcesAsync(settings, cancellation);
             gateway.LetIn(settings);
             await gateway._secrets.StartAsync();
@@ -500,7 +503,8 @@ public sealed partial class Gateway : IAsyncDisposable
         Settings = settings;
         LetIn(settings);
         _errorLog.Level = Level(settings);
-        await _accessLog.ApplyAsync(settings.Logs);
+        await _accessLog.ApplyAsync(settings.Logs.Access);
+        await _streamLog.ApplyAsync(settings.Logs.StreamAccess);
         var (staying, going) = (_proxies.Where(running => wanted.Contains(running.Address)).ToList(), _proxies.Where(running => !wanted.Contains(running.Address)).ToList());
         staying.ForEach(running => Limit(running.Limits, settings));
         _proxies = [.. staying, .. opened];
@@ -518,6 +522,7 @@ public sealed partial class Gateway : IAsyncDisposable
     {
         _errorLog.Reopen();
         _accessLog.Reopen();
+        _streamLog.Reopen();
     }
 
     IEnumerable<Problem> UnchangeableByReload(GatewaySettings settings)
@@ -608,6 +613,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _loops?.Dispose();
         _services.Dispose();
         await _accessLog.DisposeAsync();
+        await _streamLog.DisposeAsync();
         LogStopped();
         _loggers.Dispose();
         await _errorLog.DisposeAsync();

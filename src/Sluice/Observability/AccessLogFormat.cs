@@ -24,6 +24,9 @@ public sealed class AccessLogFormat
         "$remote_addr - $remote_user [$time_local] $http_host \"$request\" $status $body_bytes_sent $request_time \"$http_referer\" "
         + "\"$http_user_agent\" $upstream_addr $upstream_status $upstream_response_time \"$upstream_scheme://$upstream_host$upstream_uri\"";
 
+    /// <summary>APISIX's <c>nginx_config.stream.access_log_format</c>.</summary>
+    public const string StreamDefault = "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time";
+
     static readonly SearchValues<char> PlainDefault = SearchValues.Create([.. Enumerable.Range(0, 127).Select(c => (char)c).Where(c => c is >= ' ' and <= '~' and not ('"' or '\\'))]);
     static readonly SearchValues<char> NeedsJson = SearchValues.Create([.. Enumerable.Range(0, 32).Select(c => (char)c), '"', '\\']);
 

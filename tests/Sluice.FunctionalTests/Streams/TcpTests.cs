@@ -70,6 +70,29 @@ public class TcpTests
     });
 
     [Fact]
+    public async Task Sessions_are_in_the_access_log_of_streams()
+    {
+        await using var origin = Named("a");
+        await using var gateway = await TestGateway.StartAsync(
+            "nginx_config:\n  stream: {enable_access_log: true, access_log_format: '$remote_addr $protocol $status $bytes_sent $bytes_received $session_time $upstream_addr $route_id'}",
+            apisix: "proxy_mode: stream\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}\n");
+        await AskAsync(gateway, "no route");
+        await RouteAsync(gateway, "1", origin.Port);
+        await AskAsync(gateway, "hello");
+        await RouteAsync(gateway, "1", origin.Port, """ "plugins":{"ip-restriction":{"blacklist":["127.0.0.1"]}} """);
+        await AskAsync(gateway, "");
+        await RouteAsync(gateway, "1", 1);
+        await AskAsync(gateway, "");
+        var file = Path.Combine(gateway.Prefix, "logs", "access_stream.log");
+        await Eventually.TrueAsync(() => File.ReadAllLines(file).Length == 4, () => File.ReadAllText(file));
+        var lines = File.ReadAllLines(file);
+        Assert.Matches(@"^127\.0\.0\.1 TCP 503 0 0 \d+\.\d{3} - -$", lines[0]);
+        Assert.Matches($@"^127\.0\.0\.1 TCP 200 7 5 \d+\.\d{{3}} 127\.0\.0\.1:{origin.Port} 1$", lines[1]);
+        Assert.Matches(@"^127\.0\.0\.1 TCP 403 0 0 \d+\.\d{3} - 1$", lines[2]);
+        Assert.Matches(@"^127\.0\.0\.1 TCP 502 0 0 \d+\.\d{3} 127\.0\.0\.1:1 1$", lines[3]);
+    }
+
+    [Fact]
     public async Task The_end_of_one_direction_is_passed_on_and_the_other_goes_on()
     {
         await using var origin = Named("a");

@@ -187,8 +187,12 @@ public sealed record ConsulSettings(
 
 /// <param name="ErrorLog">Absolute path, or <c>stderr</c>.</param>
 /// <param name="ErrorLevel">nginx's name: <c>warn</c>.</param>
-/// <param name="AccessLog">Absolute path; null: no access log.</param>
-public sealed record LogSettings(string ErrorLog, string ErrorLevel, string? AccessLog, AccessLogFormat AccessFormat);
+/// <param name="Access">Of requests.</param>
+/// <param name="StreamAccess">Of sessions of TCP and UDP.</param>
+public sealed record LogSettings(string ErrorLog, string ErrorLevel, AccessLogSettings Access, AccessLogSettings StreamAccess);
+
+/// <param name="Path">Absolute; null: there is no access log.</param>
+public sealed record AccessLogSettings(string? Path, AccessLogFormat Format);
 
 /// <param name="TrustedAddresses">Whose <c>X-Forwarded-*</c> is believed.</param>
 /// <param name="TrustedCaFile">Absolute path; null: the machine's.</param>

@@ -32,6 +32,7 @@ static class SettingsKeys
         ("nginx_config", "Logs, time-outs and snippets in nginx's language."),
         ("nginx_config.http", "Proxying."),
         ("nginx_config.http.upstream", "Connections to upstreams that do not say otherwise with keepalive_pool."),
+        ("nginx_config.stream", "The access log of TCP and UDP."),
         ("discovery", "Where upstreams with a service_name get their nodes from."),
         ("discovery.dns", "discovery_type dns."),
         ("discovery.consul", "discovery_type consul."),
@@ -146,7 +147,7 @@ static class SettingsKeys
         new("nginx_config.http_server_location_configuration_snippet", Snippet, "", "Directives for that server's location / { … }.", Example: "proxy_request_buffering off;"),
         .. NoEffect("nginx_config.", "there is nothing of this kind here", "main_configuration_snippet", "http_admin_configuration_snippet", "http_end_configuration_snippet", "stream_configuration_snippet"),
         .. NoEffect("nginx_config.", "one process serves all cores", "enable_cpu_affinity", "worker_rlimit_nofile", "max_pending_timers", "max_running_timers", "event",
-            "worker_rlimit_core", "user", "envs", "meta", "stream", "pcre"),
+            "worker_rlimit_core", "user", "envs", "meta", "pcre"),
         new("nginx_config.worker_processes", Workers, "auto", "Event loops, each with a thread of its own; auto: one for each core."),
         new("nginx_config.worker_shutdown_timeout", Time, "", "How long streams may go on after quit.", "use sluice.shutdown_timeout"),
 
@@ -172,6 +173,11 @@ static class SettingsKeys
         .. NoEffect("nginx_config.http.", "memory needs no sizes here", "lua_shared_dict", "custom_lua_shared_dict", "variables_hash_max_size"),
         new("nginx_config.http.charset", Any, "", "Charset added to Content-Type.", "what the upstream says is left alone"),
         new("nginx_config.http.custom_log_formats", Any, "", "More log formats.", "there is one access log"),
+        new("nginx_config.stream.enable_access_log", TrueOrFalse, "false", "Sessions of TCP and UDP are logged when they end."),
+        new("nginx_config.stream.access_log", FilePath, "logs/access_stream.log", "Where, under the prefix."),
+        new("nginx_config.stream.access_log_format", Text, "'" + AccessLogFormat.StreamDefault + "'", "How."),
+        new("nginx_config.stream.access_log_format_escape", Choice("default", "json", "none"), "default", "How values are escaped."),
+        .. NoEffect("nginx_config.stream.", "one process serves all cores", "lua_shared_dict"),
 
         new("plugins", ListOf(Text), "", "The plugins that may be used; without it, all that there are.", Example: "[proxy-rewrite, proxy-buffering, key-auth, prometheus]"),
         new("plugin_attr", SettingType.Object, "", "Settings of plugins for the whole gateway, by the plugin's name.", Example: "{prometheus: {export_addr: {ip: 127.0.0.1, port: 9091}}}"),

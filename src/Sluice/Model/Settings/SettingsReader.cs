@@ -299,9 +299,18 @@ public sealed class SettingsReader
 
     LogSettings Logs()
     {
+        var errorLog = _values.Text("nginx_config.error_log");
+        return new(
+            errorLog is "stderr" or "/dev/stderr" ? "stderr" : Absolute(errorLog),
+            _values.Text("nginx_config.error_log_level"),
+            AccessLog("nginx_config.http", AccessLogFormat.Default),
+            AccessLog("nginx_config.stream", AccessLogFormat.StreamDefault));
+    }
+
+    AccessLogSettings AccessLog(string section, string byDefault)
+    {
         AccessLogFormat? format = null;
-        const string path = "nginx_config.http.access_log_format";
-        var escape = _values.Text("nginx_config.http.access_log_format_escape") switch
+        var escape = _values.Text($"{section}.access_log_format_escape") switch
         {
             "json" => AccessLogEscape.Json,
             "none" => AccessLogEscape.None,
@@ -309,18 +318,15 @@ public sealed class SettingsReader
         };
         try
         {
-            format = AccessLogFormat.Compile(Unquoted(_values.Text(path)), escape);
+            format = AccessLogFormat.Compile(Unquoted(_values.Text($"{section}.access_log_format")), escape);
         }
         catch (FormatException e)
         {
-            _values.Error(path, e.Message);
+            _values.Error($"{section}.access_log_format", e.Message);
         }
-        var errorLog = _values.Text("nginx_config.error_log");
         return new(
-            errorLog is "stderr" or "/dev/stderr" ? "stderr" : Absolute(errorLog),
-            _values.Text("nginx_config.error_log_level"),
-            _values.Flag("nginx_config.http.enable_access_log") ? Absolute(_values.Text("nginx_config.http.access_log")) : null,
-            format ?? AccessLogFormat.Compile(AccessLogFormat.Default));
+            _values.Flag($"{section}.enable_access_log") ? Absolute(_values.Text($"{section}.access_log")) : null,
+            format ?? AccessLogFormat.Compile(byDefault));
     }
 
     // APISIX puts the format into nginx.conf as it is written: '"$a" "$b"' there are two quoted strings, joined.

@@ -5,11 +5,13 @@ using Microsoft.Extensions.Logging;
 using Sluice.Model;
 using Sluice.Net;
 using Sluice.Upstreams;
+using Sluice.Upstreams.Discovery;
 
 namespace Sluice.Pipeline.Streams;
 
 /// <summary>What happens to a session: match → preread (plugins) → pick node, connect, retries → relay → end.</summary>
-public sealed partial class StreamPipeline(PluginServices services, HostResolver resolver, ILogger<StreamPipeline> logger)
+/// <param name="log">Writes a session that has ended into the access log.</param>
+public sealed partial class StreamPipeline(PluginServices services, HostResolver resolver, Action<StreamSession> log, ILogger<StreamPipeline> logger)
 {
     static readonly TimeSpan DefaultConnect = TimeSpan.FromSeconds(60), DefaultIdle = TimeSpan.FromMinutes(10);
 
@@ -21,6 +23,7 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
         if (session.Snapshot.StreamRoutes.Match(session) is not { } route)
         {
             LogNoRoute(session.Remote, session.Local, session.ServerName ?? "");
+            session.Status = 503;
             return false;
         }
         session.Route = route;
@@ -33,6 +36,7 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
             if (await phase.AdmitAsync(session) is { } refusal)
             {
                 LogRefused(route.Config.Id, use.Descriptor.Name, session.Remote, refusal);
+                session.Status = 403;
                 return false;
             }
             if (use.Plugin is IStreamEnd end)
@@ -53,6 +57,17 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
         if (session.Route!.Upstream is not { } upstream)
         {
             LogNoUpstream(session.Route.Config.Id);
+            session.Status = 503;
+            return null;
+        }
+        try
+        {
+            await upstream.RefreshAsync(cancellation);
+        }
+        catch (DiscoveryException e)
+        {
+            LogNoNode(session.Route.Config.Id, e.Message);
+            session.Status = 503;
             return null;
         }
         var picks = upstream.Begin(HashKeyOf(session, upstream.Config));
@@ -79,6 +94,7 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
             }
         }
         picks.Dispose();
+        session.Status = 502;
         return null;
     }
 
@@ -159,6 +175,7 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
             }
         }
         LogEnded(session.IsUdp ? "UDP" : "TCP", session.Remote, session.Local, session.Route?.Config.Id, session.UpstreamAddress, session.Get("session_time"), session.BytesReceived, session.BytesSent, how);
+        log(session);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "stream: no route for {Client} to {Server}, SNI \"{Sni}\"")]
@@ -166,6 +183,9 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "stream route {Route}: plugin {Plugin} refused {Client}: {Why}")]
     partial void LogRefused(string route, string plugin, IPEndPoint client, string why);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "stream route {Route}: {What}")]
+    partial void LogNoNode(string route, string what);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "stream route {Route} has no upstream, or the one it names does not exist")]
     partial void LogNoUpstream(string route);

@@ -30,6 +30,9 @@ public sealed class StreamSession(
     /// <summary>The address of the node that took it.</summary>
     public string? UpstreamAddress { get; set; }
 
+    /// <summary>As nginx's <c>$status</c> of streams: 200, 403 refused by a plugin, 502 no node could be reached, 503 there is no route or no upstream.</summary>
+    public int Status { get; set; } = 200;
+
     public long StartTimestamp { get; } = services.Time.GetTimestamp();
 
     long _bytesReceived, _bytesSent;
@@ -67,8 +70,12 @@ public sealed class StreamSession(
         "route_name" => Route?.Config.Name,
         "service_id" => Route?.Config.ServiceId,
         "upstream_addr" => UpstreamAddress,
-        "bytes_received" => Number(BytesReceived),
-        "bytes_sent" => Number(BytesSent),
+        "bytes_received" or "upstream_bytes_sent" => Number(BytesReceived),
+        "bytes_sent" or "upstream_bytes_received" => Number(BytesSent),
+        "status" => Number(Status),
+        "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
+        "time_local" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Local,
+        "time_iso8601" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Iso8601,
         "session_time" => (Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds / 1000).ToString("F3", CultureInfo.InvariantCulture),
         "hostname" => Environment.MachineName,
         _ => null,

@@ -50,7 +50,7 @@ public sealed class SettingsReaderTests : IDisposable
             $"status {settings.Status}",
             $"dns {string.Join(' ', settings.Dns.Servers?.Select(server => server.ToString()) ?? ["system"])} {settings.Dns.Valid} {settings.Dns.Timeout}",
             $"error log {settings.Logs.ErrorLog} {settings.Logs.ErrorLevel}",
-            $"access log {settings.Logs.AccessLog} {string.Join(' ', settings.Logs.AccessFormat.Variables)}",
+            $"access log {settings.Logs.Access.Path} {string.Join(' ', settings.Logs.Access.Format.Variables)}",
             $"http {settings.Http with { TrustedAddresses = [], RealIpFrom = [] }}".Replace("System.Collections.ObjectModel.ReadOnlyCollection`1[Sluice.Model.Cidr]", "", StringComparison.Ordinal),
             $"trusted {string.Join(' ', settings.Http.TrustedAddresses)}, real ip from {string.Join(' ', settings.Http.RealIpFrom)}",
             $"plugins {string.Join(' ', settings.Plugins ?? ["all"])}",
