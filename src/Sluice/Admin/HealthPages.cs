@@ -78,7 +78,7 @@ static class HealthPages
             writer.WriteStartObject();
             writer.WriteString("ip", node.Config.Host);
             writer.WriteNumber("port", one.Upstream!.Checks!.PortOf(node));
-            writer.WriteString("hostname", one.Upstream.Checks.Config.Active?.Host ?? node.Config.Host);
+            writer.WriteString("hostname", one.Upstream.Checks.Config.Active?.Host ?? node.HostName);
             writer.WriteString("status", Text(health.State));
             writer.WriteStartObject("counter");
             writer.WriteNumber("success", health.Count(HealthReport.Success));

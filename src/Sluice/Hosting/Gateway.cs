@@ -97,7 +97,9 @@ public sealed partial class Gateway : IAsyncDisposable
         _log = _loggers.CreateLogger<Gateway>();
         _metrics = new GatewayMetrics(_log, new GatewayMetricsOptions(
             Hostname: Environment.MachineName, Version: typeof(Gateway).Assembly.GetName().Version!.ToString(3)));
-        _upstreams = new UpstreamServices(options.Time, _loggers, _metrics);
+        _resolver = new HostResolver(
+            new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
+        _upstreams = new UpstreamServices(options.Time, _loggers, _metrics) { Resolver = _resolver };
         _services = new PluginServices(options.Time, _loggers, _metrics)
         {
             Secrets = new(options.Time, options.Environment, new SecretManagers(options.Time), _loggers.CreateLogger<SecretStore>()),
@@ -109,8 +111,6 @@ public sealed partial class Gateway : IAsyncDisposable
         _accessLog = new AccessLogging(options.Time, _log);
         _streamLog = new AccessLogging(options.Time, _log);
         _metrics.WatchAccessLogDrops(() => _accessLog.Dropped + _streamLog.Dropped);
-        _resolver = new HostResolver(
-            new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
         _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());
         _live.Changed += FollowUpstreams;
         _loops = settings.Transport.Epoll && EventLoops.AreSupported ? new EventLoops(settings.Transport.EventLoops, _log) : null;

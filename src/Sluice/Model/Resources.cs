@@ -66,7 +66,8 @@ public sealed record UpstreamConfig(
 /// <param name="Port">Null: the scheme's default (80, 443).</param>
 /// <param name="Weight">Share of requests; 0 = none.</param>
 /// <param name="Priority">Higher first; lower ones only when none of the higher is left to try.</param>
-public sealed record NodeConfig(string Host, int? Port, int Weight = 1, int Priority = 0, JsonObject? Metadata = null);
+/// <param name="Domain">The name that <paramref name="Host"/> is an address of; null: the host is what was written.</param>
+public sealed record NodeConfig(string Host, int? Port, int Weight = 1, int Priority = 0, JsonObject? Metadata = null, string? Domain = null);
 
 /// <summary>Seconds, fractions allowed. APISIX's defaults: 60 each.</summary>
 public sealed record TimeoutConfig(double? Connect, double? Send, double? Read);

@@ -279,8 +279,8 @@ public sealed partial class Forwarder(
         {
             var host = exchange.UpstreamHost ?? upstream.Config.PassHost switch
             {
-                "node" => node.Config.Host,
-                "rewrite" => upstream.Config.UpstreamHost ?? node.Config.Host,
+                "node" => node.HostName,
+                "rewrite" => upstream.Config.UpstreamHost ?? node.HostName,
                 _ => exchange.Host,
             };
             var colon = host.LastIndexOf(':');

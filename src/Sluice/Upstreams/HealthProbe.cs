@@ -50,7 +50,7 @@ sealed class HealthProbe(ActiveCheckConfig config, Upstream upstream, HostResolv
     /// <summary>Host header: the check's, else what requests of clients have there as far as it is known without one, else the node.</summary>
     string HostOf(Node node) => config.Host
         ?? (upstream.Config.PassHost == "rewrite" ? upstream.Config.UpstreamHost : null)
-        ?? node.Config.Host;
+        ?? node.HostName;
 
     async Task<Stream> SecureAsync(Stream plain, Node node, CancellationToken cancellation)
     {

@@ -10,7 +10,10 @@ public sealed record Node(int Index, NodeConfig Config, int Port)
     public string Name { get; } = NameOf(Config, Port);
 
     /// <summary>Host header for <c>pass_host: node</c>: without the port where the configuration names none.</summary>
-    public string HostHeader => Config.Port is null ? Config.Host : Name;
+    public string HostHeader => Config.Port is null ? HostName : Config.Domain is { } domain ? $"{domain}:{Port}" : Name;
+
+    /// <summary>As written: what the node's certificate is for.</summary>
+    public string HostName => Config.Domain ?? Config.Host;
 
     /// <summary>What balancers know of it. The same object for the same address, however often the upstream's configuration changes.</summary>
     public NodeState State { get; init; } = new();

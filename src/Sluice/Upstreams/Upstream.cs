@@ -15,6 +15,11 @@ public sealed class Upstream
 
     readonly Lock _changing = new();
     NodeSet _nodes;
+    readonly bool _resolves;
+
+    /// <summary>Until the names are resolved: what is known of the addresses goes on.</summary>
+    (NodeSet Nodes, bool SameChecks)? _earlier;
+    ResolvedHost?[]? _hosts;
     readonly JsonObject? _source;
     readonly ConcurrentDictionary<(IPAddress Address, int Port, bool Tls, string? ServerName), UpstreamEndpoint> _endpoints = new();
 
@@ -36,6 +41,8 @@ public sealed class Upstream
         // a service's nodes come with the first question
         var nodes = config.ServiceName is not null && predecessor?.Config.ServiceName == config.ServiceName ? predecessor._nodes.Configs : config.Nodes;
         _nodes = new NodeSet(config, nodes, Services, predecessor?._nodes, sameChecks);
+        _resolves = Checks is not null && Services.Resolver is not null && config.ServiceName is null && Array.Exists(config.Nodes, IsNamed);
+        _earlier = _resolves && predecessor is not null ? (predecessor._nodes, sameChecks) : null;
         var pool = config.KeepalivePool ?? new KeepalivePoolConfig();
         Limits = new PoolLimits(pool.Size, TimeSpan.FromSeconds(pool.IdleTimeout), pool.Requests);
     }
@@ -94,7 +101,7 @@ public sealed class Upstream
         }
         if (Config.ServiceName is not { } service)
         {
-            return ValueTask.CompletedTask;
+            return _resolves ? ResolveAsync(cancellation) : ValueTask.CompletedTask;
         }
         var discovery = Services.Discoveries.Find(Config.DiscoveryType)
             ?? throw new DiscoveryException($"discovery_type {Config.DiscoveryType} is not configured: see discovery in conf/config.yaml");
@@ -108,6 +115,60 @@ public sealed class Upstream
 
         async ValueTask Awaited(ValueTask<NodeConfig[]> nodes) => Use(await nodes);
     }
+
+    static bool IsNamed(NodeConfig node) => !IPAddress.TryParse(node.Host, out _);
+
+    /// <summary>Each address of a name is a node of its own where nodes are checked: one of them may be ill. A name that is not known stays what it was.</summary>
+    async ValueTask ResolveAsync(CancellationToken cancellation)
+    {
+        var hosts = new ResolvedHost?[Config.Nodes.Length];
+        var known = Volatile.Read(ref _hosts);
+        for (var i = 0; i < hosts.Length; i++)
+        {
+            try
+            {
+                hosts[i] = IsNamed(Config.Nodes[i]) ? await Services.Resolver!.ResolveAsync(Config.Nodes[i].Host, cancellation) : null;
+            }
+            catch (UpstreamException)
+            {
+                hosts[i] = known?[i];
+            }
+        }
+        if (known is not null && hosts.AsSpan().SequenceEqual(known))
+        {
+            return;
+        }
+        lock (_changing)
+        {
+            if (_hosts is null || !hosts.Zip(_hosts).All(pair => SameAddresses(pair.First, pair.Second)))
+            {
+                var (before, sameChecks) = _earlier ?? (_nodes, true);
+                Volatile.Write(ref _nodes, new NodeSet(Config, Expanded(hosts), Services, before, sameChecks));
+                _earlier = null;
+            }
+            Volatile.Write(ref _hosts, hosts);
+        }
+    }
+
+    static bool SameAddresses(ResolvedHost? one, ResolvedHost? other) =>
+        ReferenceEquals(one, other) || (one is not null && other is not null && one.Addresses.ToHashSet().SetEquals(other.Addresses));
+
+    /// <summary>The addresses of a name share its weight.</summary>
+    NodeConfig[] Expanded(ResolvedHost?[] hosts)
+    {
+        var scale = hosts.Aggregate(1L, (common, host) => host is null ? common : LeastCommonMultiple(common, host.Addresses.Count));
+        scale = scale > MaxScale ? 0 : scale;
+        return [.. Config.Nodes.SelectMany((node, i) => hosts[i] is not { } host
+            ? [node with { Weight = scale == 0 ? node.Weight : Times(node.Weight, scale) }]
+            : host.Addresses.OrderBy(address => address.ToString(), StringComparer.Ordinal).Select(address =>
+                node with { Host = address.ToString(), Domain = node.Host, Weight = scale == 0 ? node.Weight : Times(node.Weight, scale / host.Addresses.Count) }))];
+    }
+
+    const int MaxScale = 60;
+
+    static int Times(int weight, long factor) => (int)Math.Min(weight * factor, int.MaxValue);
+
+    static long LeastCommonMultiple(long a, long b) => a / (long)System.Numerics.BigInteger.GreatestCommonDivisor(a, b) * b;
 
     void Use(NodeConfig[] nodes)
     {
@@ -142,7 +203,7 @@ public sealed class Upstream
             _endpoints.Clear();
         }
         return _endpoints.GetOrAdd(key, UpstreamEndpoint.Tcp(
-            node.Config.Host, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate, Roots) : UpstreamTls.None));
+            node.HostName, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate, Roots) : UpstreamTls.None));
     }
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({Nodes.Count} nodes)");

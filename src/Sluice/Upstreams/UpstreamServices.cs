@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
+using Sluice.Net;
 using Sluice.Observability;
 using Sluice.Upstreams.Discovery;
 
@@ -8,6 +9,9 @@ namespace Sluice.Upstreams;
 public sealed record UpstreamServices(TimeProvider Time, ILoggerFactory Loggers, GatewayMetrics Metrics)
 {
     public Discoveries Discoveries { get; } = new(Time, Loggers);
+
+    /// <summary>For nodes whose addresses are checked one by one; null: a host name is one node.</summary>
+    public HostResolver? Resolver { get; init; }
 
     /// <summary>For balancers that draw lots.</summary>
     public Random Random { get; init; } = Random.Shared;

@@ -77,6 +77,32 @@ public class HealthCheckTests
         return [.. answers.Distinct().Order()];
     }
 
+    [Fact]
+    public async Task Each_address_of_a_name_has_a_health_of_its_own()
+    {
+        using var dns = new DnsServer { Ttl = 60 };
+        dns.Addresses("two.test", "127.0.0.1", "127.0.0.2");
+        // listens on 127.0.0.1 only
+        await using var origin = await Patient.StartAsync("one");
+        await using var gateway = await TestGateway.StartAsync(apisix: $"dns_resolver: [\"{dns.EndPoint}\"]");
+        await gateway.PutAsync("/routes/1", $$"""
+            {"uri":"/*","upstream":{"nodes":{"two.test:{{origin.Port}}":1},"pass_host":"node","retries":0,
+             "checks":{"active":{"http_path":"/health","healthy":{"interval":1,"successes":1},"unhealthy":{"interval":1,"tcp_failures":1} } } } }
+            """);
+        await BecomesAsync(gateway, "routes/1", "healthy", "unhealthy");
+        var nodes = (await gateway.ControlAsync("/v1/healthcheck/routes/1"))["nodes"]!.AsArray();
+        Assert.Equal(["127.0.0.1 two.test", "127.0.0.2 two.test"], nodes.Select(node => $"{node!["ip"]} {node["hostname"]}"));
+        Assert.Equal(["one"], await AskAsync(gateway, 6));
+        Assert.Equal($"GET HTTP/1.0 two.test ", origin.LastProbe);
+
+        // a change of something else forgets nothing
+        await gateway.PutAsync("/routes/1", $$"""
+            {"uri":"/*","upstream":{"nodes":{"two.test:{{origin.Port}}":1},"pass_host":"node","retries":0,"retry_timeout":5,
+             "checks":{"active":{"http_path":"/health","healthy":{"interval":1,"successes":1},"unhealthy":{"interval":1,"tcp_failures":1} } } } }
+            """);
+        Assert.Equal(["one"], await AskAsync(gateway, 6));
+    }
+
     const string Quick = """
         {"active":{"http_path":"/health","req_headers":["X-Probe: yes"],"host":"checked.example",
           "healthy":{"interval":1,"successes":1},"unhealthy":{"interval":1,"http_failures":1,"tcp_failures":1,"timeouts":1} } }

@@ -133,7 +133,7 @@ public sealed partial class StreamPipeline(PluginServices services, HostResolver
         var tls = new SslStream(stream);
         var options = new SslClientAuthenticationOptions
         {
-            TargetHost = upstream.Config.UpstreamHost ?? node.Config.Host,
+            TargetHost = upstream.Config.UpstreamHost ?? node.HostName,
             AllowRenegotiation = false,
             ClientCertificateContext = upstream.ClientCertificate?.Context,
             CertificateChainPolicy = upstream.Roots?.Policy(),
