@@ -35,6 +35,9 @@ public static class ResourceChecker
             ?? CheckReference(value, "plugin_config_id", ResourceKind.PluginConfigs, "plugin config", documents)
             ?? CheckReference(value, "group_id", ResourceKind.ConsumerGroups, "consumer group", documents)
             ?? Prefixed(IsConsumers(kind) ? "invalid plugins configuration: " : "", CheckPlugins(kind, value["plugins"] as JsonObject, plugins, warnings))
+            ?? (kind == ResourceKind.Credentials && (value["plugins"] as JsonObject)?.Any(plugin => plugins.Find(plugin.Key)?.Info.IsAuth == false) == true
+                ? "only supports auth type plugins in consumer credential" : null)
+            ?? (kind == ResourceKind.Protos ? Prefixed("invalid configuration: property \"content\" validation failed: ", ProtoCheck.Check((string)value["content"]!)) : null)
             ?? CheckVars(value["vars"] as JsonArray);
     }
 
@@ -175,10 +178,6 @@ public static class ResourceChecker
             if ((kind == ResourceKind.StreamRoutes ? registry.FindForStreams(name) : registry.Find(name)) is not { } plugin)
             {
                 return $"unknown plugin [{name}]";
-            }
-            if (kind == ResourceKind.Credentials && !plugin.Info.IsAuth)
-            {
-                return "only supports auth type plugins in consumer credential";
             }
             if (value is not JsonObject config)
             {
