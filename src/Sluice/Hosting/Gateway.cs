@@ -367,7 +367,7 @@ public sealed partial class Gateway : IAsyncDisposable
             {
                 try
                 {
-                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loops, _loggers, limits => Limit(limits, settings), cancellation, _metrics.Connections, _tls));
+                    opened.Add(await HttpEndpoint.StartAsync(address, _proxy, _loops, _loggers, limits => Limit(limits, settings), cancellation, new(_services.Time, _metrics.Connections, _tls)));
                 }
                 catch (EndpointException) when (address.Optional)
                 {

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
@@ -8,12 +9,14 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
 using Sluice.Hosting.Streams;
 using Sluice.Net;
 using Sluice.Net.Epoll;
+using Sluice.Net.Http1;
 using Sluice.Observability;
 
 namespace Sluice.Hosting;
@@ -25,17 +28,19 @@ sealed class HttpEndpoint : IAsyncDisposable
     readonly IServer _server;
     readonly KestrelServerOptions _options;
     readonly ListenOptions _listen;
+    readonly CancellationTokenSource _stopping;
 
     /// <summary>A line ends with CRLF: with LF alone, too, a header could hide from another server.</summary>
     static HttpEndpoint() => AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", true);
 
-    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen)
+    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen, CancellationTokenSource stopping)
     {
         Address = address;
         _services = services;
         _server = services.Services.GetRequiredService<IServer>();
         _options = options;
         _listen = listen;
+        _stopping = stopping;
     }
 
     /// <summary>As configured; port 0 stays 0 here.</summary>
@@ -51,9 +56,10 @@ sealed class HttpEndpoint : IAsyncDisposable
     /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
     public static async Task<HttpEndpoint> StartAsync<TContext>(
         EndpointAddress address, IHttpApplication<TContext> application, EventLoops? loops, ILoggerFactory loggers, Action<KestrelServerLimits> limit,
-        CancellationToken cancellation, ConnectionMeters? meters = null, TlsTermination? tls = null)
+        CancellationToken cancellation, ForClients? forClients = null)
         where TContext : notnull
     {
+        var stopping = new CancellationTokenSource();
         var priorKnowledge = address is { Http2: true, Tls: false } ? new Http2PriorKnowledge() : null;
         KestrelServerOptions options = null!;
         ListenOptions listen = null!;
@@ -72,9 +78,9 @@ sealed class HttpEndpoint : IAsyncDisposable
                 {
                     endpoint.Protocols |= HttpProtocols.Http3;
                 }
-                if (meters is not null)
+                if (forClients is not null)
                 {
-                    endpoint.Use(next => connection => CountedAsync(next, connection, meters));
+                    endpoint.Use(next => connection => CountedAsync(next, connection, forClients.Meters));
                 }
                 if (address.ProxyProtocol)
                 {
@@ -83,12 +89,13 @@ sealed class HttpEndpoint : IAsyncDisposable
                 }
                 if (address.Tls)
                 {
-                    endpoint.Use(tls!.Use);
-                    endpoint.UseHttps(tls.Kestrel);
+                    endpoint.Use(forClients!.Tls.Use);
+                    endpoint.UseHttps(forClients.Tls.Kestrel);
                 }
-                if (priorKnowledge is not null)
+                if (forClients is not null)
                 {
-                    endpoint.Use(priorKnowledge.Use);
+                    var http1 = new Http1Settings(kestrel.Limits, forClients.Time, stopping.Token);
+                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : ServeAsync(connection, http1, application, priorKnowledge));
                 }
             });
             if (priorKnowledge is not null)
@@ -126,8 +133,21 @@ sealed class HttpEndpoint : IAsyncDisposable
             await services.DisposeAsync();
             throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
         }
-        return new HttpEndpoint(address, services, options, listen);
+        return new HttpEndpoint(address, services, options, listen, stopping);
     }
+
+    /// <summary>HTTP/1 is ours (<see cref="Http1Connection"/>), HTTP/2 Kestrel's.</summary>
+    static async Task ServeAsync<TContext>(ConnectionContext connection, Http1Settings settings, IHttpApplication<TContext> application, Http2PriorKnowledge? http2)
+        where TContext : notnull
+    {
+        if (await new Http1Connection(connection, settings).RunAsync(application, http2 is not null))
+        {
+            await http2!.HandOverAsync(connection);
+        }
+    }
+
+    static bool IsHttp2(ConnectionContext connection) =>
+        connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
 
     static async Task CountedAsync(ConnectionDelegate next, ConnectionContext connection, ConnectionMeters meters)
     {
@@ -176,18 +196,25 @@ sealed class HttpEndpoint : IAsyncDisposable
     }
 
     /// <summary>Accepts nothing new; requests under way end until the token says that it takes too long, then they are aborted.</summary>
-    public Task StopAsync(CancellationToken tooLong) => _server.StopAsync(tooLong);
+    public async Task StopAsync(CancellationToken tooLong)
+    {
+        await _stopping.CancelAsync();
+        await _server.StopAsync(tooLong);
+    }
 
     public async ValueTask DisposeAsync()
     {
         using (var now = new CancellationTokenSource())
         {
             await now.CancelAsync();
-            await _server.StopAsync(now.Token);
+            await StopAsync(now.Token);
         }
         await _services.DisposeAsync();
     }
 }
+
+/// <summary>What addresses have that take requests to forward.</summary>
+sealed record ForClients(TimeProvider Time, ConnectionMeters Meters, TlsTermination Tls);
 
 /// <param name="Http2">Plaintext: HTTP/2 with prior knowledge beside HTTP/1.1; TLS: by ALPN.</param>
 sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, bool Tls = false)

@@ -1,16 +1,17 @@
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Sluice.Net.Http1;
 using Sluice.Observability;
 using Sluice.Pipeline;
 
 namespace Sluice.Hosting;
 
-/// <summary>What Kestrel calls for each request: an exchange under the running snapshot, the pipeline, one line in the access log.</summary>
-sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog) : IHttpApplication<Exchange>
+/// <summary>What is called for each request: an exchange under the running snapshot, the pipeline, one line in the access log.</summary>
+sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog) : IHttpApplication<Exchange>, IRefusedRequests
 {
     public Exchange CreateContext(IFeatureCollection contextFeatures) =>
-        new(new DefaultHttpContext(contextFeatures), live.Current, services, services.Time.GetTimestamp());
+        new((contextFeatures as Http1Connection)?.Context ?? new DefaultHttpContext(contextFeatures), live.Current, services, services.Time.GetTimestamp());
 
     public Task ProcessRequestAsync(Exchange context)
     {
@@ -29,6 +30,12 @@ sealed class ProxyApplication(LiveConfiguration live, PluginServices services, G
         {
             DisposeContext(exchange, null);
         }
+    }
+
+    public void Refused(IFeatureCollection features)
+    {
+        services.Metrics.RequestStarted();
+        DisposeContext(CreateContext(features), null);
     }
 
     public void DisposeContext(Exchange context, Exception? exception)

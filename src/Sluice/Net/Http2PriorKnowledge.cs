@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.IO.Pipelines;
 using System.Net;
 using System.Threading.Channels;
@@ -13,8 +12,6 @@ namespace Sluice.Net;
 /// </summary>
 public sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
-    static ReadOnlySpan<byte> Preface => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8;
-
     readonly Channel<ConnectionContext> _handedOver = Channel.CreateBounded<ConnectionContext>(512);
 
     /// <summary>Where Kestrel has to listen for HTTP/2 only.</summary>
@@ -24,44 +21,12 @@ public sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectio
 
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default) => new(new Listener(this));
 
-    /// <summary>Connection middleware of the visible endpoint.</summary>
-    public ConnectionDelegate Use(ConnectionDelegate http1) => async connection =>
+    /// <summary>Serves a connection that begins with HTTP/2's preface, nothing of which was taken; returns when it has ended.</summary>
+    public async Task HandOverAsync(ConnectionContext connection)
     {
-        if (!await BeginsWithPrefaceAsync(connection.Transport.Input))
-        {
-            await http1(connection);
-            return;
-        }
         var handed = new HandedOver(connection);
         await _handedOver.Writer.WriteAsync(handed, connection.ConnectionClosed);
         await handed.Served;
-    };
-
-    static async ValueTask<bool> BeginsWithPrefaceAsync(PipeReader input)
-    {
-        while (true)
-        {
-            var result = await input.ReadAsync();
-            var match = Compare(result.Buffer);
-            // an undecided beginning is looked at again with more; a decided one is left for whoever serves the connection
-            input.AdvanceTo(result.Buffer.Start, match is null ? result.Buffer.End : result.Buffer.Start);
-            if (match is { } decided)
-            {
-                return decided;
-            }
-            if (result.IsCompleted || result.IsCanceled)
-            {
-                return false;
-            }
-        }
-    }
-
-    static bool? Compare(ReadOnlySequence<byte> buffer)
-    {
-        Span<byte> start = stackalloc byte[Preface.Length];
-        var length = (int)Math.Min(buffer.Length, Preface.Length);
-        buffer.Slice(0, length).CopyTo(start);
-        return !start[..length].SequenceEqual(Preface[..length]) ? false : length == Preface.Length ? true : null;
     }
 
     sealed class HandoverEndPoint : EndPoint

@@ -23,8 +23,7 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public EpollConnection? Connection { get; } = http.Features.Get<EpollConnection>();
 
     /// <summary>The client left. With HTTP/1 that is its connection's end, for which no request needs a source of its own.</summary>
-    public CancellationToken ClientGone =>
-        Connection is not null && (Http.Request.Protocol is "HTTP/1.1" or "HTTP/1.0") ? Connection.ConnectionClosed : Http.RequestAborted;
+    public CancellationToken ClientGone => Http.RequestAborted;
 
     public HttpRequest Request => Http.Request;
 

@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
@@ -164,8 +165,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
     {
         BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
-        // Kestrel, of a chunk that says it is larger than numbers go
-        IOException { InnerException: OverflowException } => new(FailureSource.Client, "bad_request", exception.Message, 400),
+        ConnectionResetException or ConnectionAbortedException => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ when exchange.ClientGone.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
     };

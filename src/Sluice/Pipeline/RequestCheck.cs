@@ -4,8 +4,8 @@ using Sluice.Model.Settings;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// What Kestrel lets through but a gateway must not (RFC 9112, section 6.3 and 11.2: request smuggling), and the target's
-/// normalisation. Kestrel itself refuses repeated or bad Content-Length, obsolete folding, bare CR, bad Host and heads over the limits.
+/// What a well-formed request may not ask of a gateway, and the target's normalisation. That it is well-formed has been seen to before, by
+/// <see cref="Net.Http1.RequestHead"/> or by Kestrel (HTTP/2, HTTP/3).
 /// </summary>
 static class RequestCheck
 {
@@ -34,22 +34,6 @@ static class RequestCheck
     static Answer? Check(Exchange exchange)
     {
         var request = exchange.Request;
-        if (request.Headers.TransferEncoding.Count > 0)
-        {
-            // Kestrel drops Content-Length beside Transfer-Encoding and keeps its value as X-Content-Length
-            if (request.Headers.ContainsKey("X-Content-Length"))
-            {
-                return Bad("both Transfer-Encoding and Content-Length");
-            }
-            if (request.Headers.TransferEncoding.Count > 1 || !string.Equals(request.Headers.TransferEncoding[0], "chunked", StringComparison.OrdinalIgnoreCase))
-            {
-                return Bad("unsupported Transfer-Encoding");
-            }
-            if (request.Protocol == "HTTP/1.0")
-            {
-                return Bad("Transfer-Encoding in an HTTP/1.0 request");
-            }
-        }
         if (string.Equals(request.Method, "CONNECT", StringComparison.Ordinal))
         {
             return Answer.OwnError(405, "405 Not Allowed");

@@ -1,4 +1,4 @@
-using Sluice.Relay;
+using Sluice.Net;
 
 namespace Sluice.Tests.Relay;
 

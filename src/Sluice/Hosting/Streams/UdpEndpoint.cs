@@ -5,7 +5,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Sluice.Pipeline;
 using Sluice.Pipeline.Streams;
-using Sluice.Relay;
+using Sluice.Net;
 
 namespace Sluice.Hosting.Streams;
 

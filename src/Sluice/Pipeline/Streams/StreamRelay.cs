@@ -1,7 +1,7 @@
 using System.Buffers;
 using System.Net.Security;
 using System.Net.Sockets;
-using Sluice.Relay;
+using Sluice.Net;
 
 namespace Sluice.Pipeline.Streams;
 

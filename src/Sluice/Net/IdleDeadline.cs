@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Sluice.Net.Epoll;
 
-namespace Sluice.Relay;
+namespace Sluice.Net;
 
 /// <summary>
 /// A limit on silence (<c>proxy_read_timeout</c>, <c>send_timeout</c>): the callback runs when <see cref="Touch"/> was not called for the whole time.
@@ -23,13 +23,14 @@ public sealed class IdleDeadline : WheelTimer, IDisposable
     long _due;              // when the timer fires; 0 = not armed
     bool _disposed;
 
-    public IdleDeadline(TimeProvider time, Action<object?> expire, object? state = null)
+    /// <param name="loop">Whose timers to use; null: those of the loop that this runs on, or of the clock.</param>
+    public IdleDeadline(TimeProvider time, Action<object?> expire, object? state = null, EventLoop? loop = null)
     {
         _time = time;
         _expire = expire;
         _state = state;
         // a clock that is not the system's must be asked itself
-        _loop = time == TimeProvider.System ? EventLoop.Current : null;
+        _loop = time == TimeProvider.System ? loop ?? EventLoop.Current : null;
     }
 
     /// <summary>Whether the limit was reached since the last <see cref="Start"/>: tells a timeout from other cancellations.</summary>
