@@ -78,7 +78,7 @@ sealed class HttpEndpoint : IAsyncDisposable
                 {
                     endpoint.Protocols |= HttpProtocols.Http3;
                 }
-                if (forClients is not null)
+                if (forClients is not null && (address.Tls || address.ProxyProtocol))
                 {
                     endpoint.Use(next => connection => CountedAsync(next, connection, forClients.Meters));
                 }
@@ -94,8 +94,10 @@ sealed class HttpEndpoint : IAsyncDisposable
                 }
                 if (forClients is not null)
                 {
-                    var http1 = new Http1Settings(kestrel.Limits, forClients.Time, stopping.Token);
-                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : ServeAsync(connection, http1, application, priorKnowledge));
+                    // HTTP/1 is ours, HTTP/2 Kestrel's
+                    var http1 = new Http1Settings(kestrel.Limits, forClients.Time, stopping.Token, address.Tls || address.ProxyProtocol ? null : forClients.Meters);
+                    Func<ConnectionContext, Task>? handOver = priorKnowledge is null ? null : priorKnowledge.HandOverAsync;
+                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : new Http1Connection(connection, http1).RunAsync(application, handOver));
                 }
             });
             if (priorKnowledge is not null)
@@ -134,16 +136,6 @@ sealed class HttpEndpoint : IAsyncDisposable
             throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
         }
         return new HttpEndpoint(address, services, options, listen, stopping);
-    }
-
-    /// <summary>HTTP/1 is ours (<see cref="Http1Connection"/>), HTTP/2 Kestrel's.</summary>
-    static async Task ServeAsync<TContext>(ConnectionContext connection, Http1Settings settings, IHttpApplication<TContext> application, Http2PriorKnowledge? http2)
-        where TContext : notnull
-    {
-        if (await new Http1Connection(connection, settings).RunAsync(application, http2 is not null))
-        {
-            await http2!.HandOverAsync(connection);
-        }
     }
 
     static bool IsHttp2(ConnectionContext connection) =>

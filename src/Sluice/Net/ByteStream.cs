@@ -19,11 +19,20 @@ abstract class ByteStream
     /// <summary>Completes when bytes, the end or a failure are there. Holds no buffer meanwhile.</summary>
     public abstract ValueTask WaitReadableAsync();
 
+    /// <summary>A wait only ends; it is the receive after it that tells of a failure.</summary>
+    public virtual bool WaitNeverFails => false;
+
     /// <summary>Whether a wait that has completed was right: it may complete although nothing is there.</summary>
     public virtual bool IsReadable => true;
 
     /// <summary>Some bytes as soon as there are any; 0 at the end.</summary>
     public abstract ValueTask<int> ReceiveAsync(Memory<byte> destination);
+
+    /// <summary>Here and now, a receive does not have to be awaited: <see cref="TryReceive"/> says at once what there is.</summary>
+    public virtual bool ReceivesAtOnce => false;
+
+    /// <summary>Bytes, 0 at the end, -1: nothing there now. Only when <see cref="ReceivesAtOnce"/>.</summary>
+    public virtual int TryReceive(Span<byte> destination) => throw new NotSupportedException();
 
     /// <summary>Sends all of it.</summary>
     public abstract ValueTask SendAsync(ReadOnlyMemory<byte> bytes);
@@ -92,6 +101,12 @@ sealed class LoopByteStream : ByteStream
     public override IPEndPoint? LocalEndPoint => _socket.LocalEndPoint;
 
     public override ValueTask WaitReadableAsync() => _socket.WaitReadableAsync();
+
+    public override bool WaitNeverFails => true;
+
+    public override bool ReceivesAtOnce => _socket.Loop.IsCurrent;
+
+    public override int TryReceive(Span<byte> destination) => _socket.TryReceive(destination);
 
     public override ValueTask<int> ReceiveAsync(Memory<byte> destination) =>
         _socket.Loop.IsCurrent && _socket.TryReceive(destination.Span) is var count and >= 0 ? new(count) : ReceiveLaterAsync(destination);

@@ -329,14 +329,17 @@ public sealed class UpstreamConnection : IAsyncDisposable
     }
 
     /// <summary>Completes when <see cref="ReadBodyAsync"/> or <see cref="ReadRawAsync"/> has something to say. No buffer is held meanwhile.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    public async ValueTask WaitReadableAsync()
+    public ValueTask WaitReadableAsync()
     {
         ThrowIfFailed();
-        if (buffer is not null || receiving == Receiving.Done)
-        {
-            return;
-        }
+        return buffer is not null || receiving == Receiving.Done ? default
+            : stream.WaitNeverFails ? stream.WaitReadableAsync()
+            : WaitOrFailAsync();
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    async ValueTask WaitOrFailAsync()
+    {
         try
         {
             await stream.WaitReadableAsync();
@@ -459,16 +462,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
                 {
                     throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
                 }
-                var used = decoder!.Follow(destination.Span[..count], out var passed, out var payload);
-                VerbatimPayload += payload;
-                if (decoder.Done)
-                {
-                    surplusBytes |= used < count;
-                    heldBack = decoder.WriteTrailers();
-                    EndResponse();
-                    passed += TakeHeldBack(destination.Span[passed..]);
-                }
-                if (passed > 0)
+                if (Follow(destination.Span, count) is var passed and > 0)
                 {
                     return passed;
                 }
@@ -478,6 +472,57 @@ public sealed class UpstreamConnection : IAsyncDisposable
         {
             throw ReceiveFailure(error);
         }
+    }
+
+    /// <summary>Here and now, <see cref="TryReadVerbatim"/> can be used: on the event loop of the connection.</summary>
+    public bool ReadsAtOnce => stream.ReceivesAtOnce;
+
+    /// <summary>As <see cref="ReadVerbatimAsync"/> without an await, which a small event would feel; -1: nothing to pass on now.</summary>
+    public int TryReadVerbatim(Span<byte> destination)
+    {
+        if (receiving == Receiving.Done)
+        {
+            return TakeHeldBack(destination);
+        }
+        RequireReceiving(Receiving.Body);
+        try
+        {
+            var count = buffer is null ? Counted(stream.TryReceive(destination)) : TakeBuffered(destination);
+            if (count < 0)
+            {
+                return -1;
+            }
+            if (count == 0)
+            {
+                throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
+            }
+            return Follow(destination, count) is var passed and > 0 ? passed : -1;
+        }
+        catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
+        {
+            throw ReceiveFailure(error);
+        }
+    }
+
+    /// <summary>How many of these bytes, from the start, may go on; behind the last chunk come the trailers, as far as there is room.</summary>
+    int Follow(Span<byte> destination, int count)
+    {
+        var used = decoder!.Follow(destination[..count], out var passed, out var payload);
+        VerbatimPayload += payload;
+        if (decoder.Done)
+        {
+            surplusBytes |= used < count;
+            heldBack = decoder.WriteTrailers();
+            EndResponse();
+            passed += TakeHeldBack(destination[passed..]);
+        }
+        return passed;
+    }
+
+    int Counted(int received)
+    {
+        BytesReceived += Math.Max(received, 0);
+        return received;
     }
 
     int TakeHeldBack(Span<byte> destination)
@@ -534,14 +579,15 @@ public sealed class UpstreamConnection : IAsyncDisposable
     /// <summary>What was received together with the head first, then from the stream.</summary>
     ValueTask<int> TakeAsync(Memory<byte> destination)
     {
-        if (buffer is null)
-        {
-            return ReceiveAsync(destination);
-        }
+        return buffer is null ? ReceiveAsync(destination) : new(TakeBuffered(destination.Span));
+    }
+
+    int TakeBuffered(Span<byte> destination)
+    {
         var count = Math.Min(destination.Length, bufferEnd - bufferStart);
-        buffer.AsSpan(bufferStart, count).CopyTo(destination.Span);
+        buffer.AsSpan(bufferStart, count).CopyTo(destination);
         Consume(count);
-        return new(count);
+        return count;
     }
 
     /// <summary>More bytes of a head into the buffer.</summary>

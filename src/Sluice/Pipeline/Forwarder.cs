@@ -302,7 +302,8 @@ public sealed partial class Forwarder(
 
         // -- 2. Relay
 
-        public async ValueTask RelayAsync()
+        /// <summary>Decides how the answer goes on; not asynchronous itself, so that a stream keeps no frame of it.</summary>
+        public ValueTask RelayAsync()
         {
             exchange.Failure = null;
             exchange.Upstream.AddAttempt(Address, _head.Status);
@@ -313,8 +314,7 @@ public sealed partial class Forwarder(
             UpstreamHead.CopyResponse(exchange, _head);
             if (_head.Status == 101)
             {
-                await TunnelAsync();
-                return;
+                return TunnelAsync();
             }
             await ErrorPages.InterceptAsync(exchange);
             UpstreamHead.ShowStatus(exchange, _head.Status);
@@ -326,16 +326,14 @@ public sealed partial class Forwarder(
             }
             if (exchange.ReplacedBody is { } replaced)
             {
-                await ReplaceAsync(replaced);
-                return;
+                return ReplaceAsync(replaced);
             }
             var length = DeclaredLength();
             if (_head.Body.Kind == BodyKind.None || !HeaderPhase.MayHaveBody(exchange.Response.StatusCode))
             {
                 // an answer to HEAD, a 304: the length that a GET would have
                 exchange.Response.ContentLength = HeaderPhase.MayHaveBody(exchange.Response.StatusCode) || exchange.Response.StatusCode == 304 ? length : null;
-                await FinishAsync();
-                return;
+                return Finish();
             }
             var filters = BodyFilters.Open(exchange);
             exchange.Response.ContentLength = filters is null && _head.Body.Kind == BodyKind.Length ? length : null;
@@ -353,12 +351,7 @@ public sealed partial class Forwarder(
                 // said by us, Kestrel leaves the framing to us
                 exchange.Response.Headers.TransferEncoding = "chunked";
             }
-            await RelayBodyAsync(filters, verbatim);
-            if (!verbatim)
-            {
-                CopyTrailers();
-            }
-            await FinishAsync();
+            return RelayBodyAsync(filters, verbatim);
         }
 
         async ValueTask RelayBodyAsync(BodyFilters? filters, bool verbatim)
@@ -378,7 +371,7 @@ public sealed partial class Forwarder(
                 }
                 else
                 {
-                    await relay.StreamAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
+                    _ = await relay.StreamAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
                 }
             }
             finally
@@ -388,6 +381,11 @@ public sealed partial class Forwarder(
                 exchange.FirstByteTimestamp = relay.FirstByteTimestamp;
                 exchange.SpooledBytes += _spool?.FileBytes ?? 0;
             }
+            if (!verbatim)
+            {
+                CopyTrailers();
+            }
+            await Finish();
         }
 
         BodySpool? _spool;
@@ -424,14 +422,14 @@ public sealed partial class Forwarder(
         {
             _connection!.Abort(UpstreamFailureKind.Shutdown);
             await AnswerWriter.WriteBodyAsync(exchange, replaced);
-            await FinishAsync();
+            await Finish();
         }
 
         /// <summary>Content-Length of an answer without a body.</summary>
         long? DeclaredLength() => _head.Body.Kind == BodyKind.Length ? _head.Body.Length
             : long.TryParse(_head.Headers.First("Content-Length"), NumberStyles.None, CultureInfo.InvariantCulture, out var declared) ? declared : null;
 
-        ValueTask FinishAsync()
+        ValueTask Finish()
         {
             exchange.Upstream.ResponseSeconds ??= _time.GetElapsedTime(_started).TotalSeconds;
             return ValueTask.CompletedTask;
@@ -456,7 +454,7 @@ public sealed partial class Forwarder(
                 exchange.BodyBytesSent += tunnel.BytesToClient;
                 exchange.BodyBytesReceived += tunnel.BytesToUpstream;
                 exchange.Upstream.BytesReceived += tunnel.BytesToClient;
-                await FinishAsync();
+                await Finish();
             }
         }
 

@@ -17,7 +17,8 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     {
         try
         {
-            if (await AnswerOrForwardAsync(exchange) is { } answer)
+            // forwarding is not within DecideAsync: its frame would live as long as a stream does
+            if (await DecideAsync(exchange) is { } answer || (answer = await forwarder.ForwardAsync(exchange)) is not null)
             {
                 await AnswerWriter.WriteAsync(exchange, answer);
             }
@@ -38,8 +39,8 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
     }
 
-    /// <summary>The answer that the gateway or a plugin gives, or null when the upstream's has been sent.</summary>
-    async ValueTask<Answer?> AnswerOrForwardAsync(Exchange exchange)
+    /// <summary>The answer that the gateway or a plugin gives, or null: the request is forwarded (pick a node, before_proxy, relay the answer).</summary>
+    async ValueTask<Answer?> DecideAsync(Exchange exchange)
     {
         // 1. Who asks, and strict HTTP: what is ambiguous is refused, never forwarded.
         ClientAddress.Find(exchange);
@@ -102,13 +103,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
 
         // 6. Access.
-        if ((answer = await AccessAsync(exchange, exchange.Chain.Access)) is not null)
-        {
-            return answer;
-        }
-
-        // 7. Pick a node, before_proxy, forward, relay the answer.
-        return await forwarder.ForwardAsync(exchange);
+        return await AccessAsync(exchange, exchange.Chain.Access);
     }
 
     static async ValueTask<Answer?> RewriteAsync(Exchange exchange, Step<IRewrite>[] steps, bool onlyConsumers = false)

@@ -67,17 +67,6 @@ public sealed class BodyRelay(
 
     public bool ClientStalled => _clientSilence?.Expired == true;
 
-    /// <summary>Buffering off: each read from the upstream is flushed to the client before the next read.</summary>
-    /// <param name="headFirst">
-    /// Send the head before anything was read: what is readable may be framing of which no payload follows for hours (the size of a dripped chunk).
-    /// Needless when the framing is passed on.
-    /// </param>
-    public async ValueTask StreamAsync(bool headFirst)
-    {
-        await PassAllAsync(headFirst, untilBehind: false);
-        await FinishAsync();
-    }
-
     /// <summary>
     /// Buffering on: as long as the client takes every piece at once there is nothing to hold. From the first that it does not, one side reads the
     /// upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
@@ -85,10 +74,8 @@ public sealed class BodyRelay(
     /// <param name="headFirst">As with <see cref="StreamAsync"/>.</param>
     public async ValueTask AbsorbAsync(bool headFirst)
     {
-        if (await PassAllAsync(headFirst, untilBehind: true))
+        if (await StreamAsync(headFirst, untilBehind: true))
         {
-            await owner.UpstreamFreeAsync();
-            await FinishAsync();
             return;
         }
         var spool = owner.OpenSpool();
@@ -113,8 +100,15 @@ public sealed class BodyRelay(
 
     // -- From the upstream to the client
 
-    /// <summary>Piece by piece, nothing held. True at the body's end; false when the client did not take a piece at once (<see cref="_behind"/>).</summary>
-    async ValueTask<bool> PassAllAsync(bool headFirst, bool untilBehind)
+    /// <summary>
+    /// Buffering off: each read from the upstream is flushed to the client before the next read. True at the body's end; false, which only
+    /// <paramref name="untilBehind"/> allows, when the client did not take a piece at once (<see cref="_behind"/>).
+    /// </summary>
+    /// <param name="headFirst">
+    /// Send the head before anything was read: what is readable may be framing of which no payload follows for hours (the size of a dripped chunk).
+    /// Needless when the framing is passed on.
+    /// </param>
+    public async ValueTask<bool> StreamAsync(bool headFirst, bool untilBehind = false)
     {
         if (headFirst && !settings.Verbatim)
         {
@@ -131,12 +125,16 @@ public sealed class BodyRelay(
                 await client.FlushAsync();
             }
             await readable;
-            var read = settings.Direct is { Loop.IsCurrent: true } direct && _received > 0
-                ? await PassDirectlyAsync(direct, size)
+            var read = settings.Direct is { Loop.IsCurrent: true } direct && _received > 0 && upstream.ReadsAtOnce
+                ? PassDirectly(direct, size)
                 : await PassAsync(size);
-            if (read == 0)
+            if (read <= 0)
             {
-                break;
+                if (read == 0)
+                {
+                    break;
+                }
+                continue;
             }
             Received(read);
             size = settings.NextPiece;
@@ -161,6 +159,8 @@ public sealed class BodyRelay(
             }
         }
         upstreamSilence.Stop();
+        await owner.UpstreamFreeAsync();
+        await FinishAsync();
         return true;
     }
 
@@ -208,14 +208,18 @@ public sealed class BodyRelay(
     /// The next piece from one socket to the other, through the loop's own buffer: what is received is sent before anybody else runs. What the client
     /// does not take at once goes into its writer, which can wait for it.
     /// </summary>
-    async ValueTask<int> PassDirectlyAsync(EpollConnection direct, int size)
+    /// <returns>How many bytes; 0 at the end, -1: nothing to pass on now.</returns>
+    int PassDirectly(EpollConnection direct, int size)
     {
-        var scratch = direct.Loop.Scratch;
-        var read = await ReadAsync(scratch.Length > size ? scratch[..size] : scratch);
-        var sent = direct.TrySend(scratch.Span[..read]);
-        if (sent < read)
+        var scratch = direct.Loop.Scratch.Span;
+        var read = upstream.TryReadVerbatim(scratch.Length > size ? scratch[..size] : scratch);
+        if (read > 0)
         {
-            this.Write(scratch.Span[sent..read]);
+            var sent = direct.TrySend(scratch[..read]);
+            if (sent < read)
+            {
+                this.Write(scratch[sent..read]);
+            }
         }
         return read;
     }

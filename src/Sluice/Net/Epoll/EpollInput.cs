@@ -34,7 +34,6 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
         {
             return new(result);
         }
-        _core.Reset();
         var waiting = new ValueTask<ReadResult>(this, _core.Version);
         return cancellationToken.CanBeCanceled ? CancellableAsync(waiting, cancellationToken) : waiting;
     }
@@ -246,7 +245,18 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
 
     // -- IValueTaskSource
 
-    ReadResult IValueTaskSource<ReadResult>.GetResult(short token) => _core.GetResult(token);
+    ReadResult IValueTaskSource<ReadResult>.GetResult(short token)
+    {
+        try
+        {
+            return _core.GetResult(token);
+        }
+        finally
+        {
+            // whoever waited is not kept alive until the next wait, which may be hours away
+            _core.Reset();
+        }
+    }
 
     ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _core.GetStatus(token);
 

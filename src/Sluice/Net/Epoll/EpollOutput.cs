@@ -65,7 +65,6 @@ sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<Flush
             Release();
             return new(new FlushResult(isCanceled: false, isCompleted: _broken));
         }
-        _core.Reset();
         var waiting = new ValueTask<FlushResult>(this, _core.Version);
         return cancellationToken.CanBeCanceled ? CancellableAsync(waiting, cancellationToken) : waiting;
     }
@@ -195,7 +194,18 @@ sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<Flush
 
     // -- IValueTaskSource
 
-    FlushResult IValueTaskSource<FlushResult>.GetResult(short token) => _core.GetResult(token);
+    FlushResult IValueTaskSource<FlushResult>.GetResult(short token)
+    {
+        try
+        {
+            return _core.GetResult(token);
+        }
+        finally
+        {
+            // whoever waited is not kept alive until the next wait
+            _core.Reset();
+        }
+    }
 
     ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _core.GetStatus(token);
 

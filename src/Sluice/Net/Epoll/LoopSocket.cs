@@ -300,11 +300,15 @@ class LoopSocket
 
         public ValueTask Arm()
         {
-            _core.Reset();
             return new(this, _core.Version);
         }
 
-        void IValueTaskSource.GetResult(short token) => _core.GetResult(token);
+        void IValueTaskSource.GetResult(short token)
+        {
+            _core.GetResult(token);
+            // whoever waited is not kept alive until the next wait, which may be hours away
+            _core.Reset();
+        }
 
         ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _core.GetStatus(token);
 

@@ -17,7 +17,8 @@ namespace Sluice.Net.Http1;
 /// <summary>What the connections of an address have in common.</summary>
 /// <param name="Limits">Sizes of heads, <c>keepalive_timeout</c>, <c>client_header_timeout</c>; they may change while connections live.</param>
 /// <param name="Stopping">The address is closed: connections end after the request that they are at.</param>
-public sealed record Http1Settings(KestrelServerLimits Limits, TimeProvider Time, CancellationToken Stopping)
+/// <param name="Meters">Counts the connections; null: somebody else does.</param>
+public sealed record Http1Settings(KestrelServerLimits Limits, TimeProvider Time, CancellationToken Stopping, ConnectionMeters? Meters)
 {
     internal DateHeader Date { get; } = new(Time);
 }
@@ -95,25 +96,42 @@ public sealed class Http1Connection :
 
     // -- Request after request
 
-    /// <summary>Serves the connection until it ends. True: it speaks HTTP/2, nothing of which was taken.</summary>
-    /// <param name="http2">Whether HTTP/2's preface is looked for.</param>
-    public async Task<bool> RunAsync<TContext>(IHttpApplication<TContext> application, bool http2)
+    /// <summary>Serves the connection until it ends. One frame from the first request to the last: a stream may stay in it for hours.</summary>
+    /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface, nothing of which was taken; null: nobody looks for it.</param>
+    public async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2)
         where TContext : notnull
     {
+        _settings.Meters?.Opened();
         try
         {
-            while (await ReceiveHeadAsync(http2) is var received && received != Received.End)
+            while (await ReceiveHeadAsync(http2 is not null) is var received && received != Received.End)
             {
                 if (received == Received.Http2)
                 {
-                    return true;
+                    await http2!(_connection);
+                    return;
                 }
                 if (received == Received.Refused)
                 {
                     (application as IRefusedRequests)?.Refused(this);
                     break;
                 }
-                await AnswerAsync(application);
+                var context = application.CreateContext(this);
+                Exception? failure = null;
+                try
+                {
+                    await application.ProcessRequestAsync(context);
+                    if (!_aborted && !_upgraded)
+                    {
+                        EndAnswer(await _writer.EndAsync(_answerTrailers));
+                    }
+                }
+                catch (Exception e)
+                {
+                    failure = e;
+                    Abort();
+                }
+                application.DisposeContext(context, failure);
                 if (!await MayGoOnAsync())
                 {
                     break;
@@ -125,38 +143,19 @@ public sealed class Http1Connection :
         {
             // the client is gone
         }
+        finally
+        {
+            _settings.Meters?.Closed();
+        }
         _silence?.Dispose();
         _body?.Release();
         _writer.Discard();
         await _input.CompleteAsync();
         await _output.CompleteAsync();
-        return false;
     }
 
-    async ValueTask AnswerAsync<TContext>(IHttpApplication<TContext> application)
-        where TContext : notnull
+    void EndAnswer(FlushResult ended)
     {
-        var context = application.CreateContext(this);
-        Exception? failure = null;
-        try
-        {
-            await application.ProcessRequestAsync(context);
-            if (!_aborted && !_upgraded)
-            {
-                await EndAnswerAsync();
-            }
-        }
-        catch (Exception e)
-        {
-            failure = e;
-            Abort();
-        }
-        application.DisposeContext(context, failure);
-    }
-
-    async ValueTask EndAnswerAsync()
-    {
-        var ended = await _writer.EndAsync(_answerTrailers);
         if (!_writer.IsComplete && Head.Method != "HEAD")
         {
             // fewer bytes than announced: never a clean end
@@ -325,7 +324,7 @@ public sealed class Http1Connection :
         {
             _writer.Write(body);
         }
-        await EndAnswerAsync();
+        EndAnswer(await _writer.EndAsync(null));
     }
 
     // -- Between two requests
