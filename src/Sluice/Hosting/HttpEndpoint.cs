@@ -28,19 +28,21 @@ sealed class HttpEndpoint : IAsyncDisposable
     readonly IServer _server;
     readonly KestrelServerOptions _options;
     readonly ListenOptions _listen;
-    readonly CancellationTokenSource _stopping;
+    readonly IHttp1Server? _http1;
+    readonly bool _straight;
 
     /// <summary>A line ends with CRLF: with LF alone, too, a header could hide from another server.</summary>
     static HttpEndpoint() => AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", true);
 
-    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen, CancellationTokenSource stopping)
+    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen, IHttp1Server? http1, bool straight)
     {
         Address = address;
         _services = services;
         _server = services.Services.GetRequiredService<IServer>();
         _options = options;
         _listen = listen;
-        _stopping = stopping;
+        _http1 = http1;
+        _straight = straight;
     }
 
     /// <summary>As configured; port 0 stays 0 here.</summary>
@@ -59,8 +61,14 @@ sealed class HttpEndpoint : IAsyncDisposable
         CancellationToken cancellation, ForClients? forClients = null)
         where TContext : notnull
     {
-        var stopping = new CancellationTokenSource();
         var priorKnowledge = address is { Http2: true, Tls: false } ? new Http2PriorKnowledge() : null;
+        var http1Settings = forClients is null ? null : new Http1Settings(forClients.Time);
+        // HTTP/1 towards clients is ours, HTTP/2 Kestrel's
+        var http1 = http1Settings is null
+            ? null
+            : new Http1Server<TContext>(http1Settings, application, priorKnowledge is null ? null : priorKnowledge.HandOverAsync, forClients!.Meters);
+        // nothing has to be done before the first request
+        var straight = loops is not null && http1 is not null && address is { Tls: false, ProxyProtocol: false };
         KestrelServerOptions options = null!;
         ListenOptions listen = null!;
         var builder = WebApplication.CreateEmptyBuilder(new());
@@ -78,7 +86,7 @@ sealed class HttpEndpoint : IAsyncDisposable
                 {
                     endpoint.Protocols |= HttpProtocols.Http3;
                 }
-                if (forClients is not null && (address.Tls || address.ProxyProtocol))
+                if (forClients is not null)
                 {
                     endpoint.Use(next => connection => CountedAsync(next, connection, forClients.Meters));
                 }
@@ -92,12 +100,10 @@ sealed class HttpEndpoint : IAsyncDisposable
                     endpoint.Use(forClients!.Tls.Use);
                     endpoint.UseHttps(forClients.Tls.Kestrel);
                 }
-                if (forClients is not null)
+                if (http1 is not null)
                 {
-                    // HTTP/1 is ours, HTTP/2 Kestrel's
-                    var http1 = new Http1Settings(kestrel.Limits, forClients.Time, stopping.Token, address.Tls || address.ProxyProtocol ? null : forClients.Meters);
-                    Func<ConnectionContext, Task>? handOver = priorKnowledge is null ? null : priorKnowledge.HandOverAsync;
-                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : new Http1Connection(connection, http1).RunAsync(application, handOver));
+                    http1Settings!.Limits = kestrel.Limits;
+                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : http1.RunAsync(connection));
                 }
             });
             if (priorKnowledge is not null)
@@ -112,7 +118,8 @@ sealed class HttpEndpoint : IAsyncDisposable
         builder.Services.Configure<SocketTransportOptions>(sockets => sockets.CreateBoundListenSocket = endpoint => Bind((IPEndPoint)endpoint, address.DualMode));
         if (loops is not null)
         {
-            builder.Services.AddSingleton<IConnectionListenerFactory>(new EpollTransport(loops, address.DualMode, loggers.CreateLogger<EpollTransport>()));
+            builder.Services.AddSingleton<IConnectionListenerFactory>(
+                new EpollTransport(loops, address.DualMode, loggers.CreateLogger<EpollTransport>(), straight ? http1 : null));
         }
         if (priorKnowledge is not null)
         {
@@ -135,7 +142,7 @@ sealed class HttpEndpoint : IAsyncDisposable
             await services.DisposeAsync();
             throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
         }
-        return new HttpEndpoint(address, services, options, listen, stopping);
+        return new HttpEndpoint(address, services, options, listen, http1, straight);
     }
 
     static bool IsHttp2(ConnectionContext connection) =>
@@ -190,8 +197,18 @@ sealed class HttpEndpoint : IAsyncDisposable
     /// <summary>Accepts nothing new; requests under way end until the token says that it takes too long, then they are aborted.</summary>
     public async Task StopAsync(CancellationToken tooLong)
     {
-        await _stopping.CancelAsync();
+        if (_http1 is null)
+        {
+            await _server.StopAsync(tooLong);
+            return;
+        }
+        if (!_straight)
+        {
+            // otherwise the listener says it, when it takes no more connections
+            _http1.Stop();
+        }
         await _server.StopAsync(tooLong);
+        await _http1.EndAsync(tooLong);
     }
 
     public async ValueTask DisposeAsync()

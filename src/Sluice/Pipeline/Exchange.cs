@@ -2,6 +2,7 @@ using System.Net;
 using Microsoft.AspNetCore.Http;
 using Sluice.Model.Nginx;
 using Sluice.Net.Epoll;
+using Sluice.Net.Http1;
 using Sluice.Observability;
 using Sluice.Scripting;
 
@@ -21,6 +22,16 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
 
     /// <summary>The client's connection when it is one of an event loop.</summary>
     public EpollConnection? Connection { get; } = http.Features.Get<EpollConnection>();
+
+    /// <summary>Nothing has been sent: what was meant to be is forgotten, head and body.</summary>
+    public void StartAnswerAgain()
+    {
+        Response.Clear();
+        DiscardBody();
+    }
+
+    /// <summary>Forgets what was written of the body, of which nothing has been sent.</summary>
+    public void DiscardBody() => Http.Features.Get<IDiscardableAnswer>()?.Discard();
 
     /// <summary>The client left. With HTTP/1 that is its connection's end, for which no request needs a source of its own.</summary>
     public CancellationToken ClientGone => Http.RequestAborted;

@@ -7,6 +7,7 @@ using Microsoft.Extensions.Primitives;
 using Sluice.Model;
 using Sluice.Net;
 using Sluice.Net.Epoll;
+using Sluice.Net.Http1;
 using Sluice.Relay;
 using Sluice.Upstreams;
 using Sluice.Upstreams.Discovery;
@@ -100,7 +101,7 @@ public sealed partial class Forwarder(
                     return ErrorAnswer(exchange, exchange.Failure);
                 }
                 freshOnly = false;
-                exchange.Response.Clear();
+                exchange.StartAnswerAgain();
             }
             catch (UpstreamException e)
             {
@@ -119,7 +120,7 @@ public sealed partial class Forwarder(
                 LogFailure(exchange.Route.Id, exchange.Failure.Kind, e.Message);
                 if (!exchange.Response.HasStarted)
                 {
-                    exchange.Response.Clear();
+                    exchange.StartAnswerAgain();
                     return Answer.OwnError(500, "500 Internal Server Error");
                 }
                 exchange.Http.Abort();
@@ -202,6 +203,8 @@ public sealed partial class Forwarder(
         Task _sending = Task.CompletedTask;
         CancellationTokenRegistration _clientGone;
         ResponseHead _head = null!;
+        int _status;
+        bool _isStream;
         long _started;
 
         /// <summary>The address tried, as in <c>$upstream_addr</c>.</summary>
@@ -262,16 +265,18 @@ public sealed partial class Forwarder(
                 _head = await reading;
             }
             _readSilence.Stop();
+            _status = _head.Status;
+            _isStream = _status == 101 || BufferingRules.IsStream(_head.Headers.First("Content-Type"));
             exchange.Upstream.HeaderSeconds = _time.GetElapsedTime(_started).TotalSeconds;
         }
 
         IdleDeadline SendSilence => _sendSilence ??=
             new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout), _connection);
 
-        public int Status => _head.Status;
+        public int Status => _status;
 
         /// <summary>Its length says nothing of its node.</summary>
-        public bool IsStream => _head.Status == 101 || BufferingRules.IsStream(_head.Headers.First("Content-Type"));
+        public bool IsStream => _isStream;
 
         public TimeSpan Elapsed => _time.GetElapsedTime(_started);
 
@@ -287,7 +292,7 @@ public sealed partial class Forwarder(
             return colon > 0 && !host.EndsWith(']') ? host[..colon] : host;
         }
 
-        static async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence, int maxHeadBytes)
+        async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence, int maxHeadBytes)
         {
             while (true)
             {
@@ -297,6 +302,11 @@ public sealed partial class Forwarder(
                     return head;
                 }
                 silence.Touch();
+                // 100 is said by whoever reads the request's body
+                if (head.Status > 100 && exchange.Http.Features.Get<IInterimAnswers>() is { } interim)
+                {
+                    await interim.SendAsync(head.Status, UpstreamHead.InterimHeaders(head));
+                }
             }
         }
 
@@ -318,7 +328,7 @@ public sealed partial class Forwarder(
             }
             await ErrorPages.InterceptAsync(exchange);
             UpstreamHead.ShowStatus(exchange, _head.Status);
-            exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), BufferingRules.IsStream(_head.Headers.First("Content-Type")));
+            exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), _isStream);
             HeaderPhase.Run(exchange);
             if (exchange.Snapshot.Settings.DebugHeaders)
             {
@@ -351,10 +361,13 @@ public sealed partial class Forwarder(
                 // said by us, Kestrel leaves the framing to us
                 exchange.Response.Headers.TransferEncoding = "chunked";
             }
-            return RelayBodyAsync(filters, verbatim);
+            var headFirst = _head.Body.Kind == BodyKind.Chunked;
+            // its bytes are not kept as long as the body takes
+            _head = null!;
+            return RelayBodyAsync(filters, verbatim, headFirst);
         }
 
-        async ValueTask RelayBodyAsync(BodyFilters? filters, bool verbatim)
+        async ValueTask RelayBodyAsync(BodyFilters? filters, bool verbatim, bool headFirst)
         {
             var scope = exchange.Scope;
             var settings = new RelaySettings(scope.ProxyBufferSize, scope.LargestPiece, ReadTimeout, scope.SendTimeout)
@@ -367,11 +380,11 @@ public sealed partial class Forwarder(
             {
                 if (exchange.Buffering!.On)
                 {
-                    await relay.AbsorbAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
+                    await relay.AbsorbAsync(headFirst);
                 }
                 else
                 {
-                    _ = await relay.StreamAsync(headFirst: _head.Body.Kind == BodyKind.Chunked);
+                    _ = await relay.StreamAsync(headFirst);
                 }
             }
             finally

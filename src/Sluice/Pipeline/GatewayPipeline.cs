@@ -143,6 +143,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         {
             RequestCheck.EndConnection(exchange);
         }
+        exchange.DiscardBody();
         try
         {
             await AnswerWriter.WriteAsync(exchange, Answer.OwnError(failure.Status, $"{failure.Status} {Reason(failure.Status)}"));

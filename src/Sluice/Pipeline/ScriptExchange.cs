@@ -231,7 +231,7 @@ public static class ScriptPhases
                     exchange.Http.Abort();
                     return Answer.Sent;
                 }
-                exchange.Response.Clear();
+                exchange.StartAnswerAgain();
                 return Answer.Bare(500);
         }
     }

@@ -3,6 +3,7 @@ using System.Net;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Primitives;
 using Sluice.Net;
+using Sluice.Net.Http1;
 using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
@@ -165,6 +166,20 @@ static class UpstreamHead
         {
             exchange.Response.Headers["X-APISIX-Upstream-Status"] = exchange.Upstream.Statuses;
         }
+    }
+
+    /// <summary>What of an interim answer (103 Early Hints) goes on to the client.</summary>
+    public static HeaderList InterimHeaders(ResponseHead head)
+    {
+        var headers = new HeaderList();
+        for (var i = 0; i < head.Headers.Count; i++)
+        {
+            if (head.Headers.Name(i) is var name && !StaysHere(name))
+            {
+                headers.Append(name, head.Headers.Value(i));
+            }
+        }
+        return headers;
     }
 
     /// <summary>Copies status and headers of the upstream's answer to the client's.</summary>

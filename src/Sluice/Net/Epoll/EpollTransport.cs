@@ -8,7 +8,8 @@ namespace Sluice.Net.Epoll;
 
 /// <summary>Kestrel's transport over the event loops: each loop listens on the address itself, and keeps the connections that it accepts.</summary>
 /// <param name="dualMode">An IPv6 address takes IPv4 clients too.</param>
-public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log) : IConnectionListenerFactory, IConnectionListenerFactorySelector
+/// <param name="serving">Who serves the connections right where they are accepted; null: Kestrel.</param>
+public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log, IConnectionServer? serving = null) : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
     public bool CanBind(EndPoint endpoint) => endpoint is IPEndPoint;
 
@@ -17,13 +18,23 @@ public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<Epol
     {
         try
         {
-            return new(new EpollListener((IPEndPoint)endpoint, loops.All, dualMode, log));
+            return new(new EpollListener((IPEndPoint)endpoint, loops.All, dualMode, log, serving));
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
             throw new AddressInUseException(e.Message, e);
         }
     }
+}
+
+/// <summary>Serves connections on the loops that accepted them, past Kestrel.</summary>
+public interface IConnectionServer
+{
+    /// <summary>A new connection; whoever serves it also disposes it. On its loop.</summary>
+    void Serve(EpollConnection connection);
+
+    /// <summary>The address takes no more of them.</summary>
+    void Stop();
 }
 
 /// <summary>An address that every loop listens on.</summary>
@@ -34,13 +45,15 @@ sealed partial class EpollListener : IConnectionListener
     const int PauseMilliseconds = 200;
 
     readonly ILogger _log;
+    readonly IConnectionServer? _serving;
     readonly Channel<ConnectionContext> _accepted = Channel.CreateUnbounded<ConnectionContext>(new() { SingleReader = true });
     readonly List<Acceptor> _acceptors = [];
     long _warned;
 
-    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log)
+    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log, IConnectionServer? serving)
     {
         _log = log;
+        _serving = serving;
         Probe(address, dualMode);
         try
         {
@@ -115,6 +128,7 @@ sealed partial class EpollListener : IConnectionListener
         {
             await acceptor.StopAsync();
         }
+        _serving?.Stop();
         _accepted.Writer.TryComplete();
     }
 
@@ -217,6 +231,11 @@ sealed partial class EpollListener : IConnectionListener
             {
                 Posix.Close(accepted);
                 listener.LogAcceptFailed(e, listener.EndPoint.ToString()!);
+                return;
+            }
+            if (listener._serving is { } serving)
+            {
+                serving.Serve(connection);
                 return;
             }
             if (!listener._accepted.Writer.TryWrite(connection))

@@ -14,7 +14,7 @@ namespace Sluice.Net.Http1;
 /// <param name="checks">Refuse values that would become a second line: for what plugins and scripts put in.</param>
 public sealed class HeaderList(bool checks = false) : IHeaderDictionary
 {
-    const int UsualCount = 8;
+    const int UsualCount = 6;
 
     struct Field
     {

@@ -15,12 +15,21 @@ using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServ
 namespace Sluice.Net.Http1;
 
 /// <summary>What the connections of an address have in common.</summary>
-/// <param name="Limits">Sizes of heads, <c>keepalive_timeout</c>, <c>client_header_timeout</c>; they may change while connections live.</param>
-/// <param name="Stopping">The address is closed: connections end after the request that they are at.</param>
-/// <param name="Meters">Counts the connections; null: somebody else does.</param>
-public sealed record Http1Settings(KestrelServerLimits Limits, TimeProvider Time, CancellationToken Stopping, ConnectionMeters? Meters)
+public sealed class Http1Settings(TimeProvider time)
 {
-    internal DateHeader Date { get; } = new(Time);
+    readonly CancellationTokenSource _stopping = new();
+
+    /// <summary>Sizes of heads, <c>keepalive_timeout</c>, <c>client_header_timeout</c>; they may change while connections live.</summary>
+    public KestrelServerLimits Limits { get; set; } = new();
+
+    internal TimeProvider Time => time;
+
+    internal DateHeader Date { get; } = new(time);
+
+    /// <summary>The address is closed: connections end after the request that they are at.</summary>
+    internal CancellationToken Stopping => _stopping.Token;
+
+    public void Stop() => _stopping.Cancel();
 }
 
 /// <summary>An application that wants to know of what was refused before it was a request (400, 408, 414, 431, 505).</summary>
@@ -34,7 +43,7 @@ public interface IRefusedRequests
 public interface IInterimAnswers
 {
     /// <summary>Sends a head of status 1xx before the answer; nothing when the answer has begun.</summary>
-    ValueTask SendAsync(int status, HeaderFields fields);
+    ValueTask SendAsync(int status, HeaderList headers);
 }
 
 /// <summary>An answer of which nothing has been sent can be made anew.</summary>
@@ -98,10 +107,10 @@ public sealed class Http1Connection :
 
     /// <summary>Serves the connection until it ends. One frame from the first request to the last: a stream may stay in it for hours.</summary>
     /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface, nothing of which was taken; null: nobody looks for it.</param>
-    public async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2)
+    /// <param name="ended">Told when the connection has been disposed, here; null: disposing it is the caller's.</param>
+    internal async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, Action<ConnectionContext>? ended)
         where TContext : notnull
     {
-        _settings.Meters?.Opened();
         try
         {
             while (await ReceiveHeadAsync(http2 is not null) is var received && received != Received.End)
@@ -109,7 +118,7 @@ public sealed class Http1Connection :
                 if (received == Received.Http2)
                 {
                     await http2!(_connection);
-                    return;
+                    break;
                 }
                 if (received == Received.Refused)
                 {
@@ -143,15 +152,16 @@ public sealed class Http1Connection :
         {
             // the client is gone
         }
-        finally
-        {
-            _settings.Meters?.Closed();
-        }
         _silence?.Dispose();
         _body?.Release();
         _writer.Discard();
         await _input.CompleteAsync();
         await _output.CompleteAsync();
+        if (ended is not null)
+        {
+            await _connection.DisposeAsync();
+            ended(_connection);
+        }
     }
 
     void EndAnswer(FlushResult ended)
@@ -298,7 +308,13 @@ public sealed class Http1Connection :
 
     void BeginRequest()
     {
-        _first = false;
+        if (_first)
+        {
+            // a stream is often all that a connection carries: it keeps no deadline for requests that never come
+            _first = false;
+            _silence?.Dispose();
+            _silence = null;
+        }
         _silence?.Stop();
         _wait = Wait.ForNothing;
         _continueAwaited = Head.ExpectsContinue;
@@ -400,14 +416,20 @@ public sealed class Http1Connection :
             return default;
         }
         _continueAwaited = false;
-        return SendInterimAsync(StatusCodes.Status100Continue, HeaderFields.Empty);
+        return SendInterimAsync(StatusCodes.Status100Continue, s_none);
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    async ValueTask SendInterimAsync(int status, HeaderFields fields) => await _writer.SendInterimAsync(status, fields);
+    static readonly HeaderList s_none = new();
 
-    ValueTask IInterimAnswers.SendAsync(int status, HeaderFields fields) =>
-        _writer.HasStarted || !Head.IsHttp11 ? default : SendInterimAsync(status, fields);
+    /// <summary>On a loop nobody waits until the client has it: what it does not take now goes with the next flush.</summary>
+    ValueTask SendInterimAsync(int status, HeaderList headers)
+    {
+        var flush = _writer.SendInterimAsync(status, headers);
+        return flush.IsCompleted || _output is EpollOutput ? default : new(flush.AsTask());
+    }
+
+    ValueTask IInterimAnswers.SendAsync(int status, HeaderList headers) =>
+        _writer.HasStarted || !Head.IsHttp11 ? default : SendInterimAsync(status, headers);
 
     void IDiscardableAnswer.Discard() => _writer.Discard();
 

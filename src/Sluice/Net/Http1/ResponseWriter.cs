@@ -286,14 +286,11 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
     }
 
     /// <summary>Between the request and its answer: a head of status 1xx, at once.</summary>
-    public ValueTask<FlushResult> SendInterimAsync(int status, HeaderFields fields)
+    public ValueTask<FlushResult> SendInterimAsync(int status, HeaderList headers)
     {
         var head = new HeadWriter(output);
         head.Write(StatusLine.Of(status, null));
-        for (var i = 0; i < fields.Count; i++)
-        {
-            head.Write(fields.NameBytes(i), fields.ValueBytes(i));
-        }
+        Write(ref head, headers);
         head.Write("\r\n"u8);
         head.End();
         return output.FlushAsync();
@@ -350,14 +347,6 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
             Latin1(name);
             Write(": "u8);
             Latin1(value);
-            Write("\r\n"u8);
-        }
-
-        public void Write(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value)
-        {
-            Write(name);
-            Write(": "u8);
-            Write(value);
             Write("\r\n"u8);
         }
 
