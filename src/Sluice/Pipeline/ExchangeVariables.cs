@@ -27,7 +27,8 @@ public sealed partial class Exchange
             "hostname" => Environment.MachineName,
             "http_host" => Request.Headers.Host.ToString() is { Length: > 0 } host ? host : null,
             "method" or "request_method" => Request.Method,
-            "request" => $"{Request.Method} {RawTarget} {Request.Protocol}",
+            // empty: what came was no request
+            "request" => Request.Protocol.Length == 0 ? "" : $"{Request.Method} {RawTarget} {Request.Protocol}",
             "scheme" => Request.Scheme,
             "https" => Request.IsHttps ? "on" : "",
             "server_protocol" => Request.Protocol is "HTTP/2" ? "HTTP/2.0" : Request.Protocol,

@@ -312,7 +312,7 @@ public sealed partial class Forwarder(
 
         // -- 2. Relay
 
-        /// <summary>Decides how the answer goes on; not asynchronous itself, so that a stream keeps no frame of it.</summary>
+        /// <summary>Decides how the answer goes on; where it can, not asynchronous itself, so that a stream keeps no frame of it.</summary>
         public ValueTask RelayAsync()
         {
             exchange.Failure = null;
@@ -326,7 +326,18 @@ public sealed partial class Forwarder(
             {
                 return TunnelAsync();
             }
-            await ErrorPages.InterceptAsync(exchange);
+            var page = ErrorPages.InterceptAsync(exchange);
+            return page.IsCompletedSuccessfully ? RelayHeadAsync() : RelayAfterAsync(page);
+        }
+
+        async ValueTask RelayAfterAsync(ValueTask page)
+        {
+            await page;
+            await RelayHeadAsync();
+        }
+
+        ValueTask RelayHeadAsync()
+        {
             UpstreamHead.ShowStatus(exchange, _head.Status);
             exchange.Buffering = BufferingRules.Response(exchange, _head.Headers.First("X-Accel-Buffering"), _isStream);
             HeaderPhase.Run(exchange);

@@ -47,6 +47,7 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
     [InlineData(Start + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc")]
     [InlineData(Start + "Content-Length: 3, 3\r\n\r\nabc")]
     [InlineData(Start + "Content-Length: -1\r\n\r\nabc")]
+    [InlineData(Start + "Content-Length: +3\r\n\r\nabc")]
     [InlineData(Start + "Content-Length: 0x3\r\n\r\nabc")]
     [InlineData(Start + "Content-Length: 99999999999999999999\r\n\r\nabc")]
     [InlineData(Start + "Content-Length: \r\n\r\nabc")]
@@ -183,14 +184,6 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
         Assert.StartsWith($"GET {forwarded} HTTP/1.1\r\nHost: a.test\r\n", answer.Body, StringComparison.Ordinal);
     }
 
-    /// <summary>Kestrel reads a sign before the number; what goes on has none.</summary>
-    [Fact]
-    public async Task A_length_with_a_sign_goes_on_without_it()
-    {
-        var answer = await RawClient.AskAsync(EndPoint, Start + "Content-Length: +3\r\n\r\nabc");
-        Assert.True(answer.Status == 400 || answer.Body.Contains("Content-Length: 3\r\n", StringComparison.Ordinal), answer.Head);
-    }
-
     [Fact]
     public async Task Pipelined_requests_are_answered_one_after_the_other()
     {
@@ -203,12 +196,13 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
         Assert.StartsWith("GET /third", (await client.AnswerAsync()).Body, StringComparison.Ordinal);
     }
 
-    /// <summary>Beside <c>keep-alive</c> Kestrel keeps no other name: then X-Mine goes on, as with nginx.</summary>
-    [Fact]
-    public async Task Headers_of_the_connection_stay_on_it()
+    [Theory]
+    [InlineData("X-Mine, Host")]
+    [InlineData("keep-alive, X-Mine")]
+    public async Task Headers_of_the_connection_stay_on_it(string named)
     {
         var answer = await RawClient.AskAsync(EndPoint,
-            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: X-Mine, Host\r\nX-Mine: 1\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nTE: trailers, gzip\r\nTrailer: X\r\n\r\n");
+            $"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: {named}\r\nX-Mine: 1\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nTE: trailers, gzip\r\nTrailer: X\r\n\r\n");
         foreach (var gone in (string[])["X-Mine", "Keep-Alive", "Proxy-Connection", "Upgrade", "HTTP2-Settings", "gzip"])
         {
             Assert.DoesNotContain(gone, answer.Body, StringComparison.OrdinalIgnoreCase);
