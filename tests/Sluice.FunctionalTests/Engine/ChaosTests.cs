@@ -144,8 +144,8 @@ public class ChaosTests
             {
                 await client.SendAsync(letter.ToString());
             }
-            var head = await client.UntilAsync("\r\n\r\n");
-            Assert.Contains("HTTP/1.1 200 OK\r\n", head, StringComparison.Ordinal);
+            Assert.Equal("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", await client.UntilAsync("\r\n\r\n"));
+            Assert.StartsWith("HTTP/1.1 200 OK\r\n", await client.UntilAsync("\r\n\r\n"), StringComparison.Ordinal);
             Assert.Equal(answer, await client.UntilAsync("X-Sum: 1\r\n\r\n"));
         }
         Assert.Equal(1, origin.Accepted);

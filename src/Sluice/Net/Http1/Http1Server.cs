@@ -16,6 +16,7 @@ public sealed class Http1Server<TContext>(
     readonly Lock _lock = new();
     readonly HashSet<ConnectionContext> _served = [];
     TaskCompletionSource? _empty;
+    Action<ConnectionContext>? _ended;
 
     /// <summary>A connection that somebody else keeps track of.</summary>
     public Task RunAsync(ConnectionContext connection) => new Http1Connection(connection, settings).RunAsync(application, http2, ended: null);
@@ -27,7 +28,7 @@ public sealed class Http1Server<TContext>(
             _served.Add(connection);
         }
         meters.Opened();
-        _ = new Http1Connection(connection, settings).RunAsync(application, http2, Ended);
+        _ = new Http1Connection(connection, settings).RunAsync(application, http2, _ended ??= Ended);
     }
 
     void Ended(ConnectionContext connection)
