@@ -5,7 +5,8 @@ using Sluice.Observability;
 namespace Sluice.Hosting;
 
 /// <summary>An access log as configured; a reload may change its file and its format while requests go on.</summary>
-sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
+/// <param name="reader">How a variable of a name is read; null: by its name, for each line.</param>
+sealed class AccessLogging(TimeProvider time, ILogger logger, Func<string, Func<IVariables, string?>?>? reader = null) : IAsyncDisposable
 {
     sealed record Running(AccessLogWriter Writer, AccessLogFormat Format, string Path);
 
@@ -24,7 +25,7 @@ sealed class AccessLogging(TimeProvider time, ILogger logger) : IAsyncDisposable
             await CloseAsync(old);
             return;
         }
-        var format = settings.Format;
+        var format = reader is null ? settings.Format : settings.Format.Bind(reader);
         if (old?.Path == path)
         {
             _running = old with { Format = format };

@@ -108,7 +108,7 @@ public sealed partial class Gateway : IAsyncDisposable
         _services.Secrets.Documents = () => _live.Current.Documents;
         _tls = new TlsTermination(_live, _loggers.CreateLogger<TlsTermination>());
         _secrets = new SecretWatch(_live, _services.Secrets, options.Time, _loggers.CreateLogger<SecretWatch>());
-        _accessLog = new AccessLogging(options.Time, _log);
+        _accessLog = new AccessLogging(options.Time, _log, Exchange.Reader);
         _streamLog = new AccessLogging(options.Time, _log);
         _metrics.WatchAccessLogDrops(() => _accessLog.Dropped + _streamLog.Dropped);
         _healthCheckers = new HealthCheckers(_resolver, options.Time, _loggers.CreateLogger<HealthCheckers>());

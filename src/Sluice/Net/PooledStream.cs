@@ -35,12 +35,21 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     /// <summary>The pool's answer to news of the idle connection, where the stream can be watched without a wait.</summary>
     public Action? News { get; set; }
 
+    /// <summary>The limit on the upstream's silence, one for all requests of a connection of a loop; <see cref="User"/> is aborted.</summary>
+    public IdleDeadline? ReadSilence { get; set; }
+
+    public UpstreamConnection? User { get; set; }
+
     /// <summary>False when somebody else closed it.</summary>
     public bool TryClose(bool reset = false)
     {
         if (Interlocked.Exchange(ref closed, 1) != 0)
         {
             return false;
+        }
+        if (User is null)
+        {
+            ReadSilence?.Dispose();
         }
         stream.Close(reset);
         return true;

@@ -73,6 +73,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
     UpstreamException? receiveFailure;
 
     // both
+    IdleDeadline? ownSilence;
     UpstreamFailureKind? aborted;
     bool disposed;
 
@@ -105,6 +106,36 @@ public sealed class UpstreamConnection : IAsyncDisposable
 
     /// <summary>Those of a chunked answer, once <see cref="ResponseEnded"/>.</summary>
     public HeaderFields Trailers => decoder?.Trailers ?? HeaderFields.Empty;
+
+    /// <summary>The limit on the upstream's silence (<c>proxy_read_timeout</c>); ends with this request.</summary>
+    public IdleDeadline ReadSilence(TimeProvider time)
+    {
+        if (ownSilence is not null)
+        {
+            return ownSilence;
+        }
+        if (time != TimeProvider.System || !stream.ReceivesAtOnce)
+        {
+            return ownSilence = new(time, static connection => ((UpstreamConnection)connection!).Abort(UpstreamFailureKind.ReadTimeout), this);
+        }
+        // its timer and its requests have one thread: it cannot hit the next request
+        pooled.User = this;
+        return pooled.ReadSilence ??= new(time, static pooled => ((PooledStream)pooled!).User?.Abort(UpstreamFailureKind.ReadTimeout), pooled);
+    }
+
+    void EndSilence(bool kept)
+    {
+        ownSilence?.Dispose();
+        if (pooled.User == this)
+        {
+            pooled.User = null;
+            pooled.ReadSilence!.Stop();
+            if (!kept)
+            {
+                pooled.ReadSilence.Dispose();
+            }
+        }
+    }
 
     // ---- sending ----
 
@@ -282,7 +313,31 @@ public sealed class UpstreamConnection : IAsyncDisposable
         {
             while (buffer is null || !parser.Advance(buffer.AsSpan(bufferStart, bufferEnd - bufferStart), maxHeadBytes))
             {
-                if (await FillAsync() == 0)
+                if (buffer is null)
+                {
+                    if (pooled.Watch is { } watch)
+                    {
+                        pooled.Watch = null;
+                        if (await watch is { } failure)
+                        {
+                            throw ReceiveFailure(failure);
+                        }
+                    }
+                    else
+                    {
+                        await stream.WaitReadableAsync();
+                    }
+                }
+                MakeRoom();
+                var room = buffer.AsMemory(bufferEnd);
+                var count = stream.ReceivesAtOnce ? stream.TryReceive(room.Span) : -1;
+                if (count < 0)
+                {
+                    count = await stream.ReceiveAsync(room);
+                }
+                bufferEnd += count;
+                BytesReceived += count;
+                if (count == 0)
                 {
                     throw AnswerBegun
                         ? Failure(UpstreamFailureKind.EarlyClose, "in the head")
@@ -590,12 +645,11 @@ public sealed class UpstreamConnection : IAsyncDisposable
         return count;
     }
 
-    /// <summary>More bytes of a head into the buffer.</summary>
-    async ValueTask<int> FillAsync()
+    /// <summary>For more bytes of a head.</summary>
+    void MakeRoom()
     {
         if (buffer is null)
         {
-            await WaitForAnswerAsync();
             buffer = ArrayPool<byte>.Shared.Rent(FirstReceiveBuffer);
             bufferStart = bufferEnd = 0;
         }
@@ -611,23 +665,6 @@ public sealed class UpstreamConnection : IAsyncDisposable
             buffer = larger;
             bufferStart = 0;
             bufferEnd = length;
-        }
-        var count = await ReceiveAsync(buffer.AsMemory(bufferEnd));
-        bufferEnd += count;
-        return count;
-    }
-
-    async ValueTask WaitForAnswerAsync()
-    {
-        if (pooled.Watch is not { } watch)
-        {
-            await stream.WaitReadableAsync();
-            return;
-        }
-        pooled.Watch = null;
-        if (await watch is { } failure)
-        {
-            throw ReceiveFailure(failure);
         }
     }
 
@@ -696,7 +733,9 @@ public sealed class UpstreamConnection : IAsyncDisposable
             disposed = true;
         }
         var atTheEnd = sending == Sending.Done && receiving == Receiving.Done;
-        if (atTheEnd && keepAlive && !asksClose && !surplusBytes && aborted is null)
+        var kept = atTheEnd && keepAlive && !asksClose && !surplusBytes && aborted is null;
+        EndSilence(kept);
+        if (kept)
         {
             pool.Return(pooled, limits);
         }

@@ -187,7 +187,7 @@ public sealed class UpstreamFacts
     public void AddAttempt(string address, int status)
     {
         Addresses = Addresses is null ? address : $"{Addresses}, {address}";
-        Statuses = Statuses is null ? $"{status}" : $"{Statuses}, {status}";
+        Statuses = Statuses is null ? Exchange.Number(status) : $"{Statuses}, {status}";
         Status = status;
     }
 }

@@ -249,11 +249,15 @@ public sealed partial class Forwarder(
                 await sent;
                 SendSilence.Stop();
             }
-            _readSilence = new IdleDeadline(_time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ReadTimeout), _connection);
+            _readSilence = _connection.ReadSilence(_time);
             if (body.IsEmpty)
             {
                 _readSilence.Start(ReadTimeout);
-                _head = await ReadHeadAsync(_connection, _readSilence, exchange.Scope.ProxyBufferSize);
+                _head = await _connection.ReadHeadAsync(exchange.Scope.ProxyBufferSize);
+                if (_head.Interim)
+                {
+                    _head = await PassInterimAsync(_connection, _head, _readSilence, exchange.Scope.ProxyBufferSize);
+                }
             }
             else
             {
@@ -292,15 +296,14 @@ public sealed partial class Forwarder(
             return colon > 0 && !host.EndsWith(']') ? host[..colon] : host;
         }
 
-        async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence, int maxHeadBytes)
+        async ValueTask<ResponseHead> ReadHeadAsync(UpstreamConnection connection, IdleDeadline silence, int maxHeadBytes) =>
+            await PassInterimAsync(connection, await connection.ReadHeadAsync(maxHeadBytes), silence, maxHeadBytes);
+
+        /// <summary>Interim answers go on; gives the final head.</summary>
+        async ValueTask<ResponseHead> PassInterimAsync(UpstreamConnection connection, ResponseHead head, IdleDeadline silence, int maxHeadBytes)
         {
-            while (true)
+            for (; head.Interim; head = await connection.ReadHeadAsync(maxHeadBytes))
             {
-                var head = await connection.ReadHeadAsync(maxHeadBytes);
-                if (head.Status is >= 200 or 101)
-                {
-                    return head;
-                }
                 silence.Touch();
                 // 100 is said by whoever reads the request's body
                 if (head.Status > 100 && exchange.Http.Features.Get<IInterimAnswers>() is { } interim)
@@ -308,6 +311,7 @@ public sealed partial class Forwarder(
                     await interim.SendAsync(head.Status, UpstreamHead.InterimHeaders(head));
                 }
             }
+            return head;
         }
 
         // -- 2. Relay
@@ -500,7 +504,6 @@ public sealed partial class Forwarder(
                 // said already, if it mattered, by the side that reads the answer
             }
             _sendSilence?.Dispose();
-            _readSilence?.Dispose();
             if (_connection is not null)
             {
                 await _connection.DisposeAsync();

@@ -100,32 +100,26 @@ static class UpstreamHead
         var headers = request.Headers;
         var overrides = exchange.Scope.SetHeaders;
         Add("Host", exchange.Upstream.Host!);
-        var peer = exchange.Get("remote_addr")!;
+        var peer = exchange.RemoteAddressText;
         Add("X-Real-IP", peer);
         Add("X-Forwarded-For", headers["X-Forwarded-For"] is { Count: > 0 } chain ? $"{string.Join(", ", chain.ToArray())}, {exchange.Get("realip_remote_addr")}" : peer);
         Add("X-Forwarded-Proto", Given("X-Forwarded-Proto") ?? request.Scheme);
         Add("X-Forwarded-Host", Given("X-Forwarded-Host") ?? exchange.Host);
-        Add("X-Forwarded-Port", Given("X-Forwarded-Port") ?? exchange.Http.Connection.LocalPort.ToString(CultureInfo.InvariantCulture));
+        Add("X-Forwarded-Port", Given("X-Forwarded-Port") ?? exchange.LocalPortText);
         var named = headers.Connection;
-        foreach (var (name, values) in headers)
+        if (headers is HeaderList list)
         {
-            if (IsOurs(name) || IsNamed(named, name))
+            for (var i = 0; i < list.Places; i++)
             {
-                continue;
+                var (name, values) = list.At(i);
+                Pass(name, values);
             }
-            if (!RequestHeadWriter.IsName(name))
+        }
+        else
+        {
+            foreach (var (name, values) in headers)
             {
-                // Kestrel takes them
-                throw new BadHttpRequestException("a header name with characters that no name has");
-            }
-            if (values.Count > 1 && Is(name, "Cookie"))
-            {
-                Add(name, string.Join("; ", values.ToArray()));
-                continue;
-            }
-            foreach (var value in values)
-            {
-                Add(name, value ?? "");
+                Pass(name, values);
             }
         }
         foreach (var header in overrides)
@@ -137,6 +131,27 @@ static class UpstreamHead
             }
         }
 
+        void Pass(string name, StringValues values)
+        {
+            if (IsOurs(name) || IsNamed(named, name))
+            {
+                return;
+            }
+            if (!RequestHeadWriter.IsName(name))
+            {
+                // Kestrel takes them
+                throw new BadHttpRequestException("a header name with characters that no name has");
+            }
+            if (values.Count > 1 && Is(name, "Cookie"))
+            {
+                Add(name, string.Join("; ", values.ToArray()));
+                return;
+            }
+            foreach (var value in values)
+            {
+                Add(name, value ?? "");
+            }
+        }
         string? Given(string name) => headers[name] is { Count: > 0 } values ? values[0] : null;
 
         void Add(string name, string value)
@@ -188,6 +203,19 @@ static class UpstreamHead
         var response = exchange.Response;
         response.StatusCode = head.Status;
         var named = new StringValues(head.Headers.First("Connection"));
+        var headers = response.Headers;
+        if (headers is HeaderList { Count: 0 } list && named.Count == 0)
+        {
+            // nobody has said anything yet, so nothing has to be searched for
+            for (var i = 0; i < head.Headers.Count; i++)
+            {
+                if (head.Headers.Name(i) is var name && !StaysHere(name))
+                {
+                    list.Receive(name, head.Headers.ValueBytes(i));
+                }
+            }
+            return;
+        }
         for (var i = 0; i < head.Headers.Count; i++)
         {
             var name = head.Headers.Name(i);

@@ -156,6 +156,9 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
 
     // -- IFeatureCollection: the connection is its own features; Kestrel adds a few
 
+    /// <summary>Somebody added features to its own.</summary>
+    internal bool HasFeatures => _features is { Count: > 0 };
+
     bool IFeatureCollection.IsReadOnly => false;
 
     int IFeatureCollection.Revision => _features?.Count ?? 0;

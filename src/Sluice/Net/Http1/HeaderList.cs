@@ -140,12 +140,18 @@ public sealed class HeaderList(bool checks = false) : IHeaderDictionary
     /// <summary>One received line: checked, the value trimmed. Bytes read as Latin-1.</summary>
     internal void Receive(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value)
     {
-        if (_count < _countBefore && _before![_count] is { Values.Count: 1 } same && Ascii.Equals(name, same.Name) && Ascii.Equals(value, (string?)same.Values))
+        var known = _count < _countBefore && Ascii.Equals(name, _before![_count].Name) ? _before[_count].Name : RequestNames.Text(name);
+        Receive(known, value);
+    }
+
+    /// <summary>The same when the name is a string already.</summary>
+    internal void Receive(string key, ReadOnlySpan<byte> value)
+    {
+        if (_count < _countBefore && _before![_count] is { Values.Count: 1 } same && key == same.Name && Ascii.Equals(value, (string?)same.Values))
         {
             Append(same.Name, same.Values);
             return;
         }
-        var key = RequestNames.Text(name);
         var text = Encoding.Latin1.GetString(value);
         var index = IndexOf(key);
         if (index >= 0)

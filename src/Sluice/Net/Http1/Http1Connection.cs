@@ -177,7 +177,7 @@ public sealed class Http1Connection :
     void Next()
     {
         Head.Next();
-        Answer.Clear();
+        Answer.Next();
         _writer.Next();
         _trailers = _answerTrailers = null;
         _path = null;
@@ -598,7 +598,10 @@ public sealed class Http1Connection :
 
     TFeature? IFeatureCollection.Get<TFeature>()
         where TFeature : default =>
-        _features is not { Count: > 0 } && this is TFeature feature ? feature : (TFeature?)((IFeatureCollection)this)[typeof(TFeature)];
+        _features is not { Count: > 0 } && this is TFeature feature ? feature
+        : _connection is TFeature below ? below
+        : _features is not { Count: > 0 } && _connection is EpollConnection { HasFeatures: false } ? default
+        : (TFeature?)((IFeatureCollection)this)[typeof(TFeature)];
 
     void IFeatureCollection.Set<TFeature>(TFeature? instance)
         where TFeature : default => ((IFeatureCollection)this)[typeof(TFeature)] = instance;
