@@ -219,6 +219,7 @@ sealed class HttpEndpoint : IAsyncDisposable
             await StopAsync(now.Token);
         }
         await _services.DisposeAsync();
+        _http1?.Dispose();
     }
 }
 

@@ -15,21 +15,30 @@ using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServ
 namespace Sluice.Net.Http1;
 
 /// <summary>What the connections of an address have in common.</summary>
-public sealed class Http1Settings(TimeProvider time)
+public sealed class Http1Settings : IDisposable
 {
     readonly CancellationTokenSource _stopping = new();
+
+    public Http1Settings(TimeProvider time)
+    {
+        Time = time;
+        Date = new(time);
+        Stopping = _stopping.Token;
+    }
 
     /// <summary>Sizes of heads, <c>keepalive_timeout</c>, <c>client_header_timeout</c>; they may change while connections live.</summary>
     public KestrelServerLimits Limits { get; set; } = new();
 
-    internal TimeProvider Time => time;
+    internal TimeProvider Time { get; }
 
-    internal DateHeader Date { get; } = new(time);
+    internal DateHeader Date { get; }
 
     /// <summary>The address is closed: connections end after the request that they are at.</summary>
-    internal CancellationToken Stopping => _stopping.Token;
+    internal CancellationToken Stopping { get; }
 
     public void Stop() => _stopping.Cancel();
+
+    public void Dispose() => _stopping.Dispose();
 }
 
 /// <summary>An application that wants to know of what was refused before it was a request (400, 408, 414, 431, 505).</summary>

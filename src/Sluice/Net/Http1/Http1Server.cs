@@ -63,6 +63,8 @@ public sealed class Http1Server<TContext>(
         await empty;
     }
 
+    public void Dispose() => settings.Dispose();
+
     void AbortAll()
     {
         ConnectionContext[] all;
@@ -78,7 +80,7 @@ public sealed class Http1Server<TContext>(
 }
 
 /// <summary>What an address asks of its server.</summary>
-public interface IHttp1Server
+public interface IHttp1Server : IDisposable
 {
     /// <summary>Connections end after the request that they are at.</summary>
     void Stop();
