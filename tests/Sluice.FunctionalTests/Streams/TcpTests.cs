@@ -70,6 +70,21 @@ public class TcpTests
     });
 
     [Fact]
+    public async Task Nodes_may_come_from_service_discovery()
+    {
+        using var dns = new Upstreams.DnsServer();
+        dns.Addresses("tcp.test", "127.0.0.1");
+        await using var origin = Named("found");
+        await using var gateway = await TestGateway.StartAsync(
+            $"discovery:\n  dns: {{servers: [\"{dns.EndPoint}\"]}}", apisix: "proxy_mode: stream\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}\n");
+        await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"tcp.test:{{origin.Port}}"} }""");
+        Assert.Equal("found:hello", await AskAsync(gateway, "hello"));
+        await gateway.PutAsync("/stream_routes/1", """{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"none.test:1"}}""");
+        Assert.Equal("", await AskAsync(gateway, "hello"));
+        await gateway.ErrorLogSaysAsync("stream route 1: ");
+    }
+
+    [Fact]
     public async Task Sessions_are_in_the_access_log_of_streams()
     {
         await using var origin = Named("a");
