@@ -23,6 +23,9 @@ sealed unsafe partial class LuaLane
         public int Strict;
     }
 
+    /// <summary>How often the watchdog has to find the same piece running over its time.</summary>
+    const int Looks = 3;
+
     const int PooledCoroutines = 64;
 
     [ThreadStatic] static LuaLane? t_lane;
@@ -40,6 +43,8 @@ sealed unsafe partial class LuaLane
     long _since;
     volatile bool _armed;
     string? _stopped;
+    long _lookedAt;
+    int _looks;
     int _users = 1;
     bool _retired;
     bool _closed;
@@ -426,9 +431,18 @@ sealed unsafe partial class LuaLane
     /// <summary>The script's own thread, at its next instruction: notes where it is; from the next one on each raises an error, until Lua is left.</summary>
     void Stop(nint state, LuaNative.Debug* debug)
     {
-        if (Stopwatch.GetElapsedTime(Volatile.Read(ref _since)) < Engine.Options.TimeLimit * 0.7)
+        var since = Volatile.Read(ref _since);
+        if (Stopwatch.GetElapsedTime(since) < Engine.Options.TimeLimit * 0.7)
         {
             Disarm(); // meant for the piece before this one
+            return;
+        }
+        // A thread that the machine left waiting is soon done when it runs again: only who still runs when the watchdog has looked again, twice, goes on for ever.
+        _looks = since == _lookedAt ? _looks + 1 : 1;
+        _lookedAt = since;
+        if (_looks < Looks)
+        {
+            Disarm();
             return;
         }
         fixed (byte* what = "Sl\0"u8)
