@@ -177,8 +177,8 @@ public sealed class ProcessTests : IAsyncDisposable
         await ComeAndGoAsync(Cycles);
         await LeftAsync(origin.Port);
 
-        // the runtime opens and closes a few of its own
-        await Eventually.TrueAsync(() => gateway.Descriptors <= descriptors + 8, () => $"{descriptors} descriptors before, {gateway.Descriptors} after");
+        // the runtime opens and closes some of its own; one left in a hundred clients would be too many
+        await Eventually.TrueAsync(() => gateway.Descriptors < descriptors + Cycles / 100, () => $"{descriptors} descriptors before, {gateway.Descriptors} after");
         // a block of 4 KiB left by each stream would be 20 MB
         await Eventually.TrueAsync(() => gateway.Memory <= memory + 12 * Megabyte, () => $"{memory} bytes of memory before, {gateway.Memory} after");
     }
