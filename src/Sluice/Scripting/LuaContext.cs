@@ -1,4 +1,6 @@
 using System.Buffers;
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Primitives;
@@ -34,7 +36,9 @@ public sealed partial class LuaContext : IDisposable
     const int MaxSockets = 1024;
 
     readonly List<LuaSocket> _sockets = [];
-    readonly Dictionary<nint, Task<object?[]>> _threads = [];
+    readonly ConcurrentDictionary<nint, Task<object?[]>> _threads = new();
+    readonly ConcurrentDictionary<nint, bool> _killed = new();
+    Task? _sending;
     CancellationTokenSource? _end;
     int _table;
     bool _disposed;
@@ -210,7 +214,9 @@ public sealed partial class LuaContext : IDisposable
         switch (status)
         {
             case 0:
-                return new(0, default, ReadArguments(stack, 1), null);
+                var returned = ReadArguments(stack, 1);
+                lua_settop(coroutine.State, 0);
+                return new(0, default, returned, null);
             case Yielded:
                 if (lua_touserdata(coroutine.State, 1) != LuaHost.Wait)
                 {
@@ -266,7 +272,7 @@ public sealed partial class LuaContext : IDisposable
                 LogError(Engine.Log, error, name, Where);
                 return new(LuaEnd.Failed);
             }
-            if (_threads.Count > 0)
+            if (!_threads.IsEmpty)
             {
                 await Task.WhenAll(_threads.Values);
             }
@@ -291,7 +297,7 @@ public sealed partial class LuaContext : IDisposable
         var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
         using (Lane.Enter())
         {
-            if (_disposed)
+            if (_disposed || _killed.ContainsKey(coroutine.State))
             {
                 throw new OperationCanceledException();
             }
@@ -381,6 +387,11 @@ public sealed partial class LuaContext : IDisposable
                 await Task.Yield();
                 return [];
             case LuaWait.Flush:
+                if (arguments[0] is not true)
+                {
+                    BeginFlush();
+                    return Ok;
+                }
                 await FlushAsync();
                 return Ok;
             case LuaWait.Sleep:
@@ -412,7 +423,29 @@ public sealed partial class LuaContext : IDisposable
 
     static TimeSpan Seconds(object? value) => TimeSpan.FromSeconds(Math.Clamp((double)value!, 0, 1_000_000));
 
+    /// <summary>Sends without waiting; while the client has not taken the last piece, what is printed stays for the next.</summary>
+    void BeginFlush()
+    {
+        if (_sending is null or { IsCompleted: true })
+        {
+            _sending = SendAsync(_sending);
+        }
+    }
+
+    async Task SendAsync(Task? last)
+    {
+        await (last ?? Task.CompletedTask);
+        await SendAsync();
+    }
+
     async ValueTask FlushAsync()
+    {
+        await (_sending ?? Task.CompletedTask);
+        _sending = null;
+        await SendAsync();
+    }
+
+    async ValueTask SendAsync()
     {
         if (Output.WrittenCount == 0 && Exchange!.Answered)
         {
@@ -437,6 +470,7 @@ public sealed partial class LuaContext : IDisposable
             {
                 Exchange.Http.Response.StatusCode = status;
             }
+            await (_sending ?? Task.CompletedTask);
             var rest = Output.WrittenSpan.ToArray();
             Output.ResetWrittenCount();
             await Exchange.FinishAsync(rest);
@@ -507,7 +541,10 @@ public sealed partial class LuaContext : IDisposable
 
     async Task<object?[]> ThreadAsync((nint State, int Reference) coroutine)
     {
-        await Task.Yield();
+        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            await Task.Yield();
+        }
         try
         {
             return await RunThreadAsync(coroutine);
@@ -516,6 +553,7 @@ public sealed partial class LuaContext : IDisposable
         {
             using (Lane.Enter())
             {
+                _killed.TryRemove(coroutine.State, out _);
                 Lane.Unreference(coroutine.Reference);
             }
             Lane.Release();
@@ -552,6 +590,17 @@ public sealed partial class LuaContext : IDisposable
         return [true, .. stop.Arguments];
     }
 
+    /// <summary>It never goes on; what it waits for ends with the request at the latest. False: it has ended, or is another request's.</summary>
+    internal bool Kill(nint thread)
+    {
+        if (!_threads.TryRemove(thread, out var running) || running.IsCompleted)
+        {
+            return false;
+        }
+        _killed[thread] = true;
+        return true;
+    }
+
     async ValueTask<object?[]> JoinAsync(object?[] arguments)
     {
         var wanted = arguments.OfType<nint>().Where(_threads.ContainsKey).ToDictionary(thread => _threads[thread]);
@@ -560,15 +609,18 @@ public sealed partial class LuaContext : IDisposable
             return [null, "no such thread"];
         }
         var first = await Task.WhenAny(wanted.Keys);
-        _threads.Remove(wanted[first]);
+        _threads.TryRemove(wanted[first], out _);
         return await first;
     }
 
     async ValueTask<object?[]> SemaphoreAsync(object?[] arguments)
     {
         var semaphore = LuaHost.Semaphores.GetValueOrDefault((int)(double)arguments[0]!);
+        var patience = Seconds(arguments[1]);
         return semaphore is null ? [null, "no such semaphore"]
-            : await semaphore.WaitAsync(Seconds(arguments[1]), Ended) ? [true] : [null, "timeout"];
+            : await semaphore.WaitAsync(0) ? [true]
+            : patience == TimeSpan.Zero ? [null, "timeout"]
+            : await semaphore.WaitAsync(patience, Ended) ? [true, null] : [false, "timeout"];
     }
 
     // -- Sockets

@@ -275,7 +275,15 @@ static partial class LuaHost
             stack.Push(start + 1);
             stack.Push(start + length);
             PushCaptures(stack, regex, match, encoding);
-            return 3;
+            if (stack.OptionalInteger(5) is not { } nth || !match.Groups[nth].Success)
+            {
+                return 3;
+            }
+            var group = match.Groups[nth];
+            var first = utf8 ? Encoding.UTF8.GetByteCount(subject.AsSpan(0, group.Index)) : group.Index;
+            stack.Push(first + 1);
+            stack.Push(first + (utf8 ? Encoding.UTF8.GetByteCount(group.ValueSpan) : group.Length));
+            return 5;
         }
         catch (RegexMatchTimeoutException)
         {
@@ -339,6 +347,8 @@ static partial class LuaHost
         }
         // PCRE's own spellings
         pattern = pattern.Replace("(?P<", "(?<", StringComparison.Ordinal);
+        pattern = Quoted().Replace(pattern, static match => Regex.Escape(match.Groups[1].Value));
+        pattern = HorizontalSpace().Replace(pattern, @"$1[ \t]");
         pattern = Possessive().Replace(pattern, "$1");
         if (options.Contains('a', StringComparison.Ordinal))
         {
@@ -346,13 +356,20 @@ static partial class LuaHost
         }
         try
         {
-            return new Regex(pattern, flags | RegexOptions.NonBacktracking, RegexLimit);
+            // linear: only a very long subject takes long
+            return new Regex(pattern, flags | RegexOptions.NonBacktracking, TimeSpan.FromSeconds(1));
         }
         catch (NotSupportedException)
         {
             return new Regex(pattern, flags, RegexLimit);
         }
     }
+
+    [GeneratedRegex(@"\\Q(.*?)(?:\\E|$)", RegexOptions.Singleline)]
+    private static partial Regex Quoted();
+
+    [GeneratedRegex(@"(?<!\\)((?:\\\\)*)\\h(?![^\[]*\])")]
+    private static partial Regex HorizontalSpace();
 
     /// <summary><c>a++</c> and the like: the same matches but for how fast they fail.</summary>
     [GeneratedRegex(@"(?<=[^\\(|])([*+?}])\+")]

@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.AspNetCore.Http;
@@ -39,7 +41,8 @@ static partial class LuaHost
         ("sock_new", NewSocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
         ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
-        ("timer", StartTimer), ("timers", Timers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore),
+        ("timer", StartTimer), ("timers", Timers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
+        ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
         ("sandbox", Sandbox), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
     ];
 
@@ -438,7 +441,7 @@ static partial class LuaHost
     static int EscapeUri(LuaLane lane, LuaStack stack)
     {
         // 0: as a whole URI; 2 (the default): as a component
-        var plain = stack.OptionalInteger(2) == 0 ? "-._~!#$&'()*+,/:;=?@[]" : "-._~!'()*";
+        var plain = stack.OptionalInteger(2) == 0 ? "!\"$&'()*+,-./:;<=>@[\\]^_`{|}~" : "-._~!'()*";
         var escaped = new StringBuilder();
         foreach (var b in stack.Bytes(1))
         {
@@ -796,6 +799,12 @@ static partial class LuaHost
         return 1;
     }
 
+    static int KillThread(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Kill(lua_tothread(stack.State, 1)));
+        return 1;
+    }
+
     static int s_lastSemaphore;
 
     public static ConcurrentDictionary<int, SemaphoreSlim> Semaphores { get; } = new();
@@ -824,6 +833,45 @@ static partial class LuaHost
     {
         Semaphores.TryRemove(stack.Integer(1), out _);
         return 0;
+    }
+
+    // -- Addresses
+
+    static bool TryRange(string text, out IPNetwork range)
+    {
+        if (IPAddress.TryParse(text, out var one))
+        {
+            range = new IPNetwork(one, one.AddressFamily == AddressFamily.InterNetwork ? 32 : 128);
+            return true;
+        }
+        // 10.1.2.3/8 is 10.0.0.0/8
+        range = default;
+        var slash = text.IndexOf('/', StringComparison.Ordinal);
+        if (slash < 0 || !IPAddress.TryParse(text.AsSpan(0, slash), out var address) || !int.TryParse(text.AsSpan(slash + 1), out var bits)
+            || bits < 0 || bits > address.GetAddressBytes().Length * 8)
+        {
+            return false;
+        }
+        var bytes = address.GetAddressBytes();
+        for (var i = 0; i < bytes.Length; i++)
+        {
+            bytes[i] &= (byte)(0xff00 >> Math.Clamp(bits - (i * 8), 0, 8));
+        }
+        range = new IPNetwork(new IPAddress(bytes), bits);
+        return true;
+    }
+
+    static int AddressIsValid(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(TryRange(stack.Text(1), out _));
+        return 1;
+    }
+
+    /// <summary>address, an address or a range.</summary>
+    static int AddressIsIn(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(IPAddress.TryParse(stack.Text(1), out var address) && TryRange(stack.Text(2), out var range) && range.Contains(address));
+        return 1;
     }
 
     // -- Facts

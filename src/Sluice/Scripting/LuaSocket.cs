@@ -30,6 +30,9 @@ sealed class LuaSocket(LuaEngine engine)
     string? _key;
     bool _busy;
 
+    /// <summary>The other side has ended it, and all that it sent has been taken.</summary>
+    bool _ended;
+
     public TimeSpan ConnectTimeout { get; set; } = TimeSpan.FromSeconds(60);
 
     public TimeSpan SendTimeout { get; set; } = TimeSpan.FromSeconds(60);
@@ -91,7 +94,7 @@ sealed class LuaSocket(LuaEngine engine)
         catch (SocketException e)
         {
             socket?.Dispose();
-            return [null, Word(e.SocketErrorCode)];
+            return [null, port == 0 && e.SocketErrorCode == SocketError.AddressNotAvailable ? "no such file or directory" : Word(e.SocketErrorCode)];
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
@@ -228,7 +231,7 @@ sealed class LuaSocket(LuaEngine engine)
     {
         if (!IsOpen && _start == _end)
         {
-            return [null, "closed", ""];
+            return _ended && mode == ReceiveMode.All ? [""] : [null, "closed"];
         }
         if (_busy)
         {
@@ -263,6 +266,7 @@ sealed class LuaSocket(LuaEngine engine)
                     continue;
                 case "closed" when mode == ReceiveMode.All:
                     Close();
+                    _ended = true;
                     return [Rest()];
                 case "timeout":
                     return [null, "timeout", Rest()];
@@ -284,11 +288,11 @@ sealed class LuaSocket(LuaEngine engine)
                 return Take(Math.Min(size, available.Length));
             case ReceiveMode.Line when available.IndexOf((byte)'\n') is >= 0 and var end:
                 return [.. Line(Take(end + 1).AsSpan(0, end))];
-            case ReceiveMode.Until when available.IndexOf(pattern) is >= 0 and var at:
+            case ReceiveMode.Until when available.IndexOf(pattern) is >= 0 and var at && (size == 0 || at < size):
                 var taken = Take(at + pattern!.Length);
                 return inclusive ? taken : taken[..at];
             // in parts: what cannot be the beginning of the pattern may go
-            case ReceiveMode.Until when size > 0 && available.Length >= size + pattern!.Length:
+            case ReceiveMode.Until when size > 0 && (available.Length >= size + pattern!.Length || available.IndexOf(pattern) >= size):
                 return Take(size);
             default:
                 return null;
@@ -404,7 +408,7 @@ sealed class LuaSocket(LuaEngine engine)
     public void Close()
     {
         var (socket, stream) = (_socket, _stream);
-        (_socket, _stream) = (null, null);
+        (_socket, _stream, _ended) = (null, null, false);
         stream?.Dispose();
         socket?.Dispose();
     }

@@ -73,9 +73,10 @@ sealed class SharedDictionary(TimeProvider time, long capacity = SharedDictionar
     {
         lock (_lock)
         {
-            if (stale && _entries.TryGetValue(key, out var node) && Expired(node.Value))
+            // what has expired stays for get_stale, until its place is needed
+            if (_entries.TryGetValue(key, out var node) && Expired(node.Value))
             {
-                return (node.Value.Value, node.Value.Flags, true);
+                return stale ? (node.Value.Value, node.Value.Flags, true) : (null, 0, false);
             }
             return Live(key) is { } entry ? (entry.Value, entry.Flags, false) : (null, 0, false);
         }

@@ -76,6 +76,8 @@ public class ServerlessTests : IAsyncLifetime
     [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), (l:get('c')))", "nil3")]
     [InlineData("local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
     [InlineData("ngx.print(pcall(require, 'no.such'))", null)]
+    [InlineData("local m = require('apisix.core').ip.create_ip_matcher({'10.1.2.3/8', '::1', '1.2.3.4'}) ngx.print(m:match('10.9.9.9'), m:match('11.0.0.1'), m:match('::1'), m:match('1.2.3.4'), m:match('x'))", "truefalsetruetruefalse")]
+    [InlineData("ngx.print(require('apisix.core').ip.create_ip_matcher({'1.2.3.4/33'}))", "nilinvalid ip address: 1.2.3.4/33")]
     [InlineData("ngx.print(tostring(os.execute), tostring(io.popen), tostring(package.loadlib), tostring(pcall(require, 'ffi')))", "nilnilnilfalse")]
     [InlineData("local ok, e = pcall(ngx.sleep, -1) ngx.print(tostring(ok))", "false")]
     [InlineData("ngx.status = 200 ngx.print(ngx.now() > 1e9, ngx.time() > 1e9, #ngx.localtime(), ngx.http_time(0))", "truetrue19Thu, 01 Jan 1970 00:00:00 GMT")]
@@ -87,6 +89,17 @@ public class ServerlessTests : IAsyncLifetime
         {
             Assert.Equal(expected, body);
         }
+    }
+
+    [Fact]
+    public async Task The_sandbox_can_be_opened_and_the_memory_of_a_state_set()
+    {
+        await _gateway.DisposeAsync();
+        _gateway = await TestGateway.StartAsync("sluice: {lua: {sandbox: false, memory_limit: 16}}");
+        Assert.Equal("functionfunctiontable", await SayAsync("ngx.print(type(os.execute), type(io.popen), type(require('ffi')))"));
+        await RouteAsync("large", "access", "return function() local s = ('x'):rep(20e6) end");
+        Assert.Equal(500, (await GetAsync("/large")).Status);
+        await _gateway.ErrorLogSaysAsync("not enough memory");
     }
 
     [Fact]

@@ -78,6 +78,12 @@ public sealed record GatewaySettings
     /// <summary>Lua's search path, as written.</summary>
     public required string ExtraLuaPath { get; init; }
 
+    /// <summary>Scripts cannot reach the machine.</summary>
+    public required bool LuaSandbox { get; init; }
+
+    /// <summary>Bytes that each Lua state may use.</summary>
+    public required long LuaMemoryLimit { get; init; }
+
     /// <summary>A path of the configuration as an absolute one.</summary>
     public string Absolute(string path) => Path.GetFullPath(Path.Combine(Prefix, path));
 }

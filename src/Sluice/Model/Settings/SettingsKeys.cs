@@ -40,6 +40,7 @@ static class SettingsKeys
         ("discovery.consul.dump", "A copy of the nodes on disk, for a start while Consul is away."),
         ("discovery.consul.default_service", "The node of services that Consul knows no node of."),
         ("sluice", "What APISIX does not have."),
+        ("sluice.lua", "Scripts."),
     ];
 
     public static readonly SettingsKey[] All =
@@ -209,6 +210,8 @@ static class SettingsKeys
         new("sluice.shutdown_timeout", Seconds, "240", "How many seconds streams may go on after quit or restart."),
         new("sluice.transport", Choice("epoll", "sockets"), "epoll", "How connections are served: epoll = event loops of our own; sockets = the framework's, also taken where there is no epoll."),
         new("sluice.stream_sessions", Count, "10000", "The most TCP connections, or UDP sessions, that an address of stream_proxy holds at a time."),
+        new("sluice.lua.sandbox", TrueOrFalse, "true", "Scripts cannot start processes, remove files, use ffi or native modules; false: they can."),
+        new("sluice.lua.memory_limit", Count, "256", "MiB that a Lua state may use, 8 at least; there is a state for each core."),
         new("sluice.data_dir", FilePath, "data", "Where the embedded store is, under the prefix."),
     ];
 

@@ -152,6 +152,8 @@ public sealed class SettingsReader
             ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
             DataDirectory = Absolute(_values.Text("sluice.data_dir")),
             ExtraLuaPath = _values.Text("apisix.extra_lua_path"),
+            LuaSandbox = _values.Flag("sluice.lua.sandbox"),
+            LuaMemoryLimit = Math.Max(8L, _values.Whole("sluice.lua.memory_limit")) << 20,
         };
         CheckPorts(settings);
         return settings;

@@ -428,8 +428,14 @@ core.utils.validate_header_field = function(name) return type(name) == "string" 
 function core.config.local_conf() return host.local_conf() end
 function core.id.get() return host.id() end
 function core.ip.create_ip_matcher(list)
-  local set = {}
-  for _, text in ipairs(list) do set[text] = true end
-  return { match = function(_, address) return set[address] or false end }
+  for _, text in ipairs(list) do
+    if not host.ip_valid(text) then return nil, "invalid ip address: " .. tostring(text) end
+  end
+  return { match = function(_, address)
+    for _, text in ipairs(list) do
+      if host.ip_in(address, text) then return true end
+    end
+    return false
+  end }
 end
 return core

@@ -9,7 +9,7 @@ local concat, insert, remove = table.concat, table.insert, table.remove
 local sub, find, byte, gsub, lower, format, gmatch = string.sub, string.find, string.byte, string.gsub, string.lower, string.format, string.gmatch
 local co_create, co_resume, co_yield, co_status, co_running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status, coroutine.running
 local getinfo, traceback = debug.getinfo, debug.traceback
-local raw_loadstring = loadstring
+local raw_loadstring, new_userdata = loadstring, newproxy
 
 -- Phases, by the host's numbers
 local REWRITE, ACCESS, BEFORE_PROXY, HEADER_FILTER, BODY_FILTER, LOG, TIMER, INIT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -118,6 +118,7 @@ jit = { version = jit_version, version_num = jit_version_num, os = jit_os, arch 
   on = nothing, off = nothing, flush = nothing, status = function() return false end }
 package.loaded.jit = jit
 package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil
+local open_ffi = package.preload.ffi
 package.preload = {}
 debug.sethook, debug.gethook = nothing, nothing
 string.dump = nil
@@ -144,7 +145,7 @@ if host.sandbox() then
   newproxy, dofile, loadfile, ffi = nil, nil, nil, nil
   c_loaders = {}
 else
-  ffi_module = ffi_module or require("ffi")
+  ffi_module = ffi_module or open_ffi("ffi")
 end
 package.loaders = nil
 
@@ -282,15 +283,15 @@ local function put(...)
   if box[2] > BEFORE_PROXY then
     error("API disabled in the context of " .. contexts[box[2]], 3)
   end
+  if box[1].eof then
+    return nil, "seen eof"
+  end
   local waiting
   if type((...)) == "table" or select("#", ...) > 1 then
     local out = {}
     for i = 1, select("#", ...) do
       local value = select(i, ...)
       flat(value, out)
-      if value == nil then
-        out[#out + 1] = "nil"
-      end
     end
     waiting = host_print(concat(out))
   else
@@ -322,11 +323,11 @@ function ngx.say(...)
   return put(concat(out))
 end
 
-function ngx.flush()
+function ngx.flush(until_taken)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  wait(FLUSH, true)
+  wait(FLUSH, until_taken and true or false)
   return 1
 end
 
@@ -339,6 +340,7 @@ end
 function ngx.eof()
   host_print("")
   wait(FLUSH, true)
+  box[1].eof = true
   return 1
 end
 
@@ -465,6 +467,9 @@ local function encode_arg(out, key, value)
   elseif value ~= false and value ~= nil then
     if type(value) == "table" then
       for i = 1, #value do
+        if type(value[i]) == "table" then
+          error("attempt to use table as query arg value", 4)
+        end
         encode_arg(out, key, value[i])
       end
     elseif type(value) == "string" or type(value) == "number" then
@@ -601,11 +606,12 @@ local function hex(bytes)
 end
 
 local encode64, decode64, digest, hmac = raising(host.base64), raising(host.unbase64), raising(host.digest), raising(host.hmac)
-function ngx.encode_base64(text, no_padding) return encode64(tostring(text), no_padding) end
+local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
+function ngx.encode_base64(text, no_padding) return encode64(text_of(text), no_padding) end
 ngx.decode_base64 = decode64
-function ngx.md5(text) return hex(digest("md5", tostring(text))) end
-function ngx.md5_bin(text) return digest("md5", tostring(text)) end
-function ngx.sha1_bin(text) return digest("sha1", tostring(text)) end
+function ngx.md5(text) return hex(digest("md5", text_of(text))) end
+function ngx.md5_bin(text) return digest("md5", text_of(text)) end
+function ngx.sha1_bin(text) return digest("sha1", text_of(text)) end
 function ngx.hmac_sha1(key, text) return hmac("sha1", key, text) end
 ngx.crc32_long, ngx.crc32_short = raising(host.crc32), raising(host.crc32)
 function ngx.quote_sql_str(text)
@@ -628,7 +634,10 @@ local regex = raising(host.regex)
 local function re_match(subject, pattern, options, ctx, result)
   local from, to, captures = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1)
   if not from then
-    return nil, to
+    if from == false then
+      return nil, to
+    end
+    return nil
   end
   if ctx then
     ctx.pos = to + 1
@@ -687,20 +696,18 @@ end
 ngx.re = {
   match = re_match,
   find = function(subject, pattern, options, ctx, nth)
-    local from, to, captures = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1)
+    local from, to, _, nth_from, nth_to = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1, nth)
     if not from then
-      return nil, nil, to
+      if from == false then
+        return nil, nil, to
+      end
+      return nil
     end
     if ctx then
       ctx.pos = to + 1
     end
     if nth and nth > 0 then
-      local capture = captures[nth]
-      if not capture then
-        return nil, nil
-      end
-      local at = find(subject, capture, from, true)
-      return at, at + #capture - 1
+      return nth_from, nth_to
     end
     return from, to
   end,
@@ -740,6 +747,10 @@ local function stored(self, mode, safe, key, value, seconds, flags)
   if key == "" then
     return nil, "empty key"
   end
+  local kind = type(value)
+  if kind == "table" or kind == "function" or kind == "userdata" or kind == "thread" then
+    return nil, "bad value type"
+  end
   local ok, err, forcible = dict_store(self.name, mode, safe, key, value, seconds or 0, flags or 0)
   return ok, err, forcible
 end
@@ -750,8 +761,14 @@ function dict:get(key)
   if key == nil then
     return nil, "nil key"
   end
+  if key == "" then
+    return nil, "empty key"
+  end
   local value, flags = dict_get(self.name, tostring(key))
-  return value, flags
+  if flags ~= nil then
+    return value, flags
+  end
+  return value
 end
 function dict:get_stale(key)
   return dict_get(self.name, tostring(key), true)
@@ -761,11 +778,23 @@ function dict:safe_set(key, value, seconds, flags) return stored(self, SET, true
 function dict:add(key, value, seconds, flags) return stored(self, ADD, false, key, value, seconds, flags) end
 function dict:safe_add(key, value, seconds, flags) return stored(self, ADD, true, key, value, seconds, flags) end
 function dict:replace(key, value, seconds, flags) return stored(self, REPLACE, false, key, value, seconds, flags) end
-function dict:delete(key) dict_store(self.name, SET, false, tostring(key), nil, 0, 0) return true end
-function dict:incr(key, by, initial, seconds) return dict_incr(self.name, tostring(key), by or 1, initial, seconds or 0) end
+function dict:delete(key) dict_store(self.name, SET, false, tostring(key), nil, 0, 0) return true, nil, false end
+function dict:incr(key, by, initial, seconds)
+  local value, err, forcible = dict_incr(self.name, tostring(key), by or 1, initial, seconds or 0)
+  if initial ~= nil then
+    return value, err, forcible
+  elseif value then
+    return value
+  end
+  return nil, err
+end
 for _, operation in ipairs { "lpush", "rpush", "lpop", "rpop", "llen", "expire", "ttl", "flush_all", "flush_expired", "get_keys", "capacity", "free_space" } do
   dict[operation] = function(self, key, value)
-    return dict_op(self.name, operation, key, value)
+    local result, err = dict_op(self.name, operation, key, value)
+    if err then
+      return nil, err
+    end
+    return result
   end
 end
 
@@ -791,7 +820,7 @@ local function start_timer(delay, f, every, ...)
     return nil, err
   end
   timers[last_timer] = { f = f, every = every, n = select("#", ...), ... }
-  return true
+  return 1
 end
 
 ngx.timer = {
@@ -827,8 +856,14 @@ ngx.thread = {
   wait = function(...)
     return wait(JOIN, ...)
   end,
-  kill = function()
-    return nil, "threads end with their request"
+  kill = function(co)
+    if type(co) ~= "thread" then
+      error("bad argument #1 to 'kill' (lua thread expected, got " .. type(co) .. ")", 2)
+    end
+    if host.thread_kill(co) then
+      return 1
+    end
+    return nil, "already waited or killed"
   end,
 }
 function ngx.on_abort() return 1 end
@@ -836,7 +871,12 @@ function ngx.on_abort() return 1 end
 local semaphore = {}
 semaphore.__index = semaphore
 function semaphore.new(n)
-  return setmetatable({ id = host.semaphore(n or 0) }, semaphore)
+  local id, guard = host.semaphore(n or 0), new_userdata(true)
+  -- when the script drops it, so does the host
+  getmetatable(guard).__gc = function()
+    host.sem_free(id)
+  end
+  return setmetatable({ id = id, guard = guard }, semaphore)
 end
 function semaphore:post(n) host.sem_post(self.id, n or 1) return true end
 function semaphore:count() return host.sem_count(self.id) end
@@ -933,6 +973,9 @@ function socket:receive(what)
   if type(what) == "number" or tonumber(what) then
     mode, size = BYTES, tonumber(what)
     if size < 0 then
+      if not host.sock_open(self.n) then
+        return nil, "closed"
+      end
       error("bad argument #1 to 'receive' (bad pattern argument)", 2)
     elseif size == 0 then
       return ""
@@ -941,6 +984,8 @@ function socket:receive(what)
     mode, size = LINE, 0
   elseif what == "*a" or what == "a" then
     mode, size = ALL, 0
+  elseif not host.sock_open(self.n) then
+    return nil, "closed"
   else
     error("bad argument #1 to 'receive' (bad pattern argument)", 2)
   end
@@ -974,10 +1019,13 @@ function socket:receiveuntil(pattern, options)
       return nil, nil, nil
     end
     local data, err, partial = wait(RECEIVE, self.n, UNTIL, size or 0, pattern, inclusive)
-    if data and size and #data < size then
-      ended = true
+    if data then
+      ended = size and #data < size
+      return data
+    elseif partial then
+      return nil, err, partial
     end
-    return data, err, partial
+    return nil, err
   end
 end
 
@@ -990,6 +1038,9 @@ function socket:setkeepalive(ms, size)
 end
 
 function socket:getreusedtimes()
+  if not host.sock_open(self.n) then
+    return nil, "closed"
+  end
   return host.sock_reused(self.n)
 end
 
@@ -1004,6 +1055,13 @@ end
 local udp = setmetatable({}, { __index = socket })
 udp.__index = udp
 udp.setpeername = socket.connect
+function udp:send(data)
+  local sent, err = socket.send(self, data)
+  if sent then
+    return 1
+  end
+  return nil, err
+end
 function udp:receive(size)
   return wait(RECEIVE, self.n, ANY, tonumber(size) or 8192, nil, false)
 end
@@ -1073,7 +1131,7 @@ ngx.req.socket = body_socket
 
 local shipped = {
   "apisix.core", "apisix.plugin", "cjson", "cjson.safe", "resty.http", "resty.string", "resty.lrucache", "resty.md5", "resty.sha1", "resty.sha256",
-  "resty.random", "ngx.semaphore", "ngx.re", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
+  "resty.random", "ngx.semaphore", "ngx.re", "ngx.req", "ngx.resp", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
   "table.isarray", "bit", "jit", "string", "table", "math", "os", "io", "coroutine", "debug",
 }
 
@@ -1158,6 +1216,10 @@ preload["table.new"] = function() return table_new end
 preload["table.clear"] = function() return table_clear end
 preload["table.nkeys"] = function() return nkeys end
 preload["table.isarray"] = function() return isarray end
+preload["ngx.resp"] = function() return ngx.resp end
+preload["ngx.req"] = function()
+  return { add_header = function(name, value) host_req_set(name, type(value) == "table" and value or tostring(value), true) end }
+end
 preload["ngx.semaphore"] = function() return semaphore end
 preload["ngx.errlog"] = function() return { raw_log = function(level, text) host.log(level, place(2), text) end, get_sys_filter_level = function() return 8 end } end
 preload["ngx.process"] = function() return { type = function() return "worker" end } end
@@ -1165,14 +1227,25 @@ preload["ngx.balancer"] = function() return {} end
 preload["ngx.ssl"] = function() return { server_name = function() return ngx.var.ssl_server_name end } end
 preload["ngx.re"] = function()
   return { opt = nothing, split = function(subject, pattern, options, _, max)
-    local out, position = {}, 1
-    while true do
-      local from, to = regex(subject, pattern, options, position)
-      if not from or to < from or (max and max > 0 and #out + 1 >= max) then break end
-      out[#out + 1] = sub(subject, position, from - 1)
-      position = to + 1
+    local out, position, search, fields = {}, 1, 1, 1
+    local limited = max and max > 0
+    while not limited or fields < max do
+      local from, to, captures = regex(subject, pattern, options, search)
+      if from == false then return nil, to end
+      if not from or (to < from and from > #subject) then break end
+      search = to < from and from + 1 or to + 1
+      if to >= from or from > position then
+        out[#out + 1] = sub(subject, position, from - 1)
+        for i = 1, #captures do
+          if captures[i] then out[#out + 1] = captures[i] end
+        end
+        fields, position = fields + 1, to + 1
+      end
     end
     out[#out + 1] = sub(subject, position)
+    while not limited and out[#out] == "" do
+      out[#out] = nil
+    end
     return out
   end }
 end

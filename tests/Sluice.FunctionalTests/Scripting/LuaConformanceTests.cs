@@ -1,0 +1,173 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+
+namespace Sluice.FunctionalTests.Scripting;
+
+/// <summary>The same scripts (<c>conformance.lua</c>) in nginx's Lua module and in Sluice: status, headers and body must be the same.</summary>
+public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) : IClassFixture<LuaConformanceTests.Both>
+{
+    public static TheoryData<string> Cases =>
+        [.. CaseName().Matches(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Scripting", "conformance.lua"))).Select(match => match.Groups[1].Value)];
+
+    [GeneratedRegex(@"^cases\.(\w+) =", RegexOptions.Multiline)]
+    private static partial Regex CaseName();
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public async Task Sluice_answers_as_nginx_does(string name)
+    {
+        var nginx = await both.AskNginxAsync(name);
+        var sluice = await both.AskSluiceAsync(name);
+        Assert.True(nginx == sluice, $"nginx answers\n{nginx}\nand Sluice\n{sluice}\n{both.Log}");
+        Assert.False(nginx.StartsWith("500", StringComparison.Ordinal), nginx);
+    }
+
+    /// <summary>One nginx and one gateway for all cases, and servers that send back what they get.</summary>
+    public sealed class Both : IAsyncLifetime
+    {
+        /// <summary>Headers that say how an answer is sent, not what.</summary>
+        static readonly HashSet<string> Framing = new(StringComparer.OrdinalIgnoreCase) { "Server", "Date", "Connection", "Transfer-Encoding", "Content-Length" };
+
+        readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sluice-nginx-lua-");
+        readonly TcpListener _tcp = new(IPAddress.Loopback, 0);
+        readonly UdpClient _udp = new(new IPEndPoint(IPAddress.Loopback, 0));
+        HttpClient _client = null!;
+        TestGateway _gateway = null!;
+        Process _nginx = null!;
+
+        string Socket => Path.Combine(_directory.FullName, "nginx.sock");
+
+        public async ValueTask InitializeAsync()
+        {
+            _tcp.Start();
+            _ = EchoAsync();
+            _ = EchoDatagramsAsync();
+            var cases = await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "Scripting", "conformance.lua"));
+            await StartNginxAsync(cases);
+            _gateway = await TestGateway.StartAsync();
+            _gateway.Write("lua/conformance.lua", cases);
+            await _gateway.RouteAsync("cases", "/*", 1, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
+            {
+                ["serverless-pre-function"] = new { functions = new[] { "return function() return require('conformance')[ngx.var.uri:sub(2)]() end" } },
+            }));
+        }
+
+        async Task StartNginxAsync(string cases)
+        {
+            var home = _directory.FullName;
+            await File.WriteAllTextAsync(Path.Combine(home, "conformance.lua"), cases);
+            await File.WriteAllTextAsync(Path.Combine(home, "nginx.conf"),
+                $$"""
+                load_module /usr/lib/nginx/modules/ndk_http_module.so;
+                load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
+                daemon off; master_process off; pid {{home}}/pid; error_log {{home}}/error.log info;
+                events {}
+                http {
+                  access_log off; default_type "text/plain; charset=utf-8"; lua_package_path "{{home}}/?.lua;;"; lua_shared_dict d 1m;
+                  client_body_temp_path {{home}}/a; proxy_temp_path {{home}}/b; fastcgi_temp_path {{home}}/c; uwsgi_temp_path {{home}}/d; scgi_temp_path {{home}}/e;
+                  server {
+                    listen unix:{{Socket}};
+                    # subrequests have no access phase
+                    location = /inner { content_by_lua_block { return require('conformance').inner() } }
+                    location / {
+                      access_by_lua_block { return require('conformance')[ngx.var.uri:sub(2)]() }
+                      content_by_lua_block { return ngx.exit(418) }
+                    }
+                  }
+                }
+                """);
+            _nginx = Process.Start(new ProcessStartInfo("nginx", ["-c", Path.Combine(home, "nginx.conf"), "-p", home, "-e", Path.Combine(home, "error.log")]))!;
+            await Eventually.TrueAsync(() => File.Exists(Socket) || _nginx.HasExited, "nginx does not start");
+            Assert.False(_nginx.HasExited, "nginx does not start");
+            _client = new HttpClient(new SocketsHttpHandler
+            {
+                AllowAutoRedirect = false,
+                ConnectCallback = async (_, cancellation) =>
+                {
+                    var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(Socket), cancellation);
+                    return new NetworkStream(socket, ownsSocket: true);
+                },
+            });
+        }
+
+        /// <summary>Sends back what comes, up to the word "quit".</summary>
+        async Task EchoAsync()
+        {
+            while (true)
+            {
+                _ = EchoAsync(await _tcp.AcceptTcpClientAsync());
+            }
+        }
+
+        static async Task EchoAsync(TcpClient client)
+        {
+            using (client)
+            {
+                var buffer = new byte[4096];
+                while (await client.GetStream().ReadAsync(buffer) is > 0 and var count)
+                {
+                    var quit = buffer.AsSpan(0, count).IndexOf("quit"u8);
+                    await client.GetStream().WriteAsync(buffer.AsMemory(0, quit < 0 ? count : quit));
+                    if (quit >= 0)
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+
+        async Task EchoDatagramsAsync()
+        {
+            while (true)
+            {
+                var datagram = await _udp.ReceiveAsync();
+                await _udp.SendAsync(datagram.Buffer, datagram.RemoteEndPoint);
+            }
+        }
+
+        /// <summary>What went wrong last.</summary>
+        public string Log => string.Join('\n', _gateway.ErrorLog.Split('\n').TakeLast(3));
+
+        public Task<string> AskNginxAsync(string name) => AskAsync(_client, new Uri("http://localhost/"), name);
+
+        public Task<string> AskSluiceAsync(string name) => AskAsync(_gateway.Client, _gateway.Url("/"), name);
+
+        async Task<string> AskAsync(HttpClient client, Uri server, string name)
+        {
+            var query = $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}";
+            using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{name}?{query}"))
+            {
+                Content = new StringContent("a=1&b=x%20y&a=2", Encoding.Latin1, "application/x-www-form-urlencoded"),
+            };
+            request.Headers.Host = "localhost";
+            request.Headers.Add("X-Test", "one");
+            using var answer = await client.SendAsync(request, TestContext.Current.CancellationToken);
+            var text = new StringBuilder().Append((int)answer.StatusCode).Append('\n');
+            foreach (var (header, values) in answer.Headers.Concat(answer.Content.Headers)
+                .Where(pair => !Framing.Contains(pair.Key) && ((int)answer.StatusCode < 300 || pair.Key != "Content-Type")).OrderBy(pair => pair.Key, StringComparer.Ordinal))
+            {
+                text.Append(header).Append(": ").AppendJoin(" | ", values).Append('\n');
+            }
+            // what nginx's own error pages say is not the module's
+            var body = await answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
+            return text.Append('\n').Append((int)answer.StatusCode >= 300 ? "" : Encoding.Latin1.GetString(body)).ToString();
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            _client.Dispose();
+            await _gateway.DisposeAsync();
+            _nginx.Kill();
+            await _nginx.WaitForExitAsync();
+            _nginx.Dispose();
+            _tcp.Dispose();
+            _udp.Dispose();
+            _directory.Delete(recursive: true);
+        }
+    }
+}

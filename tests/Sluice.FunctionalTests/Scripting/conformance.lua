@@ -1,0 +1,219 @@
+-- Cases that nginx's Lua module and Sluice must answer alike: POST /NAME?x=1&y=a%20b&x=2&e&tcp=PORT&udp=PORT with a form as its body.
+local cases = {}
+local say = ngx.say
+
+local function show(value)
+  if type(value) ~= "table" then
+    return tostring(value)
+  end
+  local keys, out = {}, {}
+  for key in pairs(value) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for i, key in ipairs(keys) do
+    out[i] = tostring(key) .. "=" .. show(value[key])
+  end
+  return "{" .. table.concat(out, ",") .. "}"
+end
+
+local function tell(...)
+  local out = {}
+  for i = 1, select("#", ...) do
+    out[i] = show((select(i, ...)))
+  end
+  say(table.concat(out, " "))
+end
+
+-- Output
+cases.say = function() say("a", 1, 1.5, true, nil, ngx.null, { "b", { 2, "c" } }) say() end
+cases.print = function() ngx.print("a", 1, false, nil) ngx.print({ "x", 1, "y" }) end
+cases.print_returns = function() tell(ngx.print("")) tell(ngx.say("x")) tell(ngx.flush()) tell(ngx.flush(true)) tell(ngx.flush(false)) end
+cases.flush = function() ngx.print("one") ngx.flush(true) ngx.print("two") ngx.flush(false) ngx.print("three") end
+cases.exit_status = function() ngx.header["X-A"] = "b" return ngx.exit(204) end
+cases.exit_after_body = function() ngx.status = 201 say("made") return ngx.exit(200) end
+cases.status_read = function() ngx.status = 202 tell(ngx.status) end
+cases.redirect = function() return ngx.redirect("/there?q=1") end
+cases.redirect_301 = function() return ngx.redirect("http://example.com/", 301) end
+cases.redirect_bad = function() tell((pcall(ngx.redirect, "/x", 200))) end
+cases.eof = function() ngx.print("end") tell(ngx.eof()) end
+cases.headers_sent = function() tell(ngx.headers_sent) ngx.flush(true) tell(ngx.headers_sent) end
+cases.header = function()
+  ngx.header.X_Under = "u" ngx.header["X-List"] = { "a", "b" } ngx.header["X-Gone"] = "x" ngx.header["X-Gone"] = nil ngx.header.content_type = "text/html"
+  tell(ngx.header["X-Under"], ngx.header.x_list, ngx.header["X-Gone"], ngx.header.nothing)
+end
+cases.resp_get_headers = function()
+  ngx.header["X-One"] = "1" ngx.header["X-Two"] = { "a", "b" }
+  local h = ngx.resp.get_headers()
+  tell(h["x-one"], h["X-Two"], h.x_one, h.nothing)
+end
+cases.add_header = function()
+  local resp = require("ngx.resp")
+  resp.add_header("X-A", "1") resp.add_header("X-A", "2") tell(ngx.header["X-A"])
+end
+
+-- The request
+cases.req_method = function() tell(ngx.req.get_method(), ngx.var.request_method) ngx.req.set_method(ngx.HTTP_PUT) tell(ngx.req.get_method()) end
+cases.req_headers = function()
+  local h = ngx.req.get_headers()
+  tell(h["x-test"], h.x_test, h["X-Test"], h.nothing, ngx.var.http_x_test)
+end
+cases.req_set_header = function()
+  ngx.req.set_header("X-New", "n") ngx.req.set_header("X-Many", { "a", "b" }) ngx.req.clear_header("X-Test")
+  local h = ngx.req.get_headers()
+  tell(h["x-new"], h["x-many"], h["x-test"])
+end
+cases.req_uri_args = function()
+  local a = ngx.req.get_uri_args()
+  tell(a.x, a.y, a.e, ngx.var.arg_y, ngx.var.arg_nothing)
+  tell(ngx.req.get_uri_args(1))
+end
+cases.req_set_uri_args = function()
+  ngx.req.set_uri_args("q=1&r=2") tell(ngx.var.args, ngx.var.arg_q)
+  ngx.req.set_uri_args({ k = "a b" }) tell(ngx.var.args)
+end
+cases.req_set_uri = function() ngx.req.set_uri("/other") tell(ngx.var.uri) end
+cases.req_body = function()
+  tell(pcall(function() return ngx.req.get_body_file() end))
+  ngx.req.read_body() tell(ngx.req.get_body_data(), ngx.req.get_body_file()) tell(ngx.req.get_post_args())
+end
+cases.req_set_body = function() ngx.req.read_body() ngx.req.set_body_data("new=1") tell(ngx.req.get_body_data(), ngx.req.get_post_args()) end
+cases.req_discard = function() tell(ngx.req.discard_body()) end
+cases.req_facts = function() tell(ngx.req.http_version(), ngx.req.start_time() > 1e9, ngx.req.is_internal(), #ngx.req.raw_header() > 20) end
+cases.req_raw_header = function() tell((ngx.req.raw_header():match("^[^ ]+ /[%w_]+"))) tell((ngx.req.raw_header(true):match("^%w+%-?%w*:") ~= nil)) end
+cases.var = function() tell(ngx.var.uri, ngx.var.request_method, ngx.var.scheme, ngx.var.nothing_here, ngx.var.http_x_test, ngx.var.content_length) end
+cases.ctx = function() ngx.ctx.a = 1 tell(ngx.ctx.a, ngx.ctx.b) ngx.ctx = { c = 3 } tell(ngx.ctx.a, ngx.ctx.c) end
+cases.facts = function() tell(ngx.get_phase(), ngx.is_subrequest, ngx.config.subsystem, type(ngx.worker.pid()), ngx.worker.exiting(), type(ngx.worker.count())) end
+cases.constants = function() tell(ngx.OK, ngx.ERROR, ngx.AGAIN, ngx.DONE, ngx.DECLINED, ngx.HTTP_OK, ngx.HTTP_GET, ngx.HTTP_TRACE, ngx.ERR, ngx.DEBUG, ngx.null) end
+
+-- Time and texts
+cases.time = function() ngx.update_time() tell(ngx.time() > 1e9, ngx.now() >= ngx.time(), #ngx.today(), #ngx.localtime(), #ngx.utctime()) end
+cases.http_time = function() tell(ngx.http_time(0), ngx.parse_http_time("Thu, 18 Nov 2010 11:27:35 GMT"), ngx.parse_http_time("x"), ngx.cookie_time(1290079655)) end
+cases.escape_uri = function()
+  local all = {}
+  for i = 0, 255 do all[i + 1] = string.char(i) end
+  all = table.concat(all)
+  tell(ngx.escape_uri(all)) tell(ngx.escape_uri(all, 0)) tell(ngx.escape_uri(5), ngx.unescape_uri("a%20b+c%zz%4%"), ngx.unescape_uri("%E4%bd%a0"))
+end
+cases.encode_args = function()
+  tell(ngx.encode_args({ ["a b"] = "x&y" }), ngx.encode_args({ l = { 1, "z" } }), ngx.encode_args({ t = true }), ngx.encode_args({ f = false }), ngx.encode_args({}))
+end
+cases.encode_args_bad = function() tell((pcall(ngx.encode_args, { a = {{}} }))) tell((pcall(ngx.encode_args, { a = print }))) end
+cases.decode_args = function()
+  tell(ngx.decode_args("a=1&b=x+y&a=2&c&=d&e=&%41=%42")) tell(ngx.decode_args("a=1&b=2&c=3", 2)) tell(ngx.decode_args(""))
+end
+cases.base64 = function()
+  tell(ngx.encode_base64("hello"), ngx.encode_base64("hello", true), ngx.encode_base64(12), ngx.decode_base64("aGVsbG8="), ngx.decode_base64("aGVsbG8"), ngx.decode_base64("%"), ngx.decode_base64(""))
+end
+cases.digests = function()
+  tell(ngx.md5("hello"), ngx.encode_base64(ngx.md5_bin("x")), ngx.encode_base64(ngx.sha1_bin("x")), ngx.encode_base64(ngx.hmac_sha1("k", "x")), ngx.crc32_long("hello"), ngx.crc32_short("hello"), ngx.md5(5), ngx.md5(nil))
+end
+cases.quote_sql = function() tell(ngx.quote_sql_str("a'b\\c\n\0\"")) end
+
+-- Regular expressions
+cases.re_match = function()
+  tell(ngx.re.match("hello, 1234", "([0-9])[0-9]+")) tell(ngx.re.match("hello", "[0-9]")) tell(ngx.re.match("ab", "(a)(x)?(b)")) tell(ngx.re.match("x 12", "(?<word>[a-z]) (?<n>[0-9]+)"))
+  tell(ngx.re.match("HELLO", "hello", "ijo")) tell(ngx.re.match("a\nb", "^b", "m")) tell(ngx.re.match("a\nb", "a.b", "s")) tell(ngx.re.match("ab", "a b", "x"))
+end
+cases.re_match_ctx = function()
+  local ctx = { pos = 3 } tell(ngx.re.match("1 2 3", "[0-9]", "", ctx), ctx.pos)
+  local m = {} tell(ngx.re.match("abc", "b", "", nil, m) == m, m[0])
+  tell(ngx.re.match("xa", "a", "a")) tell(ngx.re.match("你好", ".", "u"))
+end
+cases.re_match_bad = function() local m, err = ngx.re.match("a", "(") tell(m, err ~= nil) end
+cases.re_find = function()
+  tell(ngx.re.find("hello, 1234", "([0-9])([0-9]+)")) tell(ngx.re.find("hello, 1234", "([0-9])([0-9]+)", "jo", nil, 2)) tell(ngx.re.find("abab", "(b)|(x)", "", nil, 2)) tell(ngx.re.find("x", "y"))
+  tell(ngx.re.find("abcabc", "a(b)c(?=a)|c(a)(b)", "", { pos = 3 }, 3)) tell(ngx.re.find("aab", "a(a)b", "", nil, 1))
+end
+cases.re_gmatch = function()
+  for m in ngx.re.gmatch("a1 b2", "([a-z])([0-9])", "jo") do tell(m) end
+  for m in ngx.re.gmatch("ab", "x*") do tell(m) end
+end
+cases.re_sub = function()
+  tell(ngx.re.sub("hello, 1234", "([0-9])[0-9]", "[$0][$1]")) tell(ngx.re.sub("hello", "x", "y")) tell(ngx.re.sub("a", "a", "$$1")) tell(ngx.re.sub("ab", "(a)", "${1}00"))
+  tell(ngx.re.sub("a", "a", function(m) return m[0] .. "!" end))
+end
+cases.re_gsub = function()
+  tell(ngx.re.gsub("hello, world", "([a-z])[a-z]+", "[$0,$1]", "i")) tell(ngx.re.gsub("abc", "", "-")) tell(ngx.re.gsub("abc", "x*", "-")) tell(ngx.re.gsub("aaa", "a", function(m) return m[0]:upper() end))
+end
+cases.re_pcre = function()
+  tell(ngx.re.match("foobar", "foo(?=bar)")) tell(ngx.re.match("abab", "(?:(a)b)\\1")) tell(ngx.re.match("a.b", "\\Qa.b\\E")) tell(ngx.re.match("x1", "\\h*x\\d"))
+end
+cases.re_split = function() tell(require("ngx.re").split("a,b,c", ",")) tell(require("ngx.re").split("abc", "")) tell(require("ngx.re").split("a1b2", "([0-9])")) tell(require("ngx.re").split("a,b,c", ",", nil, nil, 2)) end
+
+-- Shared dictionaries
+cases.dict = function()
+  local d = ngx.shared.d
+  d:flush_all()
+  tell(d:get("a")) tell(d:set("a", 1)) tell(d:get("a")) tell(d:set("b", "x", 0, 7)) tell(d:get("b")) tell(d:add("a", 2)) tell(d:add("c", true)) tell(d:get("c"))
+  tell(d:replace("zz", 1)) tell(d:replace("a", 5)) tell(d:incr("a", 2)) tell(d:incr("none", 1)) tell(d:incr("n", 1, 10)) tell(d:incr("b", 1)) tell(d:delete("a")) tell(d:get("a"))
+end
+cases.dict_bad = function() local d = ngx.shared.d tell(d:set(nil, 1)) tell(d:get("")) tell(d:set("", 1)) tell(ngx.shared.d == d) tell(pcall(d.set, d, "t", {})) end
+cases.dict_list = function()
+  local d = ngx.shared.d
+  d:flush_all() d:flush_expired()
+  tell(d:lpush("l", "a")) tell(d:rpush("l", 2)) tell(d:llen("l")) tell(d:lpop("l")) tell(d:rpop("l")) tell(d:lpop("l")) tell(d:llen("l")) d:set("s", 1) tell(d:lpush("s", 1)) tell(d:get("s"))
+end
+cases.dict_expire = function()
+  local d = ngx.shared.d
+  d:flush_all() d:flush_expired()
+  d:set("a", 1, 100) local t = d:ttl("a") tell(t > 90 and t <= 100) tell(d:ttl("no")) tell(d:expire("a", 5)) tell(d:expire("no", 5)) d:set("e", 1) tell(d:ttl("e"))
+  tell(#d:get_keys(0)) tell(type(d:capacity()), type(d:free_space())) d:set("q", 1, 0.01) ngx.sleep(0.03) tell(d:get("q")) local v, f, s = d:get_stale("q") tell(v, s)
+end
+
+-- Sockets
+local function dial() local sock = ngx.socket.tcp() sock:settimeout(3000) local ok, err = sock:connect("127.0.0.1", tonumber(ngx.var.arg_tcp)) return sock, ok, err end
+cases.tcp = function() local s, ok, err = dial() tell(ok, err) tell(s:send("abc\r\ndef\nrest")) tell(s:receive()) tell(s:receive("*l")) tell(s:receive(2)) tell(s:receive(2)) tell(s:close()) tell(s:close()) tell(s:receive()) end
+cases.tcp_all = function() local s = dial() s:send({ "one ", { "two ", 3 } }) s:send("quit") tell(s:receive("*a")) tell(s:receive("*a")) end
+cases.tcp_any = function() local s = dial() s:send("hello") tell(s:receive(1)) tell(s:receiveany(2)) tell(s:receiveany(100)) s:close() end
+cases.tcp_until = function()
+  local s = dial() s:send("one--two--three=four=end")
+  local read = s:receiveuntil("--") tell(read()) tell(read()) local inclusive = s:receiveuntil("=", { inclusive = true }) tell(inclusive())
+  local parts = s:receiveuntil("=") tell(parts(2)) tell(parts(2)) tell(parts(2)) tell(parts(2)) tell(s:receive(3)) s:close()
+end
+cases.tcp_until_closed = function() local s = dial() s:send("abcquit") local read = s:receiveuntil("=") tell(read()) tell(read()) end
+cases.tcp_closed = function() local s = dial() s:send("abcquit") tell(s:receive(10)) tell(s:receive(1)) end
+cases.tcp_line_closed = function() local s = dial() s:send("abcquit") tell(s:receive("*l")) end
+cases.tcp_timeout = function() local s = dial() s:settimeout(30) s:send("ab") tell(s:receive(5)) tell(s:receive("*l")) s:close() end
+cases.tcp_keepalive = function()
+  local s = dial() tell(s:getreusedtimes()) s:send("x") s:receive(1) tell(s:setkeepalive(1000, 5)) tell(s:send("x"))
+  local again = dial() tell(again:getreusedtimes()) again:close()
+end
+cases.tcp_refused = function() local s = ngx.socket.tcp() tell(s:connect("127.0.0.1", 1)) tell(s:connect("unix:/nowhere/at.all")) tell(s:send("x")) end
+cases.tcp_bad = function()
+  local s = ngx.socket.tcp() tell((pcall(s.connect, s))) tell((pcall(s.receive, s, "*z"))) tell((pcall(s.receive, s, -1))) tell(s:receive()) tell(s:close()) tell(s:setkeepalive()) tell(s:getreusedtimes())
+end
+cases.tcp_zero = function() local s = dial() tell(s:receive(0)) tell(s:send("")) s:close() end
+cases.udp = function() local u = ngx.socket.udp() u:settimeout(2000) tell(u:setpeername("127.0.0.1", tonumber(ngx.var.arg_udp))) tell(u:send("ping")) tell(u:receive()) tell(u:close()) tell(u:send("x")) end
+
+-- Threads, semaphores, timers, coroutines
+cases.thread = function()
+  local t = ngx.thread.spawn(function(a) ngx.sleep(0.005) return a, "b" end, "a") tell(ngx.thread.wait(t)) tell(type(t), coroutine.status(t))
+  local bad = ngx.thread.spawn(function() error("oops", 0) end) tell(ngx.thread.wait(bad))
+end
+cases.thread_order = function() ngx.thread.spawn(function() say("in") ngx.sleep(0.005) say("later") end) say("out") end
+cases.thread_first = function()
+  local slow = ngx.thread.spawn(function() ngx.sleep(0.2) return "slow" end) local fast = ngx.thread.spawn(function() return "fast" end) tell(ngx.thread.wait(slow, fast)) tell(ngx.thread.wait(slow))
+end
+cases.thread_kill = function() local t = ngx.thread.spawn(function() ngx.sleep(30) end) tell(ngx.thread.kill(t)) tell((ngx.thread.kill(t))) end
+cases.semaphore = function()
+  local sema = require("ngx.semaphore").new(1) tell(sema:count()) tell(sema:wait(0)) tell(sema:wait(0)) tell(sema:wait(0.01)) tell(sema:post(2)) tell(sema:count())
+  local other = require("ngx.semaphore").new() ngx.thread.spawn(function() ngx.sleep(0.005) other:post() end) tell(other:wait(2))
+end
+cases.timer = function()
+  local done = require("ngx.semaphore").new() tell(ngx.timer.at(0, function(premature, a) ngx.shared.d:set("timer", tostring(premature) .. a .. ngx.get_phase()) done:post() end, "x")) tell(done:wait(2)) tell((ngx.shared.d:get("timer")))
+  tell(type(ngx.timer.running_count()), type(ngx.timer.pending_count()))
+end
+cases.coroutine = function()
+  local co = coroutine.create(function(a) local b = coroutine.yield(a + 1) ngx.sleep(0.001) error("e" .. b, 0) end)
+  tell(coroutine.resume(co, 1)) tell(coroutine.status(co)) tell(coroutine.resume(co, 2)) tell(coroutine.status(co)) tell(coroutine.resume(co))
+end
+cases.sleep = function() tell(ngx.sleep(0)) tell(ngx.sleep(0.001)) end
+
+-- Subrequests
+cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args) end
+cases.capture = function() ngx.req.read_body() local r = ngx.location.capture("/inner?a=1", { args = { b = "2" } }) tell(r.status, r.header["X-In"], r.body, r.truncated) end
+cases.capture_post = function() ngx.req.read_body() local r = ngx.location.capture("/inner", { method = ngx.HTTP_POST, body = "x", args = "z=1" }) tell(r.status, r.body) end
+cases.capture_multi = function() ngx.req.read_body() local a, b = ngx.location.capture_multi({ { "/inner", { args = "n=1" } }, { "/inner", { args = "n=2" } } }) tell(a.body, b.body) end
+
+return cases
