@@ -1,7 +1,10 @@
+using System.Buffers;
 using System.Text;
 using BenchmarkDotNet.Attributes;
 using Sluice.Net;
+using Sluice.Net.Http1;
 using Sluice.Relay;
+using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerLimits;
 
 namespace Sluice.Bench;
 
@@ -17,6 +20,11 @@ public class ParserBenchmark : IDisposable
     static readonly byte[] Chunk = [.. Encoding.ASCII.GetBytes($"{Event.Length:x}\r\n"), .. Event, .. "\r\n"u8];
 
     readonly byte[] _into = new byte[1024];
+    static readonly byte[] Request = Encoding.ASCII.GetBytes(
+        "GET /v1/events?since=12 HTTP/1.1\r\nHost: api.test\r\nUser-Agent: curl/8.0\r\nAccept: text/event-stream\r\nAuthorization: Bearer 0123456789\r\nX-Request-Id: 1234\r\n\r\n");
+
+    readonly RequestHead _request = new();
+    readonly KestrelServerLimits _limits = new();
     readonly ResponseHeadParser _parser = new();
     readonly ChunkedDecoder _decoder = new();
     readonly ChunkedDecoder _follower = new();
@@ -34,6 +42,15 @@ public class ParserBenchmark : IDisposable
         _parser.Reset();
         _parser.Advance(Head, 64 * 1024);
         return _parser.Build(Head, default);
+    }
+
+    [Benchmark]
+    public object RequestHead()
+    {
+        _request.Next();
+        var buffer = new ReadOnlySequence<byte>(Request);
+        _request.Advance(ref buffer, _limits);
+        return _request;
     }
 
     [Benchmark]

@@ -1,13 +1,17 @@
+using System.Buffers;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text;
+using Microsoft.AspNetCore.Http;
 using Sluice.Net;
+using Sluice.Net.Http1;
+using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerLimits;
 
 namespace Sluice.Tests.Net;
 
 /// <summary>
-/// A random driver for what reads bytes of upstreams: valid messages, mutated, in random cuts. Whatever comes, each parser either takes it or refuses it
-/// with an <see cref="UpstreamException"/>, the same in every cut. Runs for about a second; SLUICE_FUZZ_SECONDS=600 makes it longer.
+/// A random driver for what reads bytes of upstreams and clients: valid messages, mutated, in random cuts. Whatever comes, each parser either takes it or
+/// refuses it with an <see cref="UpstreamException"/> (a client's: <see cref="BadHttpRequestException"/>), the same in every cut. Runs for about a second; SLUICE_FUZZ_SECONDS=600 makes it longer.
 /// A failure names the seed, SLUICE_FUZZ_SEED repeats it.
 /// </summary>
 public class ParserFuzzTests
@@ -30,6 +34,17 @@ public class ParserFuzzTests
     ];
 
     static readonly string[] Spice = ["\r\n", "\n", "\r", "\0", ":", " ", "\t", ";", "0", "f", "\r\n\r\n", "Content-Length: 1\r\n", "ffffffffffffffff", "\u00ff", "chunked"];
+
+    static readonly string[] Requests =
+    [
+        "GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nUser-Agent: x\r\nX-A: 1\r\nX-A: 2\r\n\r\nGET / HTTP/1.1\r\n",
+        "POST http://a.test:80/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+        "\r\nPUT / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
+        "GET / HTTP/1.1\r\nHost: [::1]:8080\r\nUpgrade: websocket\r\nConnection: Upgrade, X\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ];
+
+    [Fact]
+    public void Requests_are_taken_or_refused_the_same_in_every_cut() => Drive(Requests, Request);
 
     [Fact]
     public void Heads_are_taken_or_refused_the_same_in_every_cut() => Drive(Heads, Head);
@@ -77,6 +92,55 @@ public class ParserFuzzTests
             }
         }
         return [.. bytes];
+    }
+
+    /// <summary>Whole in one block, or in blocks as large as the cuts.</summary>
+    static string Request(byte[] bytes, Random random, int cut)
+    {
+        var head = new RequestHead();
+        var limits = new KestrelServerLimits { MaxRequestLineSize = 200, MaxRequestHeadersTotalSize = 400, MaxRequestHeaderCount = 10 };
+        var start = 0;
+        try
+        {
+            for (var end = 0; end < bytes.Length;)
+            {
+                end = Math.Min(bytes.Length, end + (cut >= bytes.Length ? cut : random.Next(1, cut + 1)));
+                var buffer = Blocks(bytes.AsMemory(start, end - start), cut);
+                var complete = head.Advance(ref buffer, limits);
+                start = end - (int)buffer.Length;
+                if (complete)
+                {
+                    var headers = string.Join('|', head.Headers.Select(header => $"{header.Key}={header.Value}"));
+                    return $"{start} {head.Method} {head.Target} {head.Protocol} {head.IsChunked} {head.KeepAlive} {head.ExpectsContinue} {head.AsksUpgrade} {headers}";
+                }
+            }
+            return "more";
+        }
+        catch (BadHttpRequestException refused)
+        {
+            return $"{refused.StatusCode} {refused.Message}";
+        }
+    }
+
+    sealed class Block : ReadOnlySequenceSegment<byte>
+    {
+        public Block(ReadOnlyMemory<byte> memory, Block? before)
+        {
+            Memory = memory;
+            RunningIndex = before is null ? 0 : before.RunningIndex + before.Memory.Length;
+            before?.Next = this;
+        }
+    }
+
+    static ReadOnlySequence<byte> Blocks(ReadOnlyMemory<byte> bytes, int size)
+    {
+        Block? first = null, last = null;
+        for (; !bytes.IsEmpty || first is null; bytes = bytes[Math.Min(size, bytes.Length)..])
+        {
+            last = new(bytes[..Math.Min(size, bytes.Length)], last);
+            first ??= last;
+        }
+        return new(first, 0, last!, last!.Memory.Length);
     }
 
     /// <param name="cut">No piece is larger.</param>

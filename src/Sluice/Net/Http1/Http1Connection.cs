@@ -161,15 +161,18 @@ public sealed class Http1Connection :
         {
             // the client is gone
         }
-        _silence?.Dispose();
-        _body?.Release();
-        _writer.Discard();
-        await _input.CompleteAsync();
-        await _output.CompleteAsync();
-        if (ended is not null)
+        finally
         {
-            await _connection.DisposeAsync();
-            ended(_connection);
+            _silence?.Dispose();
+            _body?.Release();
+            _writer.Discard();
+            await _input.CompleteAsync();
+            await _output.CompleteAsync();
+            if (ended is not null)
+            {
+                await _connection.DisposeAsync();
+                ended(_connection);
+            }
         }
     }
 
@@ -389,7 +392,7 @@ public sealed class Http1Connection :
     }
 
     ValueTask<bool> MayGoOnAsync() =>
-        !_goesOn || _aborted || _upgraded || _settings.Stopping.IsCancellationRequested ? new(false)
+        !_goesOn || _aborted || _upgraded || _body is { HasFailed: true } || _settings.Stopping.IsCancellationRequested ? new(false)
         : _body is null || _body.IsDone ? new(true)
         : DiscardBodyAsync();
 

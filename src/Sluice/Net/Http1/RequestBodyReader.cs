@@ -25,6 +25,9 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
     /// <summary>Nothing more comes, and all that came was consumed.</summary>
     public bool IsDone => _remaining == 0 && _decoder is not { Done: false } && _start == _end;
 
+    /// <summary>What the client sent is no body: where its next request begins is unknown.</summary>
+    public bool HasFailed { get; private set; }
+
     /// <summary>What may be read at most, bytes; null: no limit.</summary>
     public long? MaxBytes { get; set; }
 
@@ -40,6 +43,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
         _examined = false;
         MaxBytes = null;
         Trailers = null;
+        HasFailed = false;
     }
 
     /// <summary>The connection ends here: whatever is still there is nobody's.</summary>
@@ -132,7 +136,13 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
         return _end - _start > before || _decoder.Done ? Payload(isCanceled: false) : null;
     }
 
-    static BadHttpRequestException Unfinished() => new("the body ended before its end", StatusCodes.Status400BadRequest);
+    BadHttpRequestException Unfinished() => Fault("the body ended before its end", StatusCodes.Status400BadRequest);
+
+    BadHttpRequestException Fault(string what, int status)
+    {
+        HasFailed = true;
+        return new(what, status);
+    }
 
     SequencePosition Decode(in ReadOnlySequence<byte> received)
     {
@@ -150,13 +160,13 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
         }
         catch (UpstreamException e)
         {
-            throw new BadHttpRequestException(e.Detail ?? "a malformed body", StatusCodes.Status400BadRequest);
+            throw Fault(e.Detail ?? "a malformed body", StatusCodes.Status400BadRequest);
         }
         if (_decoder!.Done)
         {
             Trailers = _decoder.Trailers.Count <= connection.Limits.MaxRequestHeaderCount
                 ? _decoder.Trailers
-                : throw new BadHttpRequestException("too many trailers", StatusCodes.Status431RequestHeaderFieldsTooLarge);
+                : throw Fault("too many trailers", StatusCodes.Status431RequestHeaderFieldsTooLarge);
         }
         CheckSize(_received);
         _examined = false;
@@ -192,7 +202,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
     {
         if (bytes > MaxBytes)
         {
-            throw new BadHttpRequestException("the request's body is too large", StatusCodes.Status413PayloadTooLarge);
+            throw Fault("the request's body is too large", StatusCodes.Status413PayloadTooLarge);
         }
     }
 
