@@ -98,6 +98,8 @@ sealed class LoopByteStream : ByteStream
         }
     }
 
+    public LoopSocket Socket => _socket;
+
     public override IPEndPoint? LocalEndPoint => _socket.LocalEndPoint;
 
     public override ValueTask WaitReadableAsync() => _socket.WaitReadableAsync();

@@ -3,6 +3,7 @@ using System.Buffers.Text;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
+using Sluice.Net.Epoll;
 
 namespace Sluice.Net;
 
@@ -529,8 +530,8 @@ public sealed class UpstreamConnection : IAsyncDisposable
         }
     }
 
-    /// <summary>Here and now, <see cref="TryReadVerbatim"/> can be used: on the event loop of the connection.</summary>
-    public bool ReadsAtOnce => stream.ReceivesAtOnce;
+    /// <summary>Where it comes from, when that is a socket of the loop that this runs on: <see cref="TryReadVerbatim"/> can be used here.</summary>
+    internal LoopSocket? SocketHere => stream.ReceivesAtOnce ? (stream as LoopByteStream)?.Socket : null;
 
     /// <summary>As <see cref="ReadVerbatimAsync"/> without an await, which a small event would feel; -1: nothing to pass on now.</summary>
     public int TryReadVerbatim(Span<byte> destination)

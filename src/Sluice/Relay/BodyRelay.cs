@@ -52,6 +52,7 @@ public sealed class BodyRelay(
 
     const int SmallBlock = 4096;
 
+    DirectPump? _pump;
     int _block = SmallBlock;
     long _received, _written;
     ValueTask<FlushResult> _behind;
@@ -125,18 +126,23 @@ public sealed class BodyRelay(
                 await client.FlushAsync();
             }
             await readable;
-            var read = settings.Direct is { Loop.IsCurrent: true } direct && _received > 0 && upstream.ReadsAtOnce
-                ? PassDirectly(direct, size)
-                : await PassAsync(size);
-            if (read <= 0)
+            if (settings.Direct is { Loop.IsCurrent: true } direct && _received > 0 && upstream.SocketHere is { } socket)
             {
+                _pump ??= new(this, upstream, socket, direct, settings.NextPiece);
+                if (await _pump.RunAsync())
+                {
+                    break;
+                }
+            }
+            else
+            {
+                var read = await PassAsync(size);
                 if (read == 0)
                 {
                     break;
                 }
-                continue;
+                Received(read);
             }
-            Received(read);
             size = settings.NextPiece;
             if (client.CanGetUnflushedBytes ? client.UnflushedBytes > 0 : _written > 0)
             {
@@ -202,26 +208,6 @@ public sealed class BodyRelay(
         {
             ArrayPool<byte>.Shared.Return(buffer);
         }
-    }
-
-    /// <summary>
-    /// The next piece from one socket to the other, through the loop's own buffer: what is received is sent before anybody else runs. What the client
-    /// does not take at once goes into its writer, which can wait for it.
-    /// </summary>
-    /// <returns>How many bytes; 0 at the end, -1: nothing to pass on now.</returns>
-    int PassDirectly(EpollConnection direct, int size)
-    {
-        var scratch = direct.Loop.Scratch.Span;
-        var read = upstream.TryReadVerbatim(scratch.Length > size ? scratch[..size] : scratch);
-        if (read > 0)
-        {
-            var sent = direct.TrySend(scratch[..read]);
-            if (sent < read)
-            {
-                this.Write(scratch[sent..read]);
-            }
-        }
-        return read;
     }
 
     // -- Through a spool
@@ -325,7 +311,7 @@ public sealed class BodyRelay(
         _clientSilence.Stop();
     }
 
-    void Received(int bytes)
+    internal void Received(int bytes)
     {
         upstreamSilence.Touch();
         if (_received == 0)

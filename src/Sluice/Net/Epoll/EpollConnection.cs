@@ -49,7 +49,7 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
     {
         try
         {
-            return _output.IsBroken ? bytes.Length : _socket.TrySend(bytes);
+            return _socket.TrySend(bytes);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {

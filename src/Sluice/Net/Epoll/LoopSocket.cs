@@ -4,6 +4,13 @@ using System.Threading.Tasks.Sources;
 
 namespace Sluice.Net.Epoll;
 
+/// <summary>Takes what a socket has to say, again and again, without being asked to wait each time.</summary>
+interface ILoopReader
+{
+    /// <summary>A receive may have something to say, or the socket was closed. On the loop.</summary>
+    void OnReadable();
+}
+
 /// <summary>
 /// A socket of an event loop. System calls happen on the loop's thread only; whoever waits from elsewhere is continued on the loop. At most one wait
 /// for reading and one for writing at a time. Holds no buffer.
@@ -82,8 +89,19 @@ class LoopSocket
     {
     }
 
+    /// <summary>Who takes what comes until further notice; nobody may wait for it meanwhile.</summary>
+    public ILoopReader? Reader { get; set; }
+
+    /// <summary>The reader is not done, but others have their turn first. On the loop.</summary>
+    public void ReadLater() => Loop.Post(static socket => ((LoopSocket)socket!).WakeReader(), this);
+
     void WakeReader()
     {
+        if (Reader is { } reader)
+        {
+            reader.OnReadable();
+            return;
+        }
         var waiting = _onReadable;
         _onReadable = null;
         waiting?.Invoke();
@@ -111,6 +129,9 @@ class LoopSocket
 
     /// <summary>Whether a receive may say something now, and it is this socket's turn. On the loop.</summary>
     public bool IsReadable => _readable && InTurn();
+
+    /// <summary>The kernel has more than this round let it take.</summary>
+    public bool HasMore => _readable;
 
     /// <summary>Calls back once when a receive would have something to say: never from within. On the loop.</summary>
     public void WhenReadable(Action callback)
@@ -261,7 +282,7 @@ class LoopSocket
         Posix.Close(Descriptor);
         OnClosed();
         // never from within the call that closes: it may hold a lock
-        if (_onReadable is not null || _onWritable is not null)
+        if (Reader is not null || _onReadable is not null || _onWritable is not null)
         {
             Loop.Post(static socket => ((LoopSocket)socket!).WakeAll(), this);
         }
