@@ -85,36 +85,47 @@ public sealed class AccessLogFormat
     /// <summary>One line with its LF.</summary>
     public void Render(IVariables variables, IBufferWriter<byte> line)
     {
+        var piece = line.GetSpan(Piece);
+        var at = 0;
         foreach (var part in _parts)
         {
-            if (part.Variable is null)
+            var value = part.Variable is null ? null : part.Read is { } read ? read(variables) : variables.Get(part.Variable);
+            var text = part.Variable is null ? part.Text : value is null && _escape == AccessLogEscape.Default ? "-"u8 : default;
+            var plain = value is not null && IsPlain(value);
+            var needs = text.Length + (plain ? Encoding.UTF8.GetMaxByteCount(value!.Length) : 0);
+            if (piece.Length - at < needs || (value is not null && !plain))
             {
-                line.Write(part.Text);
+                line.Advance(at);
+                if (value is not null && !plain)
+                {
+                    Escape(value, line);
+                }
+                piece = line.GetSpan(Math.Max(needs, Piece));
+                at = 0;
+            }
+            if (plain)
+            {
+                at += Encoding.UTF8.GetBytes(value, piece[at..]);
                 continue;
             }
-            Write(part.Read is { } read ? read(variables) : variables.Get(part.Variable), line);
+            text.CopyTo(piece[at..]);
+            at += text.Length;
         }
+        line.Advance(at);
         line.Write("\n"u8);
     }
 
-    void Write(string? value, IBufferWriter<byte> line)
+    const int Piece = 512;
+
+    bool IsPlain(string value) => _escape switch
     {
-        if (value is null)
-        {
-            line.Write(_escape == AccessLogEscape.Default ? "-"u8 : default);
-            return;
-        }
-        var plain = _escape switch
-        {
-            AccessLogEscape.Default => !value.AsSpan().ContainsAnyExcept(PlainDefault),
-            AccessLogEscape.Json => !value.AsSpan().ContainsAny(NeedsJson),
-            _ => true,
-        };
-        if (plain)
-        {
-            Encoding.UTF8.GetBytes(value, line);
-            return;
-        }
+        AccessLogEscape.Default => !value.AsSpan().ContainsAnyExcept(PlainDefault),
+        AccessLogEscape.Json => !value.AsSpan().ContainsAny(NeedsJson),
+        _ => true,
+    };
+
+    void Escape(string value, IBufferWriter<byte> line)
+    {
         var utf8 = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(value.Length));
         var bytes = utf8.AsSpan(0, Encoding.UTF8.GetBytes(value, utf8));
         if (_escape == AccessLogEscape.Json)

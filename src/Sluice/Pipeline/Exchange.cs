@@ -36,9 +36,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>The client left. With HTTP/1 that is its connection's end, for which no request needs a source of its own.</summary>
     public CancellationToken ClientGone => Http.RequestAborted;
 
-    public HttpRequest Request => Http.Request;
+    public HttpRequest Request { get; } = http.Request;
 
-    public HttpResponse Response => Http.Response;
+    public HttpResponse Response { get; } = http.Response;
 
     /// <summary>The configuration that this request runs under, from its first to its last byte.</summary>
     public Snapshot Snapshot { get; } = snapshot;
