@@ -46,7 +46,7 @@ if (options.JsonFile is { } json)
 }
 return results.Exists(result => result.Wrong > 0) ? 1 : 0;
 
-/// <summary>What is on the command line: <c>--rounds 3 --seconds 8 --warmup 5 --scenarios A,D --gateways nginx,sluice --json FILE --markdown FILE</c>.</summary>
+/// <summary>What is on the command line: <c>--rounds 3 --seconds 8 --warmup 12 --scenarios A,D --gateways nginx,sluice --json FILE --markdown FILE</c>.</summary>
 sealed class Options
 {
     public Options(string[] args)
@@ -79,7 +79,7 @@ sealed class Options
     public int Seconds { get; } = 8;
 
     /// <summary>Code is compiled while it runs: that is not measured.</summary>
-    public int Warmup { get; } = 6;
+    public int Warmup { get; } = 12;
 
     public string[] Scenarios { get; } = [.. Scenario.All.Select(scenario => scenario.Name)];
 
@@ -97,6 +97,10 @@ static class Measurement
     {
         var tally = new Tally();
         using var end = new CancellationTokenSource();
+        if (scenario.IsMemory)
+        {
+            WarmUp(port);
+        }
         var before = gateway.Pid == 0 ? 0 : Measured.Memory(gateway.Pid);
         using var running = new CountdownEvent(Math.Max(scenario.Streams, 1));
         scenario.Load(port, tally, () => { if (!running.IsSet) { running.Signal(); } }, end.Token);
@@ -117,5 +121,18 @@ static class Measurement
         var result = new Result(scenario.Name, gateway.Name, round, cost, operations / seconds, tally.Quantile(0.5), tally.Quantile(0.99), tally.Wrong, tally.FirstWrong);
         end.Cancel();
         return result;
+    }
+
+    /// <summary>What a process needs once, its code above all, is not memory of a stream.</summary>
+    static void WarmUp(int port)
+    {
+        using var end = new CancellationTokenSource();
+        for (var i = 0; i < 4; i++)
+        {
+            _ = Clients.RequestsAsync(port, "/hello", 12, 0, new(), end.Token);
+        }
+        Thread.Sleep(2_000);
+        end.Cancel();
+        Thread.Sleep(1_000);
     }
 }

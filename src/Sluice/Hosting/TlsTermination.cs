@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 using Sluice.Pipeline;
 using Sluice.Pipeline.Secrets;
 using Sluice.Pipeline.Tls;
@@ -44,6 +45,8 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
         {
             connection.Features.Set(prepared.Peer);
             connection.Features.Set(prepared);
+            // a signature takes a millisecond or two, for which no stream of the loop should wait; reading comes back to it
+            await EventLoop.Leave();
             await next(connection);
         }
     };
