@@ -89,17 +89,7 @@ sealed class DirectPump(BodyRelay relay, UpstreamConnection upstream, LoopSocket
         return Outcome.Waiting;
     }
 
-    bool IValueTaskSource<bool>.GetResult(short token)
-    {
-        try
-        {
-            return _core.GetResult(token);
-        }
-        finally
-        {
-            _core.Reset();
-        }
-    }
+    bool IValueTaskSource<bool>.GetResult(short token) => _core.Take(token);
 
     ValueTaskSourceStatus IValueTaskSource<bool>.GetStatus(short token) => _core.GetStatus(token);
 

@@ -245,18 +245,7 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
 
     // -- IValueTaskSource
 
-    ReadResult IValueTaskSource<ReadResult>.GetResult(short token)
-    {
-        try
-        {
-            return _core.GetResult(token);
-        }
-        finally
-        {
-            // whoever waited is not kept alive until the next wait, which may be hours away
-            _core.Reset();
-        }
-    }
+    ReadResult IValueTaskSource<ReadResult>.GetResult(short token) => _core.Take(token);
 
     ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _core.GetStatus(token);
 

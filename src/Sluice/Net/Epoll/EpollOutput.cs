@@ -194,18 +194,7 @@ sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<Flush
 
     // -- IValueTaskSource
 
-    FlushResult IValueTaskSource<FlushResult>.GetResult(short token)
-    {
-        try
-        {
-            return _core.GetResult(token);
-        }
-        finally
-        {
-            // whoever waited is not kept alive until the next wait
-            _core.Reset();
-        }
-    }
+    FlushResult IValueTaskSource<FlushResult>.GetResult(short token) => _core.Take(token);
 
     ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _core.GetStatus(token);
 

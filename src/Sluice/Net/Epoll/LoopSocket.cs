@@ -324,12 +324,7 @@ class LoopSocket
             return new(this, _core.Version);
         }
 
-        void IValueTaskSource.GetResult(short token)
-        {
-            _core.GetResult(token);
-            // whoever waited is not kept alive until the next wait, which may be hours away
-            _core.Reset();
-        }
+        void IValueTaskSource.GetResult(short token) => _core.Take(token);
 
         ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _core.GetStatus(token);
 
