@@ -22,7 +22,7 @@ abstract class ByteStream
     /// <summary>A wait only ends; it is the receive after it that tells of a failure.</summary>
     public virtual bool WaitNeverFails => false;
 
-    /// <summary>Whether a wait that has completed was right: it may complete although nothing is there.</summary>
+    /// <summary>Whether a receive may say something now: a wait may complete although nothing is there.</summary>
     public virtual bool IsReadable => true;
 
     /// <summary>Some bytes as soon as there are any; 0 at the end.</summary>
@@ -107,6 +107,8 @@ sealed class LoopByteStream : ByteStream
     public override bool WaitNeverFails => true;
 
     public override bool ReceivesAtOnce => _socket.Loop.IsCurrent;
+
+    public override bool IsReadable => _socket.IsReadable || _socket.IsClosed;
 
     public override int TryReceive(Span<byte> destination) => _socket.TryReceive(destination);
 

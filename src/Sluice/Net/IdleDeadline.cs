@@ -36,8 +36,13 @@ public sealed class IdleDeadline : WheelTimer, IDisposable
     /// <summary>Whether the limit was reached since the last <see cref="Start"/>: tells a timeout from other cancellations.</summary>
     public bool Expired { get; private set; }
 
-    /// <summary>Something happened: the silence begins anew.</summary>
-    public void Touch() => Volatile.Write(ref _touched, Now);
+    /// <summary>Something happened: the silence begins anew. Gives the clock's timestamp, on a loop that of its round.</summary>
+    public long Touch()
+    {
+        var now = Now;
+        Volatile.Write(ref _touched, now);
+        return now;
+    }
 
     long Now => _loop is { IsCurrent: true } ? _loop.Now : _time.GetTimestamp();
 

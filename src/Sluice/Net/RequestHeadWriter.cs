@@ -126,6 +126,11 @@ sealed class RequestHeadWriter
     /// <summary>Latin-1 when that can say it (so bytes that were read as Latin-1 leave as they came), UTF-8 otherwise.</summary>
     void Append(string text)
     {
+        if (Ascii.FromUtf16(text, Free(text.Length), out var written) == OperationStatus.Done)
+        {
+            length += written;
+            return;
+        }
         var encoding = text.AsSpan().ContainsAnyExceptInRange('\0', '\xff') ? Encoding.UTF8 : Encoding.Latin1;
         length += encoding.GetBytes(text, Free(encoding.GetMaxByteCount(text.Length)));
     }

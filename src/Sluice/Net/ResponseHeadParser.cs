@@ -35,6 +35,24 @@ sealed class ResponseHeadParser
     /// <summary>The head's length with its empty line once <see cref="Advance"/> said true.</summary>
     public int Length => lineStart;
 
+    [ThreadStatic]
+    static ResponseHeadParser? t_spare;
+
+    /// <summary>For one head; nearly always it comes at once, and the thread's next one needs no other.</summary>
+    public static ResponseHeadParser Rent()
+    {
+        var spare = t_spare;
+        t_spare = null;
+        return spare ?? new();
+    }
+
+    /// <summary>The head has been built.</summary>
+    public void Return()
+    {
+        Reset();
+        t_spare = this;
+    }
+
     public static bool IsName(ReadOnlySpan<byte> name) => !name.IsEmpty && !name.ContainsAnyExcept(NameBytes);
 
     public static bool HasControls(ReadOnlySpan<byte> value) => value.ContainsAny(Controls);

@@ -12,7 +12,7 @@ namespace Sluice.Net;
 /// each one operation at a time; <see cref="Abort"/> may be called from anywhere at any time.
 /// <code>
 /// BeginRequest, AddHeader…, SendHeadAsync, (WriteBodyAsync…, EndBodyAsync)
-/// ReadHeadAsync until it is not interim, (WaitReadableAsync, ReadBodyAsync) until 0, Trailers
+/// ReadHeadAsync (or TryReadHead, WaitHeadAsync) until it is not interim, (WaitReadableAsync, ReadBodyAsync) until 0, Trailers
 /// </code>
 /// Disposing gives the connection back when both sides are cleanly at their end, and closes it otherwise.
 /// </summary>
@@ -44,7 +44,6 @@ public sealed class UpstreamConnection : IAsyncDisposable
     readonly PooledStream pooled;
     readonly ByteStream stream;
     readonly PoolLimits limits;
-    readonly Lock gate = new();
 
     // sending
     readonly RequestHeadWriter writer = new();
@@ -307,59 +306,110 @@ public sealed class UpstreamConnection : IAsyncDisposable
     /// <param name="maxHeadBytes">For the head, and for the trailers of a chunked body.</param>
     public async ValueTask<ResponseHead> ReadHeadAsync(int maxHeadBytes)
     {
+        ResponseHead? head;
+        while ((head = TryReadHead(maxHeadBytes)) is null)
+        {
+            await WaitHeadAsync();
+        }
+        return head;
+    }
+
+    /// <summary>As <see cref="ReadHeadAsync"/>, of what is there now; null: more has to come (<see cref="WaitHeadAsync"/>).</summary>
+    public ResponseHead? TryReadHead(int maxHeadBytes)
+    {
         RequireReceiving(Receiving.Head);
         maxTrailerBytes = maxHeadBytes;
-        parser ??= new ResponseHeadParser();
         try
         {
-            while (buffer is null || !parser.Advance(buffer.AsSpan(bufferStart, bufferEnd - bufferStart), maxHeadBytes))
+            if (buffer is not null && Advance(maxHeadBytes) is { } received)
             {
-                if (buffer is null)
-                {
-                    if (pooled.Watch is { } watch)
-                    {
-                        pooled.Watch = null;
-                        if (await watch is { } failure)
-                        {
-                            throw ReceiveFailure(failure);
-                        }
-                    }
-                    else
-                    {
-                        await stream.WaitReadableAsync();
-                    }
-                }
+                return received;
+            }
+            while (stream.ReceivesAtOnce && pooled.Watch is null && stream.IsReadable)
+            {
                 MakeRoom();
-                var room = buffer.AsMemory(bufferEnd);
-                var count = stream.ReceivesAtOnce ? stream.TryReceive(room.Span) : -1;
+                var count = stream.TryReceive(buffer.AsSpan(bufferEnd));
                 if (count < 0)
                 {
-                    count = await stream.ReceiveAsync(room);
+                    if (bufferStart == bufferEnd)
+                    {
+                        ReleaseBuffer();
+                    }
+                    return null;
                 }
-                bufferEnd += count;
-                BytesReceived += count;
-                if (count == 0)
+                Received(count);
+                if (Advance(maxHeadBytes) is { } head)
                 {
-                    throw AnswerBegun
-                        ? Failure(UpstreamFailureKind.EarlyClose, "in the head")
-                        : Failure(UpstreamFailureKind.NoAnswer, null);
+                    return head;
                 }
             }
-            var head = parser.Build(buffer.AsSpan(bufferStart, bufferEnd - bufferStart), facts);
-            Consume(parser.Length);
-            parser.Reset();
-            if (head.Interim)
-            {
-                return ++interimHeads <= MaxInterimHeads ? head : throw ResponseHeadParser.Bad("too many interim answers");
-            }
-            parser = null;
-            BeginBody(head);
-            return head;
+            return null;
         }
         catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
         {
             throw ReceiveFailure(error);
         }
+    }
+
+    /// <summary>Completes when <see cref="TryReadHead"/> has more to say. While nothing of the head is there, no buffer is held.</summary>
+    public ValueTask WaitHeadAsync() => stream.ReceivesAtOnce && pooled.Watch is null ? stream.WaitReadableAsync() : ReceiveMoreOfHeadAsync();
+
+    async ValueTask ReceiveMoreOfHeadAsync()
+    {
+        try
+        {
+            if (pooled.Watch is { } watch)
+            {
+                pooled.Watch = null;
+                if (await watch is { } failure)
+                {
+                    throw ReceiveFailure(failure);
+                }
+            }
+            else if (buffer is null)
+            {
+                await stream.WaitReadableAsync();
+            }
+            MakeRoom();
+            Received(await stream.ReceiveAsync(buffer.AsMemory(bufferEnd)));
+        }
+        catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
+        {
+            throw ReceiveFailure(error);
+        }
+    }
+
+    void Received(int count)
+    {
+        bufferEnd += count;
+        BytesReceived += count;
+        if (count == 0)
+        {
+            throw AnswerBegun
+                ? Failure(UpstreamFailureKind.EarlyClose, "in the head")
+                : Failure(UpstreamFailureKind.NoAnswer, null);
+        }
+    }
+
+    /// <summary>The head when all of it is in the buffer.</summary>
+    ResponseHead? Advance(int maxHeadBytes)
+    {
+        parser ??= ResponseHeadParser.Rent();
+        var bytes = buffer.AsSpan(bufferStart, bufferEnd - bufferStart);
+        if (!parser.Advance(bytes, maxHeadBytes))
+        {
+            return null;
+        }
+        var head = parser.Build(bytes, facts);
+        Consume(parser.Length);
+        parser.Return();
+        parser = null;
+        if (head.Interim)
+        {
+            return ++interimHeads <= MaxInterimHeads ? head : throw ResponseHeadParser.Bad("too many interim answers");
+        }
+        BeginBody(head);
+        return head;
     }
 
     void BeginBody(ResponseHead head)
@@ -712,7 +762,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
     /// </summary>
     public void Abort(UpstreamFailureKind reason)
     {
-        lock (gate)
+        lock (this)
         {
             if (disposed || aborted is not null)
             {
@@ -725,7 +775,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
 
     public ValueTask DisposeAsync()
     {
-        lock (gate)
+        lock (this)
         {
             if (disposed)
             {
@@ -775,7 +825,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
     UpstreamException Failure(UpstreamFailureKind kind, string? detail, Exception? cause = null)
     {
         UpstreamFailureKind? reason;
-        lock (gate)
+        lock (this)
         {
             reason = aborted;
         }

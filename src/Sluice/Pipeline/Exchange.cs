@@ -1,5 +1,6 @@
 using System.Net;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
 using Sluice.Model.Nginx;
 using Sluice.Net.Epoll;
 using Sluice.Net.Http1;
@@ -21,7 +22,7 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public EventLoop? Loop => Connection?.Loop;
 
     /// <summary>The client's connection when it is one of an event loop.</summary>
-    public EpollConnection? Connection { get; } = http.Features.Get<EpollConnection>();
+    public EpollConnection? Connection { get; } = http is Http1Context own ? own.LoopConnection : http.Features.Get<EpollConnection>();
 
     /// <summary>Nothing has been sent: what was meant to be is forgotten, head and body.</summary>
     public void StartAnswerAgain()
@@ -35,6 +36,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
 
     /// <summary>The client left. With HTTP/1 that is its connection's end, for which no request needs a source of its own.</summary>
     public CancellationToken ClientGone => Http.RequestAborted;
+
+    /// <summary>The head says that a body follows, or a script has given the request one.</summary>
+    public bool CanHaveBody => Http is Http1Context own ? own.CanHaveBody : Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody == true;
 
     public HttpRequest Request { get; } = http.Request;
 
@@ -141,7 +145,12 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public int RemotePort { get; set; } = http.Connection.RemotePort;
 
     /// <summary>Milliseconds since the request's head was there.</summary>
-    public double ElapsedMs => Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds;
+    public double ElapsedMs => (_end == 0 ? Services.Time.GetElapsedTime(StartTimestamp) : Services.Time.GetElapsedTime(StartTimestamp, _end)).TotalMilliseconds;
+
+    long _end;
+
+    /// <summary>All is over but the logs, which shall agree on how long it took.</summary>
+    public void End() => _end = Services.Time.GetTimestamp();
 
     /// <summary>What scripts know of this exchange; null while none has run.</summary>
     public LuaContext? Script { get; private set; }
@@ -150,7 +159,12 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public LuaContext OpenScript() => Script ??= LuaContext.For(Services.Lua, new ScriptExchange(this));
 
     /// <summary>State that a plugin keeps from one phase to the next, by the plugin's object (not its name: it may be configured twice).</summary>
-    public Dictionary<object, object> Items => field ??= new(ReferenceEqualityComparer.Instance);
+    public Dictionary<object, object> Items => _items ??= new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>What a plugin has put into <see cref="Items"/>; null: nothing.</summary>
+    public object? Find(object plugin) => _items?.GetValueOrDefault(plugin);
+
+    Dictionary<object, object>? _items;
 }
 
 /// <summary>What is known of the upstream side, for logs and variables. Several attempts are listed as nginx does: <c>a, b</c>.</summary>

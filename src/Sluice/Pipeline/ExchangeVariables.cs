@@ -3,6 +3,7 @@ using System.Net;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Primitives;
+using Sluice.Net.Http1;
 using Sluice.Pipeline.Tls;
 
 namespace Sluice.Pipeline;
@@ -111,7 +112,7 @@ public sealed partial class Exchange
     sealed record PortText(int Number, string Text);
 
     /// <summary>The request target exactly as the client sent it.</summary>
-    public string RawTarget => Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
+    public string RawTarget => Http is Http1Context own ? own.RawTarget : Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
 
     /// <summary>Host without the port, lower case (nginx's <c>$host</c>).</summary>
     public string Host => field ??= HostOnly(Request.Headers.Host.ToString()).ToLowerInvariant();
@@ -204,6 +205,7 @@ public sealed partial class Exchange
             "remote_user" => static exchange => exchange.BasicUser(),
             "time_local" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Local,
             "time_iso8601" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Iso8601,
+            "request" => static exchange => exchange.Get("request"),
             "request_method" or "method" => static exchange => exchange.Request.Method,
             "host" => static exchange => exchange.Host,
             "uri" => static exchange => exchange.Uri,
@@ -219,7 +221,7 @@ public sealed partial class Exchange
             _ when name.StartsWith("http_", StringComparison.Ordinal) => HeaderReader(name[5..].Replace('_', '-')),
             _ => null,
         };
-        return read is null ? null : variables => (Exchange)variables is { _custom: null } exchange ? read(exchange) : variables.Get(name);
+        return read is null ? null : variables => variables is Exchange { _custom: null } exchange ? read(exchange) : variables.Get(name);
     }
 
     static Func<Exchange, string?> HeaderReader(string header) => exchange =>

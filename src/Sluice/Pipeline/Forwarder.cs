@@ -149,14 +149,16 @@ public sealed partial class Forwarder(
     {
         exchange.Upstream.NodeIp = node.Config.Host;
         exchange.Upstream.NodePort = node.Port;
-        foreach (var steps in (Step<IBeforeProxy>[][])[exchange.Snapshot.GlobalRules.BeforeProxy, exchange.Chain.BeforeProxy])
+        return await RunAsync(exchange, exchange.Snapshot.GlobalRules.BeforeProxy) ?? await RunAsync(exchange, exchange.Chain.BeforeProxy);
+    }
+
+    static async ValueTask<Answer?> RunAsync(Exchange exchange, Step<IBeforeProxy>[] steps)
+    {
+        foreach (var (phase, use) in steps)
         {
-            foreach (var (phase, use) in steps)
+            if (use.Applies(exchange) && await phase.BeforeProxyAsync(exchange) is { } answer)
             {
-                if (use.Applies(exchange) && await phase.BeforeProxyAsync(exchange) is { } answer)
-                {
-                    return use.Dress(answer);
-                }
+                return use.Dress(answer);
             }
         }
         return null;
@@ -228,14 +230,15 @@ public sealed partial class Forwarder(
             var serverName = tls && (exchange.Snapshot.Settings.Http.UpstreamServerName || upstream.Config.Tls?.Verify == true) ? ServerName() : null;
             var endpoint = upstream.Endpoint(node, addresses.Next(), tls, serverName);
             Address = endpoint.AddressText;
-            exchange.Upstream.NodeIp = (endpoint.Address as System.Net.IPEndPoint)?.Address.ToString();
+            exchange.Upstream.NodeIp = endpoint.IpText;
             if (exchange.Loop is { IsCurrent: false } loop)
             {
                 await loop.SwitchTo();
             }
             _connection = await forwarder._pools.Here.RentAsync(
                 endpoint, upstream.Limits, Timeout(static timeout => timeout.Connect, exchange.Scope.ProxyConnectTimeout), fresh, exchange.ClientGone);
-            exchange.Upstream.ConnectSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+            // as nginx says of a kept connection
+            exchange.Upstream.ConnectSeconds = _connection.Reused ? 0 : Elapsed.TotalSeconds;
             _clientGone = exchange.ClientGone.UnsafeRegister(static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.ClientGone), _connection);
 
             // The request goes out; its body may still be going while the answer comes in.
@@ -253,7 +256,12 @@ public sealed partial class Forwarder(
             if (body.IsEmpty)
             {
                 _readSilence.Start(ReadTimeout);
-                _head = await _connection.ReadHeadAsync(exchange.Scope.ProxyBufferSize);
+                ResponseHead? head;
+                while ((head = _connection.TryReadHead(exchange.Scope.ProxyBufferSize)) is null)
+                {
+                    await _connection.WaitHeadAsync();
+                }
+                _head = head;
                 if (_head.Interim)
                 {
                     _head = await PassInterimAsync(_connection, _head, _readSilence, exchange.Scope.ProxyBufferSize);
@@ -271,7 +279,7 @@ public sealed partial class Forwarder(
             _readSilence.Stop();
             _status = _head.Status;
             _isStream = _status == 101 || BufferingRules.IsStream(_head.Headers.First("Content-Type"));
-            exchange.Upstream.HeaderSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+            exchange.Upstream.HeaderSeconds = ArrivedAfter.TotalSeconds;
         }
 
         IdleDeadline SendSilence => _sendSilence ??=
@@ -283,6 +291,11 @@ public sealed partial class Forwarder(
         public bool IsStream => _isStream;
 
         public TimeSpan Elapsed => _time.GetElapsedTime(_started);
+
+        /// <summary>Until what is read now came: on a loop, when it heard of it.</summary>
+        TimeSpan ArrivedAfter => exchange.Loop is { IsCurrent: true } loop && _time == TimeProvider.System
+            ? _time.GetElapsedTime(_started, Math.Max(_started, loop.Now))
+            : Elapsed;
 
         string ServerName()
         {
@@ -432,7 +445,7 @@ public sealed partial class Forwarder(
 
         public ValueTask UpstreamFreeAsync()
         {
-            exchange.Upstream.ResponseSeconds = _time.GetElapsedTime(_started).TotalSeconds;
+            exchange.Upstream.ResponseSeconds = ArrivedAfter.TotalSeconds;
             return _sending.IsCompletedSuccessfully ? _connection!.DisposeAsync() : ValueTask.CompletedTask;
         }
 

@@ -34,6 +34,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
         finally
         {
+            exchange.End();
             RunLog(exchange);
             exchange.Script?.Dispose();
         }

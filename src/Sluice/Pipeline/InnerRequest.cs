@@ -31,7 +31,7 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
     }
 
     /// <summary>Whether the exchange is one of these.</summary>
-    public static bool Is(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime;
+    public static bool Is(Exchange exchange) => exchange.Http is DefaultHttpContext http && http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime;
 
     public static bool IsForErrorPage(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime { ForErrorPage: true };
 

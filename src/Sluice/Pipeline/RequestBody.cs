@@ -42,7 +42,7 @@ sealed class RequestBody : IDisposable
     public static async ValueTask<RequestBody> OpenAsync(Exchange exchange, string temporaryDirectory)
     {
         var request = exchange.Request;
-        if (exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody != true)
+        if (!exchange.CanHaveBody)
         {
             return new(exchange, request.ContentLength == 0 ? RequestBodyFraming.Length(0) : RequestBodyFraming.None, null);
         }
@@ -99,7 +99,7 @@ sealed class RequestBody : IDisposable
     /// <summary>For gRPC: never read beforehand. The client may pause as long as it likes, for it may be the answer that it waits for.</summary>
     public static RequestBody Streaming(Exchange exchange) => new(
         exchange,
-        exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody == true ? RequestBodyFraming.Chunked : RequestBodyFraming.None,
+        exchange.CanHaveBody ? RequestBodyFraming.Chunked : RequestBodyFraming.None,
         null);
 
     /// <summary>Sends a streaming body over HTTP/2. A fault of the client's is kept in <see cref="ClientFault"/>; all are thrown.</summary>

@@ -85,7 +85,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public async ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync()
     {
-        if (exchange.Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody != true)
+        if (!exchange.CanHaveBody)
         {
             return default;
         }

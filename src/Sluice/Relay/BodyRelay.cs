@@ -313,10 +313,10 @@ public sealed class BodyRelay(
 
     internal void Received(int bytes)
     {
-        upstreamSilence.Touch();
+        var now = upstreamSilence.Touch();
         if (_received == 0)
         {
-            FirstByteTimestamp = time.GetTimestamp();
+            FirstByteTimestamp = now;
         }
         _received += bytes;
     }

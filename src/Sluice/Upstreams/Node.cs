@@ -1,4 +1,5 @@
 using Sluice.Model;
+using Sluice.Net;
 
 namespace Sluice.Upstreams;
 
@@ -20,6 +21,9 @@ public sealed record Node(int Index, NodeConfig Config, int Port)
 
     /// <summary>What health checks know of it; null when there are none.</summary>
     public NodeHealth? Health { get; init; }
+
+    /// <summary>What the last request to it connected to: mostly what the next one does.</summary>
+    internal UpstreamEndpoint? LastEndpoint { get; set; }
 
     public bool IsHealthy => Health?.IsHealthy != false;
 

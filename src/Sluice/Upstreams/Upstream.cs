@@ -192,6 +192,15 @@ public sealed class Upstream
     /// <summary>The pool's key for an address of a node. The same object each time, so that a request allocates none.</summary>
     public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName)
     {
+        if (node.LastEndpoint is { Address: IPEndPoint last } same && ReferenceEquals(last.Address, address) && same.Tls.UseTls == tls && same.Tls.ServerName == serverName)
+        {
+            return same;
+        }
+        return node.LastEndpoint = FindEndpoint(node, address, tls, serverName);
+    }
+
+    UpstreamEndpoint FindEndpoint(Node node, IPAddress address, bool tls, string? serverName)
+    {
         var key = (address, node.Port, tls, serverName);
         if (_endpoints.TryGetValue(key, out var known))
         {

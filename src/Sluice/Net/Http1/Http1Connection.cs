@@ -81,7 +81,8 @@ public sealed class Http1Connection :
     readonly PipeReader _input;
     readonly PipeWriter _output;
     readonly ResponseWriter _writer;
-    DefaultHttpContext? _context;
+    EventLoop? _ownLoop;
+    Http1Context? _context;
     RequestBodyReader? _body;
     IdleDeadline? _silence;
     List<KeyValuePair<Type, object>>? _features;
@@ -100,6 +101,8 @@ public sealed class Http1Connection :
         _writer = new(_output, this);
     }
 
+    internal ConnectionContext Connection => _connection;
+
     internal RequestHead Head { get; } = new();
 
     /// <summary>The answer's headers.</summary>
@@ -116,22 +119,35 @@ public sealed class Http1Connection :
 
     /// <summary>Serves the connection until it ends. One frame from the first request to the last: a stream may stay in it for hours.</summary>
     /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface, nothing of which was taken; null: nobody looks for it.</param>
-    /// <param name="ended">Told when the connection has been disposed, here; null: disposing it is the caller's.</param>
-    internal async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, Action<ConnectionContext>? ended)
+    /// <param name="ended">
+    /// For a connection straight from its loop: told when it has been disposed, here; <see cref="Stop"/> can be called until then. Null: disposing
+    /// the connection is the caller's.
+    /// </param>
+    internal async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, Action<Http1Connection>? ended)
         where TContext : notnull
     {
+        _ownLoop = ended is null ? null : ((EpollConnection)_connection).Loop;
         try
         {
-            while (await ReceiveHeadAsync(http2 is not null) is var received && received != Received.End)
+            while (true)
             {
+                Received received;
+                do
+                {
+                    received = Receive(_input.TryRead(out var read) ? read : await WaitAsync(), http2 is not null);
+                }
+                while (received == Received.Part);
                 if (received == Received.Http2)
                 {
                     await http2!(_connection);
-                    break;
                 }
-                if (received == Received.Refused)
+                else if (received == Received.Refused)
                 {
+                    EndAnswer(await _writer.EndAsync(null));
                     (application as IRefusedRequests)?.Refused(this);
+                }
+                if (received != Received.Request)
+                {
                     break;
                 }
                 var context = application.CreateContext(this);
@@ -171,7 +187,7 @@ public sealed class Http1Connection :
             if (ended is not null)
             {
                 await _connection.DisposeAsync();
-                ended(_connection);
+                ended(this);
             }
         }
     }
@@ -210,6 +226,9 @@ public sealed class Http1Connection :
     {
         Request,
 
+        /// <summary>More has to come.</summary>
+        Part,
+
         /// <summary>The connection ended between two requests, or is wanted no longer.</summary>
         End,
         Refused,
@@ -227,39 +246,22 @@ public sealed class Http1Connection :
 
     static ReadOnlySpan<byte> Http2Line => "PRI * HTTP/2.0\r\n"u8;
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<Received> ReceiveHeadAsync(bool http2)
+    Received Receive(in ReadResult read, bool http2)
     {
         try
         {
-            while (true)
+            if (http2 && _first && !Head.Begun && SpeaksHttp2(read.Buffer) is not false and var decided)
             {
-                if (!_input.TryRead(out var read))
-                {
-                    read = await WaitAsync();
-                }
-                if (http2 && _first && !Head.Begun && SpeaksHttp2(read.Buffer) is not false and var decided)
-                {
-                    _input.AdvanceTo(read.Buffer.Start, decided is null && !read.IsCompleted ? read.Buffer.End : read.Buffer.Start);
-                    if (decided is true)
-                    {
-                        return Received.Http2;
-                    }
-                    if (read.IsCompleted || (read.IsCanceled && IsOver()))
-                    {
-                        return Received.End;
-                    }
-                    continue;
-                }
-                if (Take(read) is { } received)
-                {
-                    return received;
-                }
+                _input.AdvanceTo(read.Buffer.Start, decided is null && !read.IsCompleted ? read.Buffer.End : read.Buffer.Start);
+                return decided is true ? Received.Http2
+                    : read.IsCompleted || (read.IsCanceled && IsOver()) ? Received.End
+                    : Received.Part;
             }
+            return Take(read);
         }
         catch (BadHttpRequestException e)
         {
-            await RefuseAsync(e);
+            Refuse(e);
             return Received.Refused;
         }
     }
@@ -273,7 +275,7 @@ public sealed class Http1Connection :
         return !start[..length].SequenceEqual(Http2Line[..length]) ? false : length == start.Length ? true : null;
     }
 
-    Received? Take(in ReadResult read)
+    Received Take(in ReadResult read)
     {
         if (read.IsCanceled && IsOver())
         {
@@ -290,7 +292,7 @@ public sealed class Http1Connection :
         }
         var ended = read.IsCompleted;
         _input.AdvanceTo(rest.Start, rest.End);
-        return ended ? Received.End : null;
+        return ended ? Received.End : Received.Part;
     }
 
     /// <summary>Asked after a canceled read: too long without a request, or the gateway wants no more of them.</summary>
@@ -303,8 +305,7 @@ public sealed class Http1Connection :
         return _settings.Stopping.IsCancellationRequested && !Head.Begun;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<ReadResult> WaitAsync()
+    ValueTask<ReadResult> WaitAsync()
     {
         _silence ??= new(_settings.Time, static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this, (_connection as EpollConnection)?.Loop);
         var wanted = _first || Head.Begun ? Wait.ForHead : Wait.ForNext;
@@ -314,9 +315,34 @@ public sealed class Http1Connection :
             _wait = wanted;
             _silence.Start(wanted == Wait.ForHead ? Limits.RequestHeadersTimeout : Limits.KeepAliveTimeout);
         }
-        using var registration = Head.Begun ? default : _settings.Stopping.UnsafeRegister(static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this);
+        if (_ownLoop is null && !Head.Begun)
+        {
+            return StoppableAsync();
+        }
+        if (!Head.Begun && _settings.Stopping.IsCancellationRequested)
+        {
+            _input.CancelPendingRead();
+        }
+        return _input.ReadAsync();
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    async ValueTask<ReadResult> StoppableAsync()
+    {
+        using var registration = _settings.Stopping.UnsafeRegister(static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this);
         return await _input.ReadAsync();
     }
+
+    /// <summary>Of a connection straight from a loop: no more requests are wanted, as <see cref="Http1Settings.Stopping"/> says. If it waits for one, it ends.</summary>
+    internal void Stop() => _ownLoop!.Post(
+        static connection =>
+        {
+            if (connection is Http1Connection { _wait: Wait.ForNext or Wait.ForHead } waiting && !waiting.Head.Begun)
+            {
+                waiting._input.CancelPendingRead();
+            }
+        },
+        this);
 
     void BeginRequest()
     {
@@ -339,7 +365,7 @@ public sealed class Http1Connection :
 
     RequestBodyReader Body => _body ??= new(_input, this);
 
-    async ValueTask RefuseAsync(BadHttpRequestException reason)
+    void Refuse(BadHttpRequestException reason)
     {
         StatusCode = reason.StatusCode;
         Answer.Clear();
@@ -352,7 +378,6 @@ public sealed class Http1Connection :
         {
             _writer.Write(body);
         }
-        EndAnswer(await _writer.EndAsync(null));
     }
 
     // -- Between two requests
@@ -573,6 +598,9 @@ public sealed class Http1Connection :
     int IHttpConnectionFeature.LocalPort { get => (_connection.LocalEndPoint as IPEndPoint)?.Port ?? 0; set => throw Fixed(); }
 
     static NotSupportedException Fixed() => new("it is what the client sent");
+
+    /// <summary>Something was put in the place of the connection's own features for this request.</summary>
+    internal bool HasFeatures => _features is { Count: > 0 };
 
     // -- IFeatureCollection: what was set for this request, this connection itself, what is below it
 

@@ -14,24 +14,25 @@ public sealed class Http1Server<TContext>(
     where TContext : notnull
 {
     readonly Lock _lock = new();
-    readonly HashSet<ConnectionContext> _served = [];
+    readonly HashSet<Http1Connection> _served = [];
     TaskCompletionSource? _empty;
-    Action<ConnectionContext>? _ended;
+    Action<Http1Connection>? _ended;
 
     /// <summary>A connection that somebody else keeps track of.</summary>
     public Task RunAsync(ConnectionContext connection) => new Http1Connection(connection, settings).RunAsync(application, http2, ended: null);
 
     public void Serve(EpollConnection connection)
     {
+        var served = new Http1Connection(connection, settings);
         lock (_lock)
         {
-            _served.Add(connection);
+            _served.Add(served);
         }
         meters.Opened();
-        _ = new Http1Connection(connection, settings).RunAsync(application, http2, _ended ??= Ended);
+        _ = served.RunAsync(application, http2, _ended ??= Ended);
     }
 
-    void Ended(ConnectionContext connection)
+    void Ended(Http1Connection connection)
     {
         meters.Closed();
         lock (_lock)
@@ -44,7 +45,19 @@ public sealed class Http1Server<TContext>(
     }
 
     /// <summary>Connections end after the request that they are at.</summary>
-    public void Stop() => settings.Stop();
+    public void Stop()
+    {
+        settings.Stop();
+        foreach (var connection in Served())
+        {
+            connection.Stop();
+        }
+    }
+
+    Http1Connection[] Served()
+    {
+        lock (_lock) { return [.. _served]; }
+    }
 
     /// <summary>Completes when the last connection of a loop has ended; those that are there when it takes too long are aborted.</summary>
     public async Task EndAsync(CancellationToken tooLong)
@@ -67,14 +80,9 @@ public sealed class Http1Server<TContext>(
 
     void AbortAll()
     {
-        ConnectionContext[] all;
-        lock (_lock)
+        foreach (var connection in Served())
         {
-            all = [.. _served];
-        }
-        foreach (var connection in all)
-        {
-            connection.Abort(new ConnectionAbortedException("the gateway stops"));
+            connection.Connection.Abort(new ConnectionAbortedException("the gateway stops"));
         }
     }
 }

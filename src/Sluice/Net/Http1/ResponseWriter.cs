@@ -353,6 +353,11 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
         /// <summary>Latin-1 when that can say it (so bytes that were read as Latin-1 leave as they came), UTF-8 otherwise.</summary>
         void Latin1(string text)
         {
+            if (Ascii.FromUtf16(text, Room(text.Length), out var written) == OperationStatus.Done)
+            {
+                _used += written;
+                return;
+            }
             if (text.AsSpan().ContainsAnyExceptInRange('\0', '\xff'))
             {
                 Write(Encoding.UTF8.GetBytes(text));

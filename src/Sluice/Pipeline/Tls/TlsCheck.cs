@@ -7,7 +7,7 @@ static partial class TlsCheck
 {
     public static Answer? Refuse(Exchange exchange, ILogger log)
     {
-        if (exchange.Http.Features.Get<TlsPeer>() is not { } peer)
+        if (!exchange.Request.IsHttps || exchange.Http.Features.Get<TlsPeer>() is not { } peer)
         {
             return null;
         }

@@ -76,8 +76,9 @@ public sealed class Prometheus(Prometheus.Config config, PluginContext context) 
             return;
         }
         var total = TimeSpan.FromMilliseconds(exchange.ElapsedMs);
-        var isStream = exchange.Items.TryGetValue(this, out var opened);
-        var meters = isStream ? (RouteMeters)opened! : MetersFor(exchange);
+        var opened = (RouteMeters?)exchange.Find(this);
+        var isStream = opened is not null;
+        var meters = opened ?? MetersFor(exchange);
         if (isStream)
         {
             meters.StreamEnded(exchange.Failure?.Kind ?? "complete", total);
