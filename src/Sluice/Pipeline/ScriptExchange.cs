@@ -163,6 +163,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
             exchange.Response.ContentLength = piece.Length;
         }
         await WriteAsync(piece);
+        await exchange.Response.CompleteAsync();
     }
 
     ReadOnlyMemory<byte> Filter(ReadOnlyMemory<byte> piece, bool last)

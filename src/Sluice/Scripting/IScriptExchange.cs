@@ -38,7 +38,7 @@ public interface IScriptExchange : IVariables
     /// <summary>Sends the head, if that has not happened, and a piece; returns when the client takes more.</summary>
     ValueTask SendAsync(ReadOnlyMemory<byte> piece);
 
-    /// <summary>The last piece.</summary>
+    /// <summary>The last piece: the client sees the end of the answer.</summary>
     ValueTask FinishAsync(ReadOnlyMemory<byte> piece);
 
     /// <summary>Makes a request to the gateway itself; null when it failed.</summary>

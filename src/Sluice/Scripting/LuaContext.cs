@@ -25,6 +25,7 @@ enum LuaWait
     Join,
     Semaphore,
     Resolve,
+    Eof,
 }
 
 /// <summary>
@@ -38,8 +39,10 @@ public sealed partial class LuaContext : IDisposable
     readonly List<LuaSocket> _sockets = [];
     readonly ConcurrentDictionary<nint, Task<object?[]>> _threads = new();
     readonly ConcurrentDictionary<nint, bool> _killed = new();
+    SemaphoreSlim? _turn;
     Task? _sending;
     CancellationTokenSource? _end;
+    bool _finished;
     int _table;
     bool _disposed;
 
@@ -74,7 +77,21 @@ public sealed partial class LuaContext : IDisposable
     internal int TableReference => _table != 0 ? _table : _table = Lane.NewContextTable();
 
     /// <summary>The client has left, or the request has ended: nobody waits for anything any more.</summary>
-    CancellationToken Ended => (_end ??= CancellationTokenSource.CreateLinkedTokenSource(Exchange?.Http.RequestAborted ?? default)).Token;
+    CancellationToken Ended
+    {
+        get
+        {
+            if (Volatile.Read(ref _end) is { } known)
+            {
+                return known.Token;
+            }
+            // light threads may ask at once
+            using (Lane.Enter())
+            {
+                return (_end ??= CancellationTokenSource.CreateLinkedTokenSource(Exchange?.Http.RequestAborted ?? default)).Token;
+            }
+        }
+    }
 
     // -- Run
 
@@ -84,6 +101,8 @@ public sealed partial class LuaContext : IDisposable
         Phase = phase;
         Where = unit.Where;
         (nint State, int Reference) coroutine;
+        int status;
+        Stop stop;
         using (Lane.Enter())
         {
             if (Lane.Ensure(unit, this) is { } error)
@@ -92,14 +111,16 @@ public sealed partial class LuaContext : IDisposable
                 return new(new LuaOutcome(LuaEnd.Failed));
             }
             coroutine = Push(unit, name);
-            var status = Lane.Resume(coroutine.State, 2, this, phase);
+            status = Lane.Resume(coroutine.State, 2, this, phase);
             if (status == 0 && !Printed)
             {
                 Lane.ReturnCoroutine(coroutine, true);
                 return new(new LuaOutcome(LuaEnd.Continue));
             }
-            return FollowAsync(coroutine, status, name, Step(coroutine, status));
+            stop = Step(coroutine, status);
         }
+        // outside: what it waits for may be a write to a socket
+        return FollowAsync(coroutine, status, name, stop);
     }
 
     (nint State, int Reference) Push(LuaUnit unit, string name)
@@ -414,6 +435,9 @@ public sealed partial class LuaContext : IDisposable
                 return await JoinAsync(arguments);
             case LuaWait.Semaphore:
                 return await SemaphoreAsync(arguments);
+            case LuaWait.Eof:
+                await FinishAsync();
+                return Ok;
             case LuaWait.Resolve:
                 return await ResolveAsync((byte[])arguments[0]!);
             default:
@@ -428,33 +452,49 @@ public sealed partial class LuaContext : IDisposable
     {
         if (_sending is null or { IsCompleted: true })
         {
-            _sending = SendAsync(_sending);
+            _sending = FlushAsync().AsTask();
         }
     }
 
-    async Task SendAsync(Task? last)
-    {
-        await (last ?? Task.CompletedTask);
-        await SendAsync();
-    }
+    ValueTask FlushAsync() => SendAsync(last: false);
 
-    async ValueTask FlushAsync()
+    /// <summary>Ends the answer; the script may go on.</summary>
+    async ValueTask FinishAsync()
     {
         await (_sending ?? Task.CompletedTask);
-        _sending = null;
-        await SendAsync();
+        await SendAsync(last: true);
     }
 
-    async ValueTask SendAsync()
+    /// <summary>Sends what is printed. Light threads may want to at once: one piece goes after the other.</summary>
+    async ValueTask SendAsync(bool last)
     {
-        if (Output.WrittenCount == 0 && Exchange!.Answered)
+        var turn = LazyInitializer.EnsureInitialized(ref _turn, static () => new SemaphoreSlim(1));
+        await turn.WaitAsync(Ended);
+        try
         {
-            return;
+            var piece = Take();
+            if (_finished || (!last && piece.Length == 0 && Exchange!.Answered))
+            {
+                return;
+            }
+            _finished = last;
+            await (last ? Exchange!.FinishAsync(piece) : Exchange!.SendAsync(piece));
         }
-        // what is printed while the client takes this goes into the next piece
-        var piece = Output.WrittenSpan.ToArray();
-        Output.ResetWrittenCount();
-        await Exchange!.SendAsync(piece);
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>What is printed and not sent; what another thread prints from now on goes into the next piece.</summary>
+    byte[] Take()
+    {
+        using (Lane.Enter())
+        {
+            var piece = Output.WrittenSpan.ToArray();
+            Output.ResetWrittenCount();
+            return piece;
+        }
     }
 
     async ValueTask<LuaOutcome> ExitAsync(object?[] arguments)
@@ -470,10 +510,7 @@ public sealed partial class LuaContext : IDisposable
             {
                 Exchange.Http.Response.StatusCode = status;
             }
-            await (_sending ?? Task.CompletedTask);
-            var rest = Output.WrittenSpan.ToArray();
-            Output.ResetWrittenCount();
-            await Exchange.FinishAsync(rest);
+            await FinishAsync();
             return new(LuaEnd.Answered);
         }
         return status switch
@@ -484,7 +521,11 @@ public sealed partial class LuaContext : IDisposable
         };
     }
 
-    async ValueTask<object?[]> CaptureAsync(object?[] arguments)
+    /// <summary>Method, target and body of each request, all at once; status, headers and body of each answer.</summary>
+    async ValueTask<object?[]> CaptureAsync(object?[] arguments) =>
+        [.. (await Task.WhenAll(arguments.Chunk(3).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
+
+    async Task<object?[]> CaptureOneAsync(object?[] request)
     {
         var headers = new HeaderDictionary();
         foreach (var (name, values) in Exchange!.Http.Request.Headers)
@@ -494,13 +535,13 @@ public sealed partial class LuaContext : IDisposable
                 headers[name] = values;
             }
         }
-        var body = (byte[]?)arguments[2] ?? [];
+        var body = (byte[]?)request[2] ?? [];
         if (body.Length > 0)
         {
             headers.ContentLength = body.Length;
         }
-        var method = System.Text.Encoding.Latin1.GetString((byte[])arguments[0]!);
-        var target = System.Text.Encoding.Latin1.GetString((byte[])arguments[1]!);
+        var method = System.Text.Encoding.Latin1.GetString((byte[])request[0]!);
+        var target = System.Text.Encoding.Latin1.GetString((byte[])request[1]!);
         return await Exchange.CaptureAsync(method, target, headers, body) is { } answer
             ? [answer.Status, answer.Headers, answer.Body]
             : [500, new HeaderDictionary(), Array.Empty<byte>()];
@@ -646,6 +687,7 @@ public sealed partial class LuaContext : IDisposable
     internal static async Task RunTimerAsync(LuaLane lane, int timer, bool premature)
     {
         var context = new LuaContext(lane, null) { Phase = LuaPhase.Timer, Where = "timer" };
+        lane.Engine.TimerRuns();
         try
         {
             (nint State, int Reference) coroutine;
@@ -668,6 +710,7 @@ public sealed partial class LuaContext : IDisposable
         }
         finally
         {
+            lane.Engine.TimerEnded();
             context.Dispose();
         }
     }

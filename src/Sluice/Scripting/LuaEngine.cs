@@ -3,6 +3,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Net;
+using Sluice.Net.Epoll;
 
 namespace Sluice.Scripting;
 
@@ -38,7 +39,8 @@ public sealed partial class LuaEngine : IDisposable
     volatile bool _disposed;
     int _turn;
     int _lastUnit;
-    int _timers;
+    int _pendingTimers;
+    int _runningTimers;
 
     public LuaEngine(LuaOptions options, TimeProvider time, ILogger? logger = null, HostResolver? resolver = null)
     {
@@ -73,11 +75,12 @@ public sealed partial class LuaEngine : IDisposable
         : _dictionaries.Count >= MaxDictionaries ? null
         : _dictionaries.GetOrAdd(name, _ => new SharedDictionary(Time));
 
-    /// <summary>The lane for a new request: the thread's own if it has one, otherwise in turn.</summary>
+    /// <summary>The lane for a new request: that of the event loop it is on, so that nobody else wants it; on other threads in turn.</summary>
     internal LuaLane Pick()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return At((int)((uint)Interlocked.Increment(ref _turn) % (uint)_lanes.Length));
+        var turn = EventLoop.Current is { } loop ? loop.Index : Interlocked.Increment(ref _turn);
+        return At((int)((uint)turn % (uint)_lanes.Length));
     }
 
     internal LuaLane At(int index)
@@ -136,17 +139,26 @@ public sealed partial class LuaEngine : IDisposable
 
     internal bool TryStartTimer()
     {
-        if (Interlocked.Increment(ref _timers) <= MaxTimers)
+        if (Interlocked.Increment(ref _pendingTimers) <= MaxTimers)
         {
             return true;
         }
-        Interlocked.Decrement(ref _timers);
+        Interlocked.Decrement(ref _pendingTimers);
         return false;
     }
 
-    internal void TimerEnded() => Interlocked.Decrement(ref _timers);
+    /// <summary>It waits no more.</summary>
+    internal void TimerRuns()
+    {
+        Interlocked.Increment(ref _runningTimers);
+        Interlocked.Decrement(ref _pendingTimers);
+    }
 
-    internal int Timers => Volatile.Read(ref _timers);
+    internal void TimerEnded() => Interlocked.Decrement(ref _runningTimers);
+
+    internal int PendingTimers => Volatile.Read(ref _pendingTimers);
+
+    internal int RunningTimers => Volatile.Read(ref _runningTimers);
 
     // -- Watchdog
 

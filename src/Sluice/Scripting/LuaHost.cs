@@ -41,7 +41,7 @@ static partial class LuaHost
         ("sock_new", NewSocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
         ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
-        ("timer", StartTimer), ("timers", Timers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
+        ("timer", StartTimer), ("timers_pending", PendingTimers), ("timers_running", RunningTimers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
         ("sandbox", Sandbox), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
     ];
@@ -781,7 +781,6 @@ static partial class LuaHost
         clock = engine.Time.CreateTimer(_ =>
         {
             clock?.Dispose();
-            engine.TimerEnded();
             _ = RunTimerAsync(lane, timer);
         }, null, TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6)), Timeout.InfiniteTimeSpan);
         return 0;
@@ -793,9 +792,15 @@ static partial class LuaHost
         lane.Release();
     }
 
-    static int Timers(LuaLane lane, LuaStack stack)
+    static int PendingTimers(LuaLane lane, LuaStack stack)
     {
-        stack.Push(lane.Engine.Timers);
+        stack.Push(lane.Engine.PendingTimers);
+        return 1;
+    }
+
+    static int RunningTimers(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.RunningTimers);
         return 1;
     }
 

@@ -73,6 +73,7 @@ public class ServerlessTests : IAsyncLifetime
     [InlineData("local d = ngx.shared.l ngx.print(d:lpush('q', 'a'), d:rpush('q', 'b'), d:lpop('q'), d:llen('q'))", "12a1")]
     [InlineData("local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield('in') ngx.flush(true) return 'out' end) ngx.print(co(), co())", "inout")]
     [InlineData("local t = ngx.thread.spawn(function(x) ngx.sleep(0.001) return x end, 'th') local ok, r = ngx.thread.wait(t) ngx.print(tostring(ok), r)", "trueth")]
+    [InlineData("local t = ngx.thread.spawn(function() return {5}, nil, print end) local ok, r, n, f = ngx.thread.wait(t) ngx.print(tostring(ok), r[1], tostring(n), type(f))", "true5nilfunction")]
     [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), (l:get('c')))", "nil3")]
     [InlineData("local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
     [InlineData("ngx.print(pcall(require, 'no.such'))", null)]
@@ -111,6 +112,50 @@ public class ServerlessTests : IAsyncLifetime
         Assert.Equal(403, (await GetAsync("/exit")).Status);
         Assert.Equal((418, "{\"message\":\"tea\"}\n"), await GetAsync("/returned"));
         Assert.Equal((201, "made\n"), await GetAsync("/printed"));
+    }
+
+    [Fact]
+    public async Task Eof_ends_the_answer_while_the_script_goes_on()
+    {
+        await RouteAsync("eof", "access", "return function() ngx.say('all') ngx.eof() local d = ngx.shared.eof "
+            + "while not d:get('go') do ngx.sleep(0.005) end d:set('then', select(2, ngx.say('more')) .. ', ' .. select(2, ngx.eof())) end");
+        await RouteAsync("go", "access", "return function() ngx.shared.eof:set('go', 1) ngx.print(ngx.shared.eof:get('then')) end");
+        // a client of its own: its connection takes no other request before the script has ended
+        using var client = new HttpClient();
+        Assert.Equal("all\n", await client.GetStringAsync(_gateway.Url("/eof"), TestContext.Current.CancellationToken));
+        await Eventually.HoldsAsync(async () => (await GetAsync("/go")).Body == "seen eof, seen eof", "the script did not go on");
+    }
+
+    /// <summary>Each subrequest waits until both are there.</summary>
+    [Fact]
+    public async Task Subrequests_of_capture_multi_run_at_once()
+    {
+        await RouteAsync("meet", "access", "return function() local d = ngx.shared.meet d:incr('n', 1, 0) "
+            + "while d:get('n') < 2 do ngx.sleep(0.002) end ngx.status = 201 ngx.print(ngx.var.arg_q) end");
+        Assert.Equal("201a201b", await SayAsync("local a, b = ngx.location.capture_multi({{'/meet?q=a'}, {'/meet', {args = {q = 'b'}}}}) ngx.print(a.status, a.body, b.status, b.body)"));
+    }
+
+    [Fact]
+    public async Task Timers_are_counted_while_they_wait_and_while_they_run()
+    {
+        await RouteAsync("start", "access", "return function() ngx.timer.at(1000, function() end) "
+            + "ngx.timer.at(0, function() while not ngx.shared.timers:get('go') do ngx.sleep(0.002) end end) end");
+        await RouteAsync("count", "access", "return function() ngx.print(ngx.timer.running_count(), ' ', ngx.timer.pending_count()) end");
+        await RouteAsync("release", "access", "return function() ngx.shared.timers:set('go', 1) end");
+        Assert.Equal("0 0", (await GetAsync("/count")).Body);
+        await GetAsync("/start");
+        await Eventually.HoldsAsync(async () => (await GetAsync("/count")).Body == "1 1", "one runs, one waits");
+        await GetAsync("/release");
+        await Eventually.HoldsAsync(async () => (await GetAsync("/count")).Body == "0 1", "one waits");
+    }
+
+    [Fact]
+    public async Task Light_threads_that_print_and_flush_at_once_lose_and_mix_nothing()
+    {
+        var body = await SayAsync("local all = {} for i = 1, 8 do all[i] = ngx.thread.spawn(function() for j = 1, 100 do "
+            + "ngx.say(i, '-', j) if j % 3 == 0 then ngx.sleep(0) end ngx.flush(j % 2 == 0) end end) end for i = 1, 8 do ngx.thread.wait(all[i]) end");
+        var lines = body.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(Enumerable.Range(1, 8).SelectMany(i => Enumerable.Range(1, 100).Select(j => $"{i}-{j}")).Order(), lines.Order());
     }
 
     [Fact]

@@ -37,6 +37,10 @@ cases.redirect = function() return ngx.redirect("/there?q=1") end
 cases.redirect_301 = function() return ngx.redirect("http://example.com/", 301) end
 cases.redirect_bad = function() tell((pcall(ngx.redirect, "/x", 200))) end
 cases.eof = function() ngx.print("end") tell(ngx.eof()) end
+cases.eof_then = function()
+  ngx.say("a") ngx.eof() ngx.say("b")
+  tell(ngx.eof()) tell(ngx.print("c")) tell(ngx.flush())
+end
 cases.headers_sent = function() tell(ngx.headers_sent) ngx.flush(true) tell(ngx.headers_sent) end
 cases.header = function()
   ngx.header.X_Under = "u" ngx.header["X-List"] = { "a", "b" } ngx.header["X-Gone"] = "x" ngx.header["X-Gone"] = nil ngx.header.content_type = "text/html"

@@ -1,4 +1,6 @@
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging.Abstractions;
+using Sluice.Net.Epoll;
 using Sluice.Scripting;
 
 namespace Sluice.Tests.Scripting;
@@ -28,6 +30,19 @@ public class LuaLaneTests
         var before = await MemoryAfterAsync(engine, unit, 1000);
         var after = await MemoryAfterAsync(engine, unit, 1_000_000);
         Assert.True(after < before + 20_000, $"{before} bytes, then {after}");
+    }
+
+    [Fact]
+    public async Task A_request_runs_in_the_lane_of_its_event_loop()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 3 }, TimeProvider.System);
+        using var loops = new EventLoops(3, NullLogger.Instance);
+        foreach (var loop in loops.All)
+        {
+            var lane = new TaskCompletionSource<int>(TaskCreationOptions.RunContinuationsAsynchronously);
+            loop.Post(_ => lane.SetResult(engine.Pick().Index), null);
+            Assert.Equal(loop.Index, await lane.Task);
+        }
     }
 
     [Fact]

@@ -566,7 +566,7 @@ public sealed class Http1Connection :
     Task IHttpResponseBodyFeature.SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken) =>
         SendFileFallback.SendFileAsync(((IHttpResponseBodyFeature)this).Stream, path, offset, count, cancellationToken);
 
-    async Task IHttpResponseBodyFeature.CompleteAsync() => await _writer.FlushAsync();
+    async Task IHttpResponseBodyFeature.CompleteAsync() => EndAnswer(await _writer.EndAsync(_answerTrailers));
 
     IHeaderDictionary IHttpResponseTrailersFeature.Trailers { get => _answerTrailers ??= new(checks: true); set => throw Fixed(); }
 

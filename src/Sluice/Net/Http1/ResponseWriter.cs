@@ -317,6 +317,11 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
             tail.Write("\r\n"u8);
             tail.End();
         }
+        if (IsComplete)
+        {
+            // nothing more of it, whoever still writes
+            _framing = Framing.None;
+        }
         return output.FlushAsync();
     }
 

@@ -45,8 +45,8 @@ local function wait(op, ...)
   return co_yield(WAIT, op, ...)
 end
 
-local FLUSH, EXIT, SLEEP, CONNECT, SEND, RECEIVE, HANDSHAKE, READ_BODY, CAPTURE, SPAWN, JOIN, SEMAPHORE, RESOLVE =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local FLUSH, EXIT, SLEEP, CONNECT, SEND, RECEIVE, HANDSHAKE, READ_BODY, CAPTURE, SPAWN, JOIN, SEMAPHORE, RESOLVE, EOF =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 
 -- ---------------------------------------------------------------------------------------------------------------- coroutines
 -- A wait inside a script's own coroutine goes through to the host, and the host's answer back in.
@@ -327,6 +327,9 @@ function ngx.flush(until_taken)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
+  if box[1].eof then
+    return nil, "seen eof"
+  end
   wait(FLUSH, until_taken and true or false)
   return 1
 end
@@ -337,10 +340,17 @@ function ngx.send_headers()
   return 1
 end
 
+-- The client sees the end of the answer now; the script goes on
 function ngx.eof()
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
+  if box[1].eof then
+    return nil, "seen eof"
+  end
   host_print("")
-  wait(FLUSH, true)
   box[1].eof = true
+  wait(EOF)
   return 1
 end
 
@@ -836,17 +846,37 @@ ngx.timer = {
     end
     return start_timer(delay, f, delay, ...)
   end,
-  running_count = function() return 0 end,
-  pending_count = host.timers,
+  running_count = host.timers_running,
+  pending_count = host.timers_pending,
 }
+
+-- What a light thread returns is kept here and goes through the host as a number: it may be anything
+local function kept(results, ...)
+  local number = #results + 1
+  results[number] = { n = select("#", ...), ... }
+  return number
+end
+
+local function results_of(ok, number)
+  if not ok then
+    return ok, number
+  end
+  local results = box[1].results
+  local values = results[number]
+  results[number] = false
+  return true, unpack(values, 1, values.n)
+end
 
 ngx.thread = {
   spawn = function(f, ...)
-    local co = co_create(f)
-    local arguments, n = { ... }, select("#", ...)
-    if n > 0 then
-      co = co_create(function() return f(unpack(arguments, 1, n)) end)
+    local request = box[1]
+    local results = request.results
+    if not results then
+      results = {}
+      request.results = results
     end
+    local arguments, n = { ... }, select("#", ...)
+    local co = co_create(function() return kept(results, f(unpack(arguments, 1, n))) end)
     local started, err = wait(SPAWN, co)
     if not started then
       return nil, err
@@ -854,7 +884,7 @@ ngx.thread = {
     return co
   end,
   wait = function(...)
-    return wait(JOIN, ...)
+    return results_of(wait(JOIN, ...))
   end,
   kill = function(co)
     if type(co) ~= "thread" then
@@ -885,7 +915,7 @@ function semaphore:wait(seconds) return wait(SEMAPHORE, self.id, seconds or 0) e
 -- Subrequests
 
 ngx.location = {}
-function ngx.location.capture(uri, options)
+local function subrequest(uri, options)
   options = options or {}
   local args = options.args
   if type(args) == "table" then
@@ -894,15 +924,29 @@ function ngx.location.capture(uri, options)
   if args and args ~= "" then
     uri = uri .. (find(uri, "?", 1, true) and "&" or "?") .. args
   end
-  local status, headers, body = wait(CAPTURE, METHODS[options.method] or "GET", uri, options.body)
-  return { status = status, header = setmetatable(headers, headers_mt), body = body, truncated = false }
+  return METHODS[options.method] or "GET", uri, options.body
 end
-function ngx.location.capture_multi(requests)
-  local answers = {}
-  for i, request in ipairs(requests) do
-    answers[i] = ngx.location.capture(request[1], request[2])
+
+local function captured(status, headers, body, ...)
+  if status then
+    return { status = status, header = setmetatable(headers, headers_mt), body = body, truncated = false }, captured(...)
   end
-  return unpack(answers)
+end
+
+function ngx.location.capture(uri, options)
+  return captured(wait(CAPTURE, subrequest(uri, options)))
+end
+
+-- All at once; the answers in the order of the requests
+function ngx.location.capture_multi(requests)
+  local asked = {}
+  for i, request in ipairs(requests) do
+    asked[3 * i - 2], asked[3 * i - 1], asked[3 * i] = subrequest(request[1], request[2])
+  end
+  if #requests == 0 then
+    error("at least one subrequest should be specified", 2)
+  end
+  return captured(wait(CAPTURE, unpack(asked, 1, 3 * #requests)))
 end
 
 -- ------------------------------------------------------------------------------------------------------------------- sockets
