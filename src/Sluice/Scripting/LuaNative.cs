@@ -42,11 +42,25 @@ static unsafe partial class LuaNative
         byte _first;
     }
 
-    /// <summary>Whether the library is there.</summary>
-    public static bool Available { get; } = NativeLibrary.TryLoad(Library, out _);
+    static readonly nint s_library = Open();
+
+    /// <summary>Whether the library is there. Asked before anything else of it.</summary>
+    public static bool Available => s_library != 0;
+
+    /// <summary>The system's LuaJIT, or the file that <c>SLUICE_LUAJIT</c> names.</summary>
+    static nint Open()
+    {
+        var name = Environment.GetEnvironmentVariable("SLUICE_LUAJIT") is { Length: > 0 } named ? named : Library;
+        if (!NativeLibrary.TryLoad(name, out var library))
+        {
+            return 0;
+        }
+        NativeLibrary.SetDllImportResolver(typeof(LuaNative).Assembly, (wanted, _, _) => wanted == Library ? library : 0);
+        return library;
+    }
 
     /// <summary>A function of the library as a pointer that Lua can call without any managed code in between.</summary>
-    public static nint Export(string name) => NativeLibrary.GetExport(NativeLibrary.Load(Library), name);
+    public static nint Export(string name) => NativeLibrary.GetExport(s_library, name);
 
     public static int UpValue(int index) => Globals - index;
 

@@ -28,6 +28,9 @@ public sealed class CommandFixture : IAsyncDisposable
 
     public HttpClient Client { get; } = new();
 
+    /// <summary>What commands find in their environment besides the tests' own.</summary>
+    public Dictionary<string, string> Environment { get; } = [];
+
     public int ProxyPort { get; } = FreePort();
 
     int ControlPort { get; } = FreePort();
@@ -104,6 +107,10 @@ public sealed class CommandFixture : IAsyncDisposable
         };
         start.Environment.Remove("SLUICE_PREFIX");
         start.Environment.Remove("SLUICE_HOME");
+        foreach (var (name, value) in Environment)
+        {
+            start.Environment[name] = value;
+        }
         var process = Process.Start(start)!;
         process.StandardInput.Close();
         _started.Add(process);

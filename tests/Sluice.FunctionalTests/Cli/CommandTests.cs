@@ -41,6 +41,30 @@ public sealed class CommandTests : IAsyncDisposable
         Assert.Null(_sluice.Instance.RunningPid());
     }
 
+    [Fact]
+    public async Task Without_LuaJIT_only_what_has_Lua_in_it_is_refused_with_the_package_to_install()
+    {
+        _sluice.Environment["SLUICE_LUAJIT"] = "libluajit-that-is-not-there.so";
+        await _sluice.SucceedAsync("start");
+        Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock"));
+        await _sluice.SucceedAsync("stop");
+
+        await File.WriteAllTextAsync(_sluice.PathOf("conf/apisix.yaml"),
+            """
+            routes:
+              - {id: r, uri: /*, plugins: {serverless-pre-function: {functions: ["return function() end"]}}, upstream: {nodes: {"127.0.0.1:1": 1}}}
+            #END
+
+            """, TestContext.Current.CancellationToken);
+        var outcome = await _sluice.RunAsync("test");
+
+        Assert.Equal(1, outcome.ExitCode);
+        Assert.Contains("Lua needs LuaJIT, which is not installed: apt-get install libluajit-5.1-2", outcome.Error, StringComparison.Ordinal);
+
+        _sluice.Environment["SLUICE_LUAJIT"] = "libluajit-5.1.so.2";
+        await _sluice.SucceedAsync("test");
+    }
+
     [Theory]
     [InlineData("start")]
     [InlineData("run")]
