@@ -73,6 +73,7 @@ sealed class Gateways(string root, string directory, int originPort)
             """;
         var file = Write("nginx.conf", $$"""
             daemon off;
+            user {{Environment.UserName}};
             worker_processes 1;
             worker_rlimit_nofile 20000;
             pid {{directory}}/nginx.pid;
