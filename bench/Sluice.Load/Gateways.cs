@@ -17,6 +17,12 @@ enum Door
 
     /// <summary>Something looks into every piece of a body.</summary>
     Filtered,
+
+    /// <summary>A Lua function that does nothing runs before each request.</summary>
+    LuaAccess,
+
+    /// <summary>A Lua body filter gets every piece and gives it back as it is.</summary>
+    LuaFilter,
 }
 
 /// <summary>A gateway in front of the origin, as its users run it, on core 0.</summary>
@@ -58,7 +64,10 @@ sealed class Gateways(string root, string directory, int originPort)
 
     RunningGateway StartNginx()
     {
-        var ports = FreePorts(Door.Plain, Door.Tls, Door.Buffered, Door.Filtered);
+        var hasLua = File.Exists(Path.Combine(NginxModules, "ngx_http_lua_module.so"));
+        var ports = hasLua
+            ? FreePorts(Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter)
+            : FreePorts(Door.Plain, Door.Tls, Door.Buffered, Door.Filtered);
         string Server(Door door, string directives) => $$"""
               server {
                 listen 127.0.0.1:{{ports[door]}}{{(door == Door.Tls ? " ssl http2" : "")}} backlog=4096;
@@ -71,7 +80,9 @@ sealed class Gateways(string root, string directory, int originPort)
                 }
               }
             """;
+        var modules = hasLua ? $"load_module {NginxModules}/ndk_http_module.so; load_module {NginxModules}/ngx_http_lua_module.so;" : "";
         var file = Write("nginx.conf", $$"""
+            {{modules}}
             daemon off;
             user {{Environment.UserName}};
             worker_processes 1;
@@ -94,10 +105,14 @@ sealed class Gateways(string root, string directory, int originPort)
             {{Server(Door.Tls, "proxy_buffering off;")}}
             {{Server(Door.Buffered, "proxy_buffering on;")}}
             {{Server(Door.Filtered, "proxy_buffering off; sub_filter 'no such text' 'x'; sub_filter_types text/event-stream;")}}
+            {{(hasLua ? Server(Door.LuaAccess, "proxy_buffering off; access_by_lua_block { return }") : "")}}
+            {{(hasLua ? Server(Door.LuaFilter, "proxy_buffering off; body_filter_by_lua_block { ngx.arg[1] = ngx.arg[1] }") : "")}}
             }
             """);
         return Run("nginx", ports, "nginx", "-c", file);
     }
+
+    const string NginxModules = "/usr/lib/nginx/modules";
 
     RunningGateway StartHaproxy()
     {
@@ -136,13 +151,17 @@ sealed class Gateways(string root, string directory, int originPort)
 
     RunningGateway StartSluice()
     {
-        var ports = FreePorts(Door.Plain, Door.Tls, Door.Buffered, Door.Filtered);
-        var (control, status, metrics) = (FreePort(), FreePort(), FreePort());
+        Door[] doors = [Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter];
+        var free = FreePorts(doors.Length + 3);
+        var ports = doors.Zip(free).ToDictionary(pair => pair.First, pair => pair.Second);
+        var (control, status, metrics) = (free[^3], free[^2], free[^1]);
         Write("sluice/conf/config.yaml", $$"""
             apisix:
               node_listen:
                 - {ip: 127.0.0.1, port: {{ports[Door.Plain]}} }
                 - {ip: 127.0.0.1, port: {{ports[Door.Filtered]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.LuaAccess]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.LuaFilter]}} }
               ssl: {ssl_cert: {{Certificate}}, ssl_cert_key: {{Key}}, listen: [{ip: 127.0.0.1, port: {{ports[Door.Tls]}} }]}
               control: {ip: 127.0.0.1, port: {{control}} }
               status: {ip: 127.0.0.1, port: {{status}} }
@@ -166,6 +185,20 @@ sealed class Gateways(string root, string directory, int originPort)
                 vars: [[server_port, "==", "{{ports[Door.Filtered]}}"]]
                 timeout: {connect: 6, send: 60, read: 3600}
                 plugins: {sse: {max_events: 1000000000} }
+                upstream: {{upstream}}
+              - id: lua-access
+                uri: "/*"
+                priority: 1
+                vars: [[server_port, "==", "{{ports[Door.LuaAccess]}}"]]
+                timeout: {connect: 6, send: 60, read: 3600}
+                plugins: {serverless-pre-function: {phase: access, functions: ["return function(conf, ctx) end"]} }
+                upstream: {{upstream}}
+              - id: lua-filter
+                uri: "/*"
+                priority: 1
+                vars: [[server_port, "==", "{{ports[Door.LuaFilter]}}"]]
+                timeout: {connect: 6, send: 60, read: 3600}
+                plugins: {serverless-pre-function: {phase: body_filter, functions: ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1] end"]} }
                 upstream: {{upstream}}
             global_rules:
               - {id: "1", plugins: {prometheus: {} } }
@@ -215,13 +248,21 @@ sealed class Gateways(string root, string directory, int originPort)
         }
     }
 
-    static Dictionary<Door, int> FreePorts(params Door[] doors) => doors.ToDictionary(door => door, _ => FreePort());
+    static Dictionary<Door, int> FreePorts(params Door[] doors) => doors.Zip(FreePorts(doors.Length)).ToDictionary(pair => pair.First, pair => pair.Second);
 
-    static int FreePort()
+    /// <summary>Different ones: all are held until all are found.</summary>
+    static int[] FreePorts(int count)
     {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
+        Socket[] sockets = [.. Enumerable.Range(0, count).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))];
+        try
+        {
+            Array.ForEach(sockets, socket => socket.Bind(new IPEndPoint(IPAddress.Loopback, 0)));
+            return [.. sockets.Select(socket => ((IPEndPoint)socket.LocalEndPoint!).Port)];
+        }
+        finally
+        {
+            Array.ForEach(sockets, socket => socket.Dispose());
+        }
     }
 
     string Write(string file, string text)

@@ -59,7 +59,7 @@ sealed class Options
                 case "--rounds": Rounds = int.Parse(value, CultureInfo.InvariantCulture); break;
                 case "--seconds": Seconds = int.Parse(value, CultureInfo.InvariantCulture); break;
                 case "--warmup": Warmup = int.Parse(value, CultureInfo.InvariantCulture); break;
-                case "--scenarios": Scenarios = Known(value, [.. Scenario.All.Select(scenario => scenario.Name)]); break;
+                case "--scenarios": Scenarios = Known(value == "lua" ? "A2,A2-lua,D,D-lua" : value, [.. Scenario.All.Select(scenario => scenario.Name)]); break;
                 case "--gateways": Gateways = Known(value, Sluice.Load.Gateways.All); break;
                 case "--json": JsonFile = value; break;
                 case "--markdown": MarkdownFile = value; break;

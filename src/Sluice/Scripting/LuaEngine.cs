@@ -178,8 +178,10 @@ public sealed partial class LuaEngine : IDisposable
         var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 8 / 10;
         while (!_disposed)
         {
-            _wake.WaitOne(_parked ? Timeout.Infinite : 20);
-            idle++;
+            var parked = _parked;
+            _wake.WaitOne(parked ? Timeout.Infinite : 20);
+            // whoever was woken stays awake for a while: waking it costs more than a short script
+            idle = parked ? 0 : idle + 1;
             foreach (var lane in _lanes)
             {
                 idle = lane?.Watch(limit) == true ? 0 : idle;
