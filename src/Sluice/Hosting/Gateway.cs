@@ -138,6 +138,8 @@ public sealed partial class Gateway : IAsyncDisposable
     /// <summary>The addresses of TCP and UDP, as bound, in the order of the configuration.</summary>
     public IReadOnlyList<IPEndPoint> StreamEndpoints => [.. _streams.Open.Select(endpoint => endpoint.Bound)];
 
+    internal TlsTermination Tls => _tls;
+
     public IPEndPoint? AdminEndpoint => _own.GetValueOrDefault("admin")?.Bound;
 
     public IPEndPoint? ControlEndpoint => _own.GetValueOrDefault("control")?.Bound;

@@ -1,9 +1,13 @@
+using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.FunctionalTests.Origins;
+using Sluice.Net.Epoll;
 
 namespace Sluice.FunctionalTests.Tls;
 
@@ -51,6 +55,54 @@ public sealed class TlsTests : IDisposable
             Assert.Contains("unrecognized name", await HandshakeAsync(tls, unknown), StringComparison.Ordinal);
             await gateway.ErrorLogSaysAsync($"failed to find any SSL certificate by SNI: \"{unknown}\"");
         }
+    }
+
+    [Fact]
+    public async Task A_handshake_leaves_the_loop_whose_streams_would_wait_for_its_signature()
+    {
+        await using var gateway = await StartAsync();
+        await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")]);
+        using var loop = new EventLoop(0, NullLogger.Instance);
+        var began = new TaskCompletionSource<EventLoop?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var middleware = gateway.Gateway.Tls.Use(_ =>
+        {
+            began.SetResult(EventLoop.Current);
+            return Task.CompletedTask;
+        });
+        var (input, output) = (new Pipe(), new Pipe());
+        await input.Writer.WriteAsync(await HelloAsync("a.test"));
+        await using var connection = new DefaultConnectionContext("1") { Transport = new Both(input.Reader, output.Writer) };
+
+        var arrived = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        loop.Post(async _ =>
+        {
+            arrived.SetResult(loop.IsCurrent);
+            await middleware(connection);
+        }, null);
+
+        Assert.True(await arrived.Task.WaitAsync(Patience));
+        Assert.Null(await began.Task.WaitAsync(Patience));
+    }
+
+    sealed record Both(PipeReader Input, PipeWriter Output) : IDuplexPipe;
+
+    static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+
+    /// <summary>What a client says first.</summary>
+    static async Task<byte[]> HelloAsync(string name)
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        using var client = new TcpClient();
+        await client.ConnectAsync((IPEndPoint)listener.LocalEndpoint);
+        using var server = await listener.AcceptSocketAsync();
+        await using var stream = new SslStream(client.GetStream());
+        var handshake = stream.AuthenticateAsClientAsync(name);
+        var hello = new byte[4096];
+        var length = await server.ReceiveAsync(hello);
+        server.Close();
+        await Assert.ThrowsAnyAsync<Exception>(() => handshake);
+        return hello[..length];
     }
 
     [Fact]
