@@ -82,7 +82,13 @@ public class LuaBenchmark : IDisposable
 
         public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
 
+        public Stream? OpenBody() => null;
+
         public void ReplaceBody(ReadOnlyMemory<byte> body)
+        {
+        }
+
+        public void ReplaceBody(Stream body)
         {
         }
 

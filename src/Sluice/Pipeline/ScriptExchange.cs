@@ -111,13 +111,18 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         return body.WrittenMemory;
     }
 
-    public void ReplaceBody(ReadOnlyMemory<byte> body)
+    public Stream? OpenBody() => exchange.CanHaveBody ? exchange.Request.BodyReader.AsStream(leaveOpen: true) : null;
+
+    public void ReplaceBody(ReadOnlyMemory<byte> body) => ReplaceBody(new MemoryStream(body.ToArray(), writable: false), body.Length);
+
+    public void ReplaceBody(Stream body) => ReplaceBody(body, null);
+
+    void ReplaceBody(Stream body, long? length)
     {
-        exchange.Http.Features.Set<IHttpRequestBodyDetectionFeature>(new Detection(!body.IsEmpty));
-        var stream = new MemoryStream(body.ToArray(), writable: false);
-        exchange.Http.Features.Set<IRequestBodyPipeFeature>(new BodyPipe(PipeReader.Create(stream)));
+        exchange.Http.Features.Set<IHttpRequestBodyDetectionFeature>(new Detection(length != 0));
+        exchange.Http.Features.Set<IRequestBodyPipeFeature>(new BodyPipe(PipeReader.Create(body)));
         exchange.Request.Headers.TransferEncoding = default;
-        exchange.Request.ContentLength = body.Length;
+        exchange.Request.ContentLength = length;
     }
 
     sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;

@@ -29,8 +29,14 @@ public interface IScriptExchange : IVariables
     /// <summary>The whole body of the request; read once, it still goes to the upstream.</summary>
     ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync();
 
+    /// <summary>The body as it comes in; null when there is none.</summary>
+    Stream? OpenBody();
+
     /// <summary>Another body instead of the client's.</summary>
     void ReplaceBody(ReadOnlyMemory<byte> body);
+
+    /// <summary>Another body, of unknown length.</summary>
+    void ReplaceBody(Stream body);
 
     /// <summary>The answer's head has been sent, or is being sent.</summary>
     bool Answered { get; }

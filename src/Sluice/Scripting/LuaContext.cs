@@ -427,7 +427,7 @@ public sealed partial class LuaContext : IDisposable
             case LuaWait.Handshake:
                 return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, Ended);
             case LuaWait.ReadBody:
-                Body ??= await Exchange!.ReadBodyAsync();
+                Body ??= _bodyTaken ? null : await Exchange!.ReadBodyAsync();
                 return [];
             case LuaWait.Capture:
                 return await CaptureAsync(arguments);
@@ -674,6 +674,25 @@ public sealed partial class LuaContext : IDisposable
         }
         _sockets.Add(new LuaSocket(Engine));
         return _sockets.Count - 1;
+    }
+
+    bool _bodyTaken;
+
+    /// <summary>The request's body as a socket; or why not.</summary>
+    internal (int Socket, string? Error) OpenBody()
+    {
+        if (Body is not null || _bodyTaken)
+        {
+            return (0, "request body already exists");
+        }
+        if (Exchange!.OpenBody() is not { } body)
+        {
+            return (0, "no body");
+        }
+        _bodyTaken = true;
+        var socket = OpenSocket();
+        Exchange.ReplaceBody(_sockets[socket].Read(body));
+        return (socket, null);
     }
 
     internal LuaSocket Socket(object? number) => Socket((int)(double)number!);

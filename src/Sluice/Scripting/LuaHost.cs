@@ -38,7 +38,7 @@ static partial class LuaHost
         ("digest", Digest), ("hmac", Hmac), ("crc32", Crc32), ("random", RandomBytes), ("time_text", TimeText), ("http_time", HttpTime), ("parse_http_time", ParseHttpTime),
         ("json_encode", JsonEncode), ("json_decode", JsonDecode), ("check_schema", CheckSchema),
         ("regex", RegexMatch),
-        ("sock_new", NewSocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
+        ("sock_new", NewSocket), ("sock_body", BodySocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
         ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
         ("timer", StartTimer), ("timers_pending", PendingTimers), ("timers_running", RunningTimers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
@@ -562,6 +562,21 @@ static partial class LuaHost
         lane.Running.Socket(number).Datagram = stack.Flag(1);
         stack.Push(number);
         return 1;
+    }
+
+    /// <summary>The request's body: its number; or nil and why there is none.</summary>
+    static int BodySocket(LuaLane lane, LuaStack stack)
+    {
+        _ = Exchange(lane);
+        var (number, error) = lane.Running!.OpenBody();
+        if (error is null)
+        {
+            stack.Push(number);
+            return 1;
+        }
+        stack.PushNil();
+        stack.Push(error);
+        return 2;
     }
 
     /// <summary>number, mode, size: what is there already, or nothing.</summary>

@@ -16,7 +16,8 @@ enum ReceiveMode
 }
 
 /// <summary>
-/// A cosocket: a TCP (or Unix) connection of a script, or a UDP one. The kept connections of <c>setkeepalive</c> are shared by all lanes.
+/// A cosocket: a TCP (or Unix) connection of a script, or a UDP one; or the body of its request as it comes in. The kept connections of
+/// <c>setkeepalive</c> are shared by all lanes.
 /// </summary>
 sealed class LuaSocket(LuaEngine engine)
 {
@@ -24,6 +25,7 @@ sealed class LuaSocket(LuaEngine engine)
 
     Socket? _socket;
     Stream? _stream;
+    Stream? _body;
     byte[] _buffer = [];
     int _start;
     int _end;
@@ -318,7 +320,7 @@ sealed class LuaSocket(LuaEngine engine)
         }
         try
         {
-            using var limit = _socket!.Available > 0 ? null : Limit(ReadTimeout, cancellation);
+            using var limit = _socket?.Available > 0 ? null : Limit(ReadTimeout, cancellation);
             var count = await _stream.ReadAsync(_buffer.AsMemory(_end), limit?.Token ?? cancellation);
             _end += count;
             return count == 0 ? "closed" : null;
@@ -409,7 +411,57 @@ sealed class LuaSocket(LuaEngine engine)
     {
         var (socket, stream) = (_socket, _stream);
         (_socket, _stream, _ended) = (null, null, false);
-        stream?.Dispose();
+        if (stream != _body)
+        {
+            stream?.Dispose();
+        }
         socket?.Dispose();
+    }
+
+    // -- The request's body
+
+    /// <summary>It is the request's body that is read from now on.</summary>
+    /// <returns>What the script leaves of it, for whoever reads it next.</returns>
+    public Stream Read(Stream body)
+    {
+        _stream = _body = body;
+        return new LeftOver(this, body);
+    }
+
+    sealed class LeftOver(LuaSocket socket, Stream body) : Stream
+    {
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            var count = Math.Min(buffer.Length, socket._end - socket._start);
+            if (count == 0)
+            {
+                return body.ReadAsync(buffer, cancellationToken);
+            }
+            socket._buffer.AsSpan(socket._start, count).CopyTo(buffer.Span);
+            socket._start += count;
+            return new(count);
+        }
+
+        public override bool CanRead => true;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => false;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+
+        public override void Flush()
+        {
+        }
+
+        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
     }
 }

@@ -104,7 +104,13 @@ public class LuaLaneTests
 
         public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
 
+        public Stream? OpenBody() => null;
+
         public void ReplaceBody(ReadOnlyMemory<byte> body)
+        {
+        }
+
+        public void ReplaceBody(Stream body)
         {
         }
 

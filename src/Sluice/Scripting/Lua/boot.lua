@@ -1130,46 +1130,26 @@ function ngx.socket.connect(...)
   return sock
 end
 
-local function body_socket()
-  wait(READ_BODY)
-  local data, at = host.body() or "", 1
-  local function rest()
-    local left = sub(data, at)
-    at = #data + 1
-    return left
-  end
-  return {
-    settimeout = nothing, settimeouts = nothing,
-    receive = function(_, what)
-      what = what or "*l"
-      if what == "*a" then
-        return rest()
-      elseif what == "*l" then
-        local line_end = find(data, "\n", at, true)
-        if not line_end then
-          return nil, "closed", rest()
-        end
-        local line = gsub(sub(data, at, line_end - 1), "\r", "")
-        at = line_end + 1
-        return line
-      end
-      if #data - at + 1 < what then
-        return nil, "closed", rest()
-      end
-      at = at + what
-      return sub(data, at - what, at - 1)
-    end,
-    receiveany = function(_, max)
-      if at > #data then
-        return nil, "closed"
-      end
-      local piece = sub(data, at, at + max - 1)
-      at = at + #piece
-      return piece
-    end,
-  }
+-- The request's body, piece by piece
+local body_socket = {}
+body_socket.__index = body_socket
+for _, name in ipairs { "receive", "receiveany", "receiveuntil", "settimeout", "settimeouts" } do
+  body_socket[name] = socket[name]
 end
-ngx.req.socket = body_socket
+
+function ngx.req.socket(raw)
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
+  if raw then
+    return nil, "raw request socket is not supported"
+  end
+  local n, err = checked(host.sock_body())
+  if err then
+    return nil, err
+  end
+  return setmetatable({ n = n }, body_socket)
+end
 
 -- ------------------------------------------------------------------------------------------------------------------- modules
 
