@@ -80,7 +80,11 @@ public class LuaBenchmark : IDisposable
         {
         }
 
-        public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
+        public ValueTask<ScriptBody> ReadBodyAsync() => default;
+
+        public void Dispose()
+        {
+        }
 
         public Stream? OpenBody() => null;
 
@@ -99,7 +103,7 @@ public class LuaBenchmark : IDisposable
         public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
 
         public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
-            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
+            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables) =>
             Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);
     }
 }

@@ -100,8 +100,10 @@ public sealed partial class Gateway : IAsyncDisposable
         _resolver = new HostResolver(
             new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), options.Time, _loggers.CreateLogger<HostResolver>());
         _upstreams = new UpstreamServices(options.Time, _loggers, _metrics) { Resolver = _resolver };
+        var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
         _services = new PluginServices(options.Time, _loggers, _metrics)
         {
+            TemporaryDirectory = temporary,
             Secrets = new(options.Time, options.Environment, new SecretManagers(options.Time), _loggers.CreateLogger<SecretStore>()),
         };
         _live = new LiveConfiguration(new SnapshotCompiler(_services, Builtin.All, _upstreams));
@@ -116,7 +118,6 @@ public sealed partial class Gateway : IAsyncDisposable
         _loops = settings.Transport.Epoll && EventLoops.AreSupported ? new EventLoops(settings.Transport.EventLoops, _log) : null;
         _pools = new ConnectionPools(_loops, options.Time);
         _http2 = new Http2Connections(options.Time);
-        var temporary = Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName;
         var forwarder = new Forwarder(_services, _pools, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;

@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Primitives;
 using Sluice.Net.Http1;
 using Sluice.Pipeline.Tls;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -126,6 +127,21 @@ public sealed partial class Exchange
 
     /// <summary>Sets a variable; it wins over a computed one of the same name.</summary>
     public void Set(string name, string value) => (_custom ??= [])[name] = value;
+
+    /// <summary>For a request made by <paramref name="outer"/>.</summary>
+    internal void TakeVariables(Exchange outer, SubrequestVariables variables)
+    {
+        _custom = variables.Sharing switch
+        {
+            VariableSharing.Shared => outer._custom ??= [],
+            VariableSharing.Copied when outer._custom is { } set => new(set),
+            _ => null,
+        };
+        foreach (var (name, value) in variables.Set)
+        {
+            Set(name, value);
+        }
+    }
 
     string? ByPrefix(string name)
     {

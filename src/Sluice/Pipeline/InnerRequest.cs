@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -12,6 +13,9 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
     /// <summary>What it answers goes to a client in the place of an error.</summary>
     public bool ForErrorPage { get; init; }
 
+    /// <summary>What it has of the variables of the outer request; null: nothing.</summary>
+    public SubrequestVariables? Variables { get; init; }
+
     /// <summary>Runs it as the client of <paramref name="outer"/>: same addresses, same scheme, same snapshot.</summary>
     /// <returns>Null when it took too long or its answer broke off.</returns>
     public async Task<InnerAnswer?> RunAsync(Exchange outer, TimeSpan timeout)
@@ -22,6 +26,10 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
         var response = new Response();
         using var body = new BoundedBody(response, MaxBody);
         var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp());
+        if (Variables is not null)
+        {
+            exchange.TakeVariables(outer, Variables);
+        }
         await outer.Services.Inner(exchange);
         if (!lifetime.Aborted)
         {

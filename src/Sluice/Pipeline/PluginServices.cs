@@ -27,6 +27,9 @@ public sealed class PluginServices : IDisposable
 
     public GatewayMetrics Metrics { get; }
 
+    /// <summary>Where request bodies go that are too large for memory.</summary>
+    public string TemporaryDirectory { get; init; } = Path.GetTempPath();
+
     /// <summary>Runs Lua; made when the first script is there.</summary>
     public LuaEngine Lua => _lua.Value;
 

@@ -10,10 +10,9 @@ namespace Sluice.Pipeline;
 /// <summary>An exchange as scripts see it.</summary>
 sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 {
-    const int MaxBody = 64 * 1024 * 1024;
-
     readonly ArrayBufferWriter<byte> _filtered = new();
     BodyFilters? _filters;
+    FileStream? _file;
 
     public HttpContext Http => exchange.Http;
 
@@ -83,7 +82,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         }
     }
 
-    public async ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync()
+    public async ValueTask<ScriptBody> ReadBodyAsync()
     {
         if (!exchange.CanHaveBody)
         {
@@ -95,21 +94,53 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
             var read = await exchange.Request.BodyReader.ReadAsync(exchange.Http.RequestAborted);
             foreach (var piece in read.Buffer)
             {
-                body.Write(piece.Span);
+                await KeepAsync(body, piece);
             }
             exchange.Request.BodyReader.AdvanceTo(read.Buffer.End);
-            if (body.WrittenCount > MaxBody)
-            {
-                throw new BadHttpRequestException($"the body is larger than the {MaxBody >> 20} MiB that a script may read", StatusCodes.Status413PayloadTooLarge);
-            }
             if (read.IsCompleted)
             {
                 break;
             }
         }
-        ReplaceBody(body.WrittenMemory);
-        return body.WrittenMemory;
+        if (_file is null)
+        {
+            ReplaceBody(body.WrittenMemory);
+            return new(body.WrittenMemory);
+        }
+        await _file.FlushAsync(exchange.Http.RequestAborted);
+        _file.Position = 0;
+        ReplaceBody(_file, _file.Length);
+        return new(default, _file.Name);
     }
+
+    /// <summary>In memory as long as the body is no larger than <c>client_body_buffer_size</c>, then all of it in a file.</summary>
+    async ValueTask KeepAsync(ArrayBufferWriter<byte> body, ReadOnlyMemory<byte> piece)
+    {
+        if (_file is null && body.WrittenCount + piece.Length <= exchange.Scope.ClientBodyBufferSize)
+        {
+            body.Write(piece.Span);
+            return;
+        }
+        if (_file is null)
+        {
+            _file = CreateFile(exchange.Services.TemporaryDirectory);
+            await _file.WriteAsync(body.WrittenMemory, exchange.Http.RequestAborted);
+            body.Clear();
+        }
+        await _file.WriteAsync(piece, exchange.Http.RequestAborted);
+    }
+
+    /// <summary>Others may read it by its name; closing it deletes it.</summary>
+    static FileStream CreateFile(string directory) => new(Path.Combine(directory, Guid.NewGuid().ToString("N")), new FileStreamOptions
+    {
+        Mode = FileMode.CreateNew,
+        Access = FileAccess.ReadWrite,
+        Share = FileShare.ReadWrite | FileShare.Delete,
+        Options = FileOptions.Asynchronous | FileOptions.DeleteOnClose,
+        UnixCreateMode = OperatingSystem.IsWindows() ? null : UnixFileMode.UserRead | UnixFileMode.UserWrite,
+    });
+
+    public void Dispose() => _file?.Dispose();
 
     public Stream? OpenBody() => exchange.CanHaveBody ? exchange.Request.BodyReader.AsStream(leaveOpen: true) : null;
 
@@ -199,8 +230,8 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
     }
 
     public async Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
-        string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
-        await new InnerRequest(method, target, headers, body).RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
+        string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables) =>
+        await new InnerRequest(method, target, headers, body) { Variables = variables }.RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
             ? (answer.Status, answer.Headers, answer.Body)
             : null;
 }

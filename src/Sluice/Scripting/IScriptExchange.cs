@@ -4,7 +4,7 @@ using Sluice.Observability;
 namespace Sluice.Scripting;
 
 /// <summary>The request that a script works on, and its answer. Texts of the wire are Latin-1: one char is one byte.</summary>
-public interface IScriptExchange : IVariables
+public interface IScriptExchange : IVariables, IDisposable
 {
     HttpContext Http { get; }
 
@@ -27,7 +27,7 @@ public interface IScriptExchange : IVariables
     void HeaderChanged(string name);
 
     /// <summary>The whole body of the request; read once, it still goes to the upstream.</summary>
-    ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync();
+    ValueTask<ScriptBody> ReadBodyAsync();
 
     /// <summary>The body as it comes in; null when there is none.</summary>
     Stream? OpenBody();
@@ -48,5 +48,24 @@ public interface IScriptExchange : IVariables
     ValueTask FinishAsync(ReadOnlyMemory<byte> piece);
 
     /// <summary>Makes a request to the gateway itself; null when it failed.</summary>
-    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body);
+    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables);
 }
+
+/// <summary>What a subrequest has of the variables that its request has set.</summary>
+public enum VariableSharing
+{
+    /// <summary>None.</summary>
+    Own,
+
+    /// <summary>Their values; what it sets stays its own.</summary>
+    Copied,
+
+    /// <summary>The variables themselves.</summary>
+    Shared,
+}
+
+/// <param name="Set">These it has besides.</param>
+public sealed record SubrequestVariables(VariableSharing Sharing, IReadOnlyList<(string Name, string Value)> Set);
+
+/// <summary>A request's body that was read: in memory, or in a file that lives as long as the request.</summary>
+public readonly record struct ScriptBody(ReadOnlyMemory<byte> Bytes, string? File = null);

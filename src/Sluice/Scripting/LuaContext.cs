@@ -72,7 +72,8 @@ public sealed partial class LuaContext : IDisposable
 
     internal bool Printed { get; set; }
 
-    internal ReadOnlyMemory<byte>? Body { get; set; }
+    /// <summary>The request's body, once it was read or set.</summary>
+    internal ScriptBody? Body { get; set; }
 
     internal int TableReference => _table != 0 ? _table : _table = Lane.NewContextTable();
 
@@ -521,9 +522,9 @@ public sealed partial class LuaContext : IDisposable
         };
     }
 
-    /// <summary>Method, target and body of each request, all at once; status, headers and body of each answer.</summary>
+    /// <summary>Method, target, body, sharing and variables of each request, all at once; status, headers and body of each answer.</summary>
     async ValueTask<object?[]> CaptureAsync(object?[] arguments) =>
-        [.. (await Task.WhenAll(arguments.Chunk(3).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
+        [.. (await Task.WhenAll(arguments.Chunk(5).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
 
     async Task<object?[]> CaptureOneAsync(object?[] request)
     {
@@ -542,10 +543,14 @@ public sealed partial class LuaContext : IDisposable
         }
         var method = System.Text.Encoding.Latin1.GetString((byte[])request[0]!);
         var target = System.Text.Encoding.Latin1.GetString((byte[])request[1]!);
-        return await Exchange.CaptureAsync(method, target, headers, body) is { } answer
+        var variables = new SubrequestVariables((VariableSharing)(int)(double)request[3]!, Pairs(request[4] as byte[] ?? []));
+        return await Exchange.CaptureAsync(method, target, headers, body, variables) is { } answer
             ? [answer.Status, answer.Headers, answer.Body]
             : [500, new HeaderDictionary(), Array.Empty<byte>()];
     }
+
+    static (string Name, string Value)[] Pairs(byte[] text) =>
+        [.. System.Text.Encoding.UTF8.GetString(text).Split('\0').SkipLast(1).Chunk(2).Select(static pair => (pair[0], pair[1]))];
 
     async ValueTask<object?[]> ResolveAsync(byte[] name)
     {
@@ -628,7 +633,11 @@ public sealed partial class LuaContext : IDisposable
             LogError(Engine.Log, error, "thread", Where);
             return [false, error];
         }
-        return [true, .. stop.Arguments];
+        if (stop.Arguments is [_, byte[] failed])
+        {
+            LogError(Engine.Log, System.Text.Encoding.UTF8.GetString(failed), "thread", Where);
+        }
+        return [true, stop.Arguments[0]];
     }
 
     /// <summary>It never goes on; what it waits for ends with the request at the latest. False: it has ended, or is another request's.</summary>
@@ -747,6 +756,7 @@ public sealed partial class LuaContext : IDisposable
             _disposed = true;
         }
         _end?.Cancel();
+        Exchange?.Dispose();
         foreach (var socket in _sockets)
         {
             socket.Close();

@@ -32,7 +32,7 @@ static partial class LuaHost
         ("resp_get", ResponseHeader), ("resp_set", SetResponseHeader), ("resp_headers", ResponseHeaders),
         ("req_headers", RequestHeaders), ("req_get", RequestHeader), ("req_set", SetRequestHeader), ("method", Method), ("set_method", SetMethod),
         ("set_uri", SetUri), ("set_args", SetArguments), ("args", Arguments), ("raw_header", RawHeader), ("http_version", HttpVersion),
-        ("start_time", StartTime), ("body", Body), ("set_body", SetBody), ("has_request", HasRequest),
+        ("start_time", StartTime), ("body", Body), ("body_file", BodyFile), ("set_body", SetBody), ("has_request", HasRequest),
         ("var", Variable), ("set_var", SetVariable),
         ("now", Now), ("escape_uri", EscapeUri), ("unescape_uri", UnescapeUri), ("base64", Base64), ("unbase64", Unbase64),
         ("digest", Digest), ("hmac", Hmac), ("crc32", Crc32), ("random", RandomBytes), ("time_text", TimeText), ("http_time", HttpTime), ("parse_http_time", ParseHttpTime),
@@ -357,21 +357,33 @@ static partial class LuaHost
         return 1;
     }
 
-    /// <summary>The body as far as it was read: nil before <c>read_body</c>, and when there is none.</summary>
+    /// <summary>The body that was read: nil before <c>read_body</c>, when there is none, and when it is in a file.</summary>
     static int Body(LuaLane lane, LuaStack stack)
     {
-        if (lane.Running?.Body is not { IsEmpty: false } body)
+        _ = Exchange(lane);
+        if (lane.Running!.Body is not { Bytes.IsEmpty: false } body)
         {
             return 0;
         }
-        stack.Push(body.Span);
+        stack.Push(body.Bytes.Span);
+        return 1;
+    }
+
+    static int BodyFile(LuaLane lane, LuaStack stack)
+    {
+        _ = Exchange(lane);
+        if (lane.Running!.Body?.File is not { } file)
+        {
+            return 0;
+        }
+        stack.PushUtf8(file);
         return 1;
     }
 
     static int SetBody(LuaLane lane, LuaStack stack)
     {
         var body = stack.ByteArray(1);
-        lane.Running!.Body = body;
+        lane.Running!.Body = new(body);
         Exchange(lane).ReplaceBody(body);
         return 0;
     }

@@ -226,6 +226,44 @@ public class ServerlessTests : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData(16 * 1024, "16384 nil ")]
+    [InlineData(16 * 1024 + 1, "nil 16385 request body in temp file not supported")]
+    [InlineData(1_000_000, "nil 1000000 request body in temp file not supported")]
+    public async Task A_body_beyond_client_body_buffer_size_is_in_a_file_as_long_as_the_request_lives(int size, string expected)
+    {
+        await using var origin = EchoOrigin.Start();
+        await RouteAsync("kept", "access", "return function() ngx.req.read_body() local data, name, size = ngx.req.get_body_data(), ngx.req.get_body_file() "
+            + "if name then local f = io.open(name) size = #f:read('*a') f:close() end ngx.shared.kept:set('name', name or '') "
+            + "assert(#require('apisix.core').request.get_body() == tonumber(ngx.var.arg_size)) "
+            + "ngx.print(tostring(data and #data), ' ', tostring(size), ' ', select(2, ngx.req.get_post_args()) or '') end");
+        await RouteAsync("name", "access", "return function() ngx.print(ngx.shared.kept:get('name')) end");
+        using var answer = await _gateway.Client.PostAsync(_gateway.Url($"/kept?size={size}"), new ByteArrayContent(new byte[size]), TestContext.Current.CancellationToken);
+        Assert.Equal(expected, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        var (_, file) = await GetAsync("/name");
+        await Eventually.TrueAsync(() => !File.Exists(file), "the file is still there");
+    }
+
+    [Fact]
+    public async Task A_subrequest_has_the_variables_that_it_is_given()
+    {
+        await RouteAsync("sub", "access", "return function() ngx.req.read_body() ngx.print(tostring(ngx.var.mine), ' ', tostring(ngx.var.given), ' ', ngx.req.get_body_data() or '-') ngx.var.mine = 'sub' end");
+        Assert.Equal("nil nil -|m nil -|m 1 -|main|m nil -|sub", await SayAsync("ngx.var.mine = 'm' local c = ngx.location.capture local out = {} "
+            + "for _, o in ipairs {{}, {copy_all_vars = true}, {copy_all_vars = true, vars = {given = 1}}} do out[#out + 1] = c('/sub', o).body end "
+            + "out[#out + 1] = ngx.var.mine == 'm' and 'main' or ngx.var.mine out[#out + 1] = c('/sub', {share_all_vars = true}).body out[#out + 1] = ngx.var.mine ngx.print(table.concat(out, '|'))"));
+        Assert.Equal("false option ctx is not supported", (await SayAsync("local ok, err = pcall(ngx.location.capture, '/sub', {ctx = {}}) ngx.print(ok, ' ', err:match('option .- supported'))")));
+    }
+
+    [Fact]
+    public async Task A_subrequest_that_may_have_a_body_gets_the_requests()
+    {
+        await RouteAsync("sub", "access", "return function() ngx.req.read_body() ngx.print(ngx.req.get_body_data() or '-') end");
+        await RouteAsync("say", "access", "return function() ngx.req.read_body() local c = ngx.location.capture for _, o in ipairs {{}, {method = ngx.HTTP_POST}, "
+            + "{method = ngx.HTTP_PUT, body = 'other'}, {method = ngx.HTTP_PATCH, always_forward_body = true}} do ngx.say(c('/sub', o).body) end end");
+        using var answer = await _gateway.Client.PostAsync(_gateway.Url("/say"), new StringContent("the body"), TestContext.Current.CancellationToken);
+        Assert.Equal("-\nthe body\nother\nthe body\n", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+    }
+
+    [Theory]
     [InlineData("header_filter", "ngx.sleep(0)", "API disabled in the context of header_filter_by_lua*")]
     [InlineData("body_filter", "ngx.socket.tcp()", "API disabled in the context of body_filter_by_lua*")]
     [InlineData("log", "ngx.say('x')", "API disabled in the context of log_by_lua*")]

@@ -195,6 +195,10 @@ cases.thread = function()
   local t = ngx.thread.spawn(function(a) ngx.sleep(0.005) return a, "b" end, "a") tell(ngx.thread.wait(t)) tell(type(t), coroutine.status(t))
   local bad = ngx.thread.spawn(function() error("oops", 0) end) tell(ngx.thread.wait(bad))
 end
+cases.thread_error_object = function()
+  local object = {} local ok, err = ngx.thread.wait(ngx.thread.spawn(function() ngx.sleep(0) error(object) end)) tell(ok, err == object)
+  tell(ngx.thread.wait(ngx.thread.spawn(function() error() end)))
+end
 cases.thread_order = function() ngx.thread.spawn(function() say("in") ngx.sleep(0.005) say("later") end) say("out") end
 cases.thread_first = function()
   local slow = ngx.thread.spawn(function() ngx.sleep(0.2) return "slow" end) local fast = ngx.thread.spawn(function() return "fast" end) tell(ngx.thread.wait(slow, fast)) tell(ngx.thread.wait(slow))
@@ -215,9 +219,20 @@ end
 cases.sleep = function() tell(ngx.sleep(0)) tell(ngx.sleep(0.001)) end
 
 -- Subrequests
-cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args) end
+cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args)
+  if ngx.var.arg_body then
+    ngx.req.read_body() tell(ngx.req.get_body_data())
+  end
+end
 cases.capture = function() ngx.req.read_body() local r = ngx.location.capture("/inner?a=1", { args = { b = "2" } }) tell(r.status, r.header["X-In"], r.body, r.truncated) end
 cases.capture_post = function() ngx.req.read_body() local r = ngx.location.capture("/inner", { method = ngx.HTTP_POST, body = "x", args = "z=1" }) tell(r.status, r.body) end
+cases.capture_body = function()
+  ngx.req.read_body()
+  for _, options in ipairs { {}, { method = ngx.HTTP_PUT }, { method = ngx.HTTP_PUT, body = "x" }, { method = ngx.HTTP_PATCH, always_forward_body = true } } do
+    tell(ngx.location.capture("/inner?body=1", options).body)
+  end
+end
+cases.capture_bad = function() tell((pcall(ngx.location.capture, "/inner", { vars = 1 }))) tell((pcall(ngx.location.capture, "/inner", { body = {} }))) end
 cases.capture_multi = function() ngx.req.read_body() local a, b = ngx.location.capture_multi({ { "/inner", { args = "n=1" } }, { "/inner", { args = "n=2" } } }) tell(a.body, b.body) end
 
 return cases

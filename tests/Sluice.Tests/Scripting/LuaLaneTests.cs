@@ -102,7 +102,11 @@ public class LuaLaneTests
         {
         }
 
-        public ValueTask<ReadOnlyMemory<byte>> ReadBodyAsync() => default;
+        public ValueTask<ScriptBody> ReadBodyAsync() => default;
+
+        public void Dispose()
+        {
+        }
 
         public Stream? OpenBody() => null;
 
@@ -119,7 +123,7 @@ public class LuaLaneTests
         public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
 
         public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
-            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body) =>
+            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables) =>
             Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);
     }
 }

@@ -1,6 +1,6 @@
 -- The part of apisix.core that plugins use.
 local inner = ...
-local host, checked, nothing = inner.host, inner.checked, inner.nothing
+local host, checked, nothing, io_open = inner.host, inner.checked, inner.nothing, inner.io_open
 local ngx, type, pairs, ipairs, select, tostring, tonumber, setmetatable = ngx, type, pairs, ipairs, select, tostring, tonumber, setmetatable
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
@@ -244,6 +244,22 @@ function req.get_body(max, ctx)
   if type(max) == "table" then max = nil end
   ngx.req.read_body()
   local body = ngx.req.get_body_data()
+  local name = not body and ngx.req.get_body_file()
+  if name then
+    local file, err = io_open(name, "rb")
+    if not file then
+      return nil, err
+    end
+    local size = file:seek("end")
+    if not (max and size > max) then
+      file:seek("set")
+      body = file:read("*a")
+    end
+    file:close()
+    if not body then
+      return nil, "request size " .. size .. " is greater than the maximum size " .. max .. " allowed"
+    end
+  end
   if body and max and #body > max then
     return nil, "request size " .. #body .. " is greater than the maximum size " .. max .. " allowed"
   end

@@ -8,7 +8,7 @@ local next, math_floor = next, math.floor
 local concat, insert, remove = table.concat, table.insert, table.remove
 local sub, find, byte, gsub, lower, format, gmatch = string.sub, string.find, string.byte, string.gsub, string.lower, string.format, string.gmatch
 local co_create, co_resume, co_yield, co_status, co_running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status, coroutine.running
-local getinfo, traceback = debug.getinfo, debug.traceback
+local getinfo, traceback, io_open = debug.getinfo, debug.traceback, io.open
 local raw_loadstring, new_userdata = loadstring, newproxy
 
 -- Phases, by the host's numbers
@@ -542,11 +542,12 @@ ngx.req = {
     checked(host.set_body(""))
   end,
   get_body_data = raising(host.body),
-  get_body_file = function()
-    return nil
-  end,
+  get_body_file = raising(host.body_file),
   get_post_args = function(max)
-    local body = host.body()
+    if checked(host.body_file()) then
+      return nil, "request body in temp file not supported"
+    end
+    local body = checked(host.body())
     return body and ngx.decode_args(body, max) or {}
   end,
   set_body_data = function(data)
@@ -857,14 +858,23 @@ local function kept(results, ...)
   return number
 end
 
+-- Of an error the host gets the text too, for the log
+local function kept_end(results, ok, ...)
+  if ok then
+    return kept(results, ...)
+  end
+  local err = ...
+  return -kept(results, err), type(err) == "string" and err or "error object is a " .. type(err)
+end
+
 local function results_of(ok, number)
   if not ok then
     return ok, number
   end
   local results = box[1].results
-  local values = results[number]
-  results[number] = false
-  return true, unpack(values, 1, values.n)
+  local values = results[number < 0 and -number or number]
+  results[number < 0 and -number or number] = false
+  return number > 0, unpack(values, 1, values.n)
 end
 
 ngx.thread = {
@@ -876,7 +886,7 @@ ngx.thread = {
       request.results = results
     end
     local arguments, n = { ... }, select("#", ...)
-    local co = co_create(function() return kept(results, f(unpack(arguments, 1, n))) end)
+    local co = co_create(function() return kept_end(results, pcall(f, unpack(arguments, 1, n))) end)
     local started, err = wait(SPAWN, co)
     if not started then
       return nil, err
@@ -915,8 +925,49 @@ function semaphore:wait(seconds) return wait(SEMAPHORE, self.id, seconds or 0) e
 -- Subrequests
 
 ngx.location = {}
+local OWN, COPIED, SHARED = 0, 1, 2
+
+-- nginx sends the body of the request along when the subrequest may have one and is given none
+local function own_body(options)
+  local method = options.method
+  if not (options.always_forward_body or method == ngx.HTTP_POST or method == ngx.HTTP_PUT) then
+    return nil
+  end
+  local name = checked(host.body_file())
+  if not name then
+    return checked(host.body())
+  end
+  local file = io_open(name, "rb")
+  local body = file and file:read("*a")
+  if file then
+    file:close()
+  end
+  return body
+end
+
+-- Variables as the host takes them: names and values, each ended by a zero byte
+local function variables(vars)
+  if vars == nil then
+    return nil
+  end
+  if type(vars) ~= "table" then
+    error("Bad vars option value", 4)
+  end
+  local out = {}
+  for name, value in pairs(vars) do
+    if type(name) ~= "string" or (type(value) ~= "string" and type(value) ~= "number") then
+      error("attempt to use bad variable " .. (type(name) == "string" and "value type " .. type(value) or "name type " .. type(name)), 4)
+    end
+    out[#out + 1] = name .. "\0" .. value .. "\0"
+  end
+  return concat(out)
+end
+
 local function subrequest(uri, options)
   options = options or {}
+  if options.ctx ~= nil then
+    error("option ctx is not supported: a subrequest may run in another Lua state", 3)
+  end
   local args = options.args
   if type(args) == "table" then
     args = ngx.encode_args(args)
@@ -924,7 +975,12 @@ local function subrequest(uri, options)
   if args and args ~= "" then
     uri = uri .. (find(uri, "?", 1, true) and "&" or "?") .. args
   end
-  return METHODS[options.method] or "GET", uri, options.body
+  local body = options.body
+  if body ~= nil and type(body) ~= "string" then
+    error("Bad http request body", 3)
+  end
+  local sharing = options.share_all_vars and SHARED or options.copy_all_vars and COPIED or OWN
+  return METHODS[options.method] or "GET", uri, body or own_body(options), sharing, variables(options.vars)
 end
 
 local function captured(status, headers, body, ...)
@@ -941,12 +997,13 @@ end
 function ngx.location.capture_multi(requests)
   local asked = {}
   for i, request in ipairs(requests) do
-    asked[3 * i - 2], asked[3 * i - 1], asked[3 * i] = subrequest(request[1], request[2])
+    local n = 5 * i
+    asked[n - 4], asked[n - 3], asked[n - 2], asked[n - 1], asked[n] = subrequest(request[1], request[2])
   end
   if #requests == 0 then
     error("at least one subrequest should be specified", 2)
   end
-  return captured(wait(CAPTURE, unpack(asked, 1, 3 * #requests)))
+  return captured(wait(CAPTURE, unpack(asked, 1, 5 * #requests)))
 end
 
 -- ------------------------------------------------------------------------------------------------------------------- sockets
@@ -1336,7 +1393,7 @@ end
 
 -- what the shipped Lua modules need of the host
 local inner = { host = host, box = box, checked = checked, raising = raising, wait = wait, array_mt = array_mt, RESOLVE = RESOLVE, hex = hex, place = place,
-  shown = shown, nothing = nothing, context = context }
+  shown = shown, nothing = nothing, io_open = io_open, context = context }
 for _, name in ipairs { "resty.http", "resty.string", "resty.lrucache", "apisix.core", "apisix.plugin" } do
   preload[name] = function()
     local chunk, err = raw_loadstring(host.source(name .. ".lua"), "=" .. name)
