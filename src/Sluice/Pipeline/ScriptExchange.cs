@@ -131,14 +131,21 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
     }
 
     /// <summary>Others may read it by its name; closing it deletes it.</summary>
-    static FileStream CreateFile(string directory) => new(Path.Combine(directory, Guid.NewGuid().ToString("N")), new FileStreamOptions
+    static FileStream CreateFile(string directory)
     {
-        Mode = FileMode.CreateNew,
-        Access = FileAccess.ReadWrite,
-        Share = FileShare.ReadWrite | FileShare.Delete,
-        Options = FileOptions.Asynchronous | FileOptions.DeleteOnClose,
-        UnixCreateMode = OperatingSystem.IsWindows() ? null : UnixFileMode.UserRead | UnixFileMode.UserWrite,
-    });
+        var options = new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew,
+            Access = FileAccess.ReadWrite,
+            Share = FileShare.ReadWrite | FileShare.Delete,
+            Options = FileOptions.Asynchronous | FileOptions.DeleteOnClose,
+        };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        }
+        return new(Path.Combine(directory, Guid.NewGuid().ToString("N")), options);
+    }
 
     public void Dispose() => _file?.Dispose();
 
