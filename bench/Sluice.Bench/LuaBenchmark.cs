@@ -60,6 +60,8 @@ public class LuaBenchmark : IDisposable
     {
         public HttpContext Http { get; } = new DefaultHttpContext();
 
+        public IScriptConsumers Consumers => throw new NotSupportedException();
+
         public string Uri { get; set; } = "/bench";
 
         public string Args { get; set; } = "";

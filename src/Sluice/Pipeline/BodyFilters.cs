@@ -1,5 +1,6 @@
 using System.Buffers;
 using Sluice.Relay;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -45,6 +46,7 @@ public sealed class BodyFilters : IPieceFilter
             {
                 return;
             }
+            var before = filters.Count;
             if (use.Plugin is IBodyFilter pieces && pieces.OpenBody(exchange) is { } filter)
             {
                 filters.Add(filter);
@@ -56,6 +58,10 @@ public sealed class BodyFilters : IPieceFilter
             if (use.Plugin is IWholeBodyFilter whole && whole.WantsWholeBody(exchange))
             {
                 filters.Add(new WholeBody(exchange, whole, use.Descriptor.Name));
+            }
+            if (use.PreFunction is not null && filters.Count > before)
+            {
+                filters.Insert(before, new PreFunction(exchange, use));
             }
         }
     }
@@ -84,6 +90,18 @@ public sealed class BodyFilters : IPieceFilter
     {
         writer.ResetWrittenCount();
         return writer;
+    }
+
+    /// <summary>Runs a plugin's <c>_meta.pre_function</c> before the plugin has a piece.</summary>
+    sealed class PreFunction(Exchange exchange, PluginUse use) : IPieceFilter
+    {
+        public bool Ended => false;
+
+        public void Filter(ReadOnlyMemory<byte> piece, bool last, IBufferWriter<byte> output)
+        {
+            use.Before(exchange, LuaPhase.BodyFilter, "body_filter");
+            output.Write(piece.Span);
+        }
     }
 
     /// <summary>Frames the pieces for a plugin that works on events.</summary>

@@ -34,7 +34,7 @@ public sealed record Consumer(PluginMaker Maker, string Username, string? GroupI
     public PluginChain Over(PluginChain chain)
     {
         // credentials of auth plugins are not configurations: a consumer's key-auth does not replace the route's
-        var own = Maker.Make(Plugins, $"consumer {Username}", wanted: plugin => plugin.ConsumerSchema is null).ToArray();
+        var own = Maker.Make(Plugins, $"consumer {Username}", wanted: plugin => !plugin.IsCredential).ToArray();
         return new PluginChain([.. own, .. chain.Uses.Where(use => !own.Any(mine => mine.Descriptor == use.Descriptor))]);
     }
 

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Collections.Frozen;
 using System.Collections.Immutable;
 using System.Text.Json.Nodes;
@@ -29,6 +30,11 @@ public sealed class ConsumerIndex
     readonly SharedMap<Account> _accounts;
     readonly FrozenDictionary<string, Identities> _byPlugin;
 
+    /// <summary>Who has which value in a property that a script asks for; made when it first asks.</summary>
+    readonly ConcurrentDictionary<(string Plugin, string Property), FrozenDictionary<string, Consumer>> _byProperty = new();
+
+    static long s_last;
+
     /// <summary>Who is in a group and who has a plugin.</summary>
     readonly SharedMap<Members> _members;
 
@@ -52,11 +58,28 @@ public sealed class ConsumerIndex
         SharedMap<Members>.Empty,
         ImmutableDictionary<string, Account>.Empty);
 
+    /// <summary>Another number for every index.</summary>
+    public long Version { get; } = Interlocked.Increment(ref s_last);
+
     /// <summary>By username.</summary>
     public SharedMap<Consumer> All { get; }
 
     /// <summary>The consumer whose credential of this plugin has this identity, or null.</summary>
     public Consumer? Find(string plugin, string identity) => _byPlugin.GetValueOrDefault(plugin)?.Holders.GetValueOrDefault(identity)?[0];
+
+    /// <summary>The same by any property of a plugin's part: whose plugin is a script has not said which identifies.</summary>
+    public Consumer? Find(string plugin, string property, string value) =>
+        _byPlugin.GetValueOrDefault(plugin) is { } known && known.Property == property ? known.Holders.GetValueOrDefault(value)?[0]
+        : _byProperty.GetOrAdd((plugin, property), static (key, index) => index.ByProperty(key.Plugin, key.Property), this).GetValueOrDefault(value);
+
+    FrozenDictionary<string, Consumer> ByProperty(string plugin, string property) => Holding(plugin)
+        .Where(consumer => consumer.Credential(plugin)?[property] is JsonValue)
+        .GroupBy(consumer => consumer.Credential(plugin)![property]!.ToString(), StringComparer.Ordinal)
+        .ToFrozenDictionary(same => same.Key, same => same.First(), StringComparer.Ordinal);
+
+    /// <summary>Everybody with a part in a plugin, once for each credential; in order of names.</summary>
+    public IEnumerable<Consumer> Holding(string plugin) =>
+        InOrder(_accounts.Values.SelectMany(account => account.All).Where(consumer => consumer.Credential(plugin) is not null)) ?? [];
 
     /// <summary>Everybody with this identity: the second and further ones are out of luck.</summary>
     public IReadOnlyList<Consumer> Holders(string plugin, string identity) => _byPlugin.GetValueOrDefault(plugin)?.Holders.GetValueOrDefault(identity) ?? [];

@@ -103,6 +103,26 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary><c>http</c> or <c>https</c>; null = the upstream's scheme.</summary>
     public string? UpstreamScheme { get; set; }
 
+    /// <summary>An auth plugin has found out who asks: the upstream is told, and what the client said of it is removed.</summary>
+    public void Attach(Consumer consumer)
+    {
+        Consumer = consumer;
+        var headers = Request.Headers;
+        headers["X-Consumer-Username"] = consumer.Username;
+        Set("X-Consumer-Custom-ID", consumer.Labels?["custom_id"]?.ToString());
+        Set("X-Consumer-Group-Id", consumer.GroupId);
+        Set("X-Credential-Identifier", consumer.CredentialId);
+
+        void Set(string name, string? value)
+        {
+            headers.Remove(name);
+            if (value is not null)
+            {
+                headers[name] = HeaderText.Escape(value);
+            }
+        }
+    }
+
     // -- The answer
 
     /// <summary>Set by a header filter: this body goes to the client instead of the upstream's.</summary>

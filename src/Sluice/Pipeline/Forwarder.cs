@@ -9,6 +9,7 @@ using Sluice.Net;
 using Sluice.Net.Epoll;
 using Sluice.Net.Http1;
 using Sluice.Relay;
+using Sluice.Scripting;
 using Sluice.Upstreams;
 using Sluice.Upstreams.Discovery;
 
@@ -156,7 +157,7 @@ public sealed partial class Forwarder(
     {
         foreach (var (phase, use) in steps)
         {
-            if (use.Applies(exchange) && await phase.BeforeProxyAsync(exchange) is { } answer)
+            if (use.Applies(exchange) && (await use.BeforeAsync(exchange, LuaPhase.BeforeProxy, "before_proxy") ?? await phase.BeforeProxyAsync(exchange)) is { } answer)
             {
                 return use.Dress(answer);
             }

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
 using Sluice.Pipeline.Tls;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -111,7 +112,8 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     {
         foreach (var (phase, use) in steps)
         {
-            if ((!onlyConsumers || use.IsConsumers) && use.Applies(exchange) && await phase.RewriteAsync(exchange) is { } answer)
+            if ((!onlyConsumers || use.IsConsumers) && use.Applies(exchange)
+                && (await use.BeforeAsync(exchange, LuaPhase.Rewrite, "rewrite") ?? await phase.RewriteAsync(exchange)) is { } answer)
             {
                 return use.Dress(answer);
             }
@@ -123,7 +125,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     {
         foreach (var (phase, use) in steps)
         {
-            if (use.Applies(exchange) && await phase.AccessAsync(exchange) is { } answer)
+            if (use.Applies(exchange) && (await use.BeforeAsync(exchange, LuaPhase.Access, "access") ?? await phase.AccessAsync(exchange)) is { } answer)
             {
                 return use.Dress(answer);
             }
@@ -188,6 +190,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
             {
                 if (use.Applies(exchange))
                 {
+                    use.Before(exchange, LuaPhase.Log, "log");
                     phase.Log(exchange);
                 }
             }

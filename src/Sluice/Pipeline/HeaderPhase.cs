@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Http;
 using Sluice.Model.Nginx;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -35,6 +36,7 @@ static class HeaderPhase
         {
             if (use.Applies(exchange))
             {
+                use.Before(exchange, LuaPhase.HeaderFilter, "header_filter");
                 phase.FilterHeaders(exchange);
             }
         }

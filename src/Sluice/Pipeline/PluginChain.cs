@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Sluice.Pipeline.Streams;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -17,6 +18,22 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     public bool Applies(Exchange exchange) => Meta.Filter is null || Meta.Filter.Matches(exchange);
 
     public bool AppliesTo(StreamSession session) => Meta.Filter is null || Meta.Filter.Matches(session);
+
+    /// <summary>Runs before each phase of the plugin; null: nothing does.</summary>
+    public LuaUnit? PreFunction { get; init; }
+
+    /// <summary>The answer of <see cref="PreFunction"/>, if it gives one.</summary>
+    public ValueTask<Answer?> BeforeAsync(Exchange exchange, LuaPhase phase, string name) =>
+        PreFunction is { } unit ? ScriptPhases.RunBeforeAsync(exchange, unit, phase, name) : default;
+
+    /// <summary>The same in a phase in which there is nothing to answer.</summary>
+    public void Before(Exchange exchange, LuaPhase phase, string name)
+    {
+        if (PreFunction is { } unit)
+        {
+            exchange.OpenScript().Run(unit, phase, name);
+        }
+    }
 
     /// <summary>The plugin's answer with <c>_meta.error_response</c> applied.</summary>
     public Answer Dress(Answer answer) => Meta.ErrorResponse switch

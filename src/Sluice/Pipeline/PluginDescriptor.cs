@@ -68,12 +68,21 @@ public interface IPluginApi;
 /// <param name="Attr">The plugin's part of <c>plugin_attr</c> in conf/config.yaml, or null.</param>
 public sealed record PluginContext(string Scope, JsonObject? Metadata, JsonObject? Attr, PluginServices Services);
 
+/// <summary>Which of its parts a plugin's script is to check: APISIX's numbers, <c>core.schema.TYPE_CONSUMER</c> and the like.</summary>
+public enum PluginPart
+{
+    Route = 0,
+    Consumer = 1,
+    Metadata = 2,
+}
+
 /// <summary>A plugin as the registry knows it, without its types.</summary>
 public sealed class PluginDescriptor
 {
     readonly Func<JsonObject, (object? Config, string? Error)> _bind;
     readonly Func<object, PluginContext, object> _create;
     readonly JsonObject? _consumerSource;
+    Func<PluginPart, JsonObject, string?>? _script;
 
     PluginDescriptor(PluginInfo info, Type type, Func<JsonObject, (object?, string?)> bind, Func<object, PluginContext, object> create)
     {
@@ -94,10 +103,11 @@ public sealed class PluginDescriptor
 
     /// <summary>A plugin that is not a class here but a script.</summary>
     public static PluginDescriptor Scripted(
-        PluginInfo info, IReadOnlyList<string> phases, Func<JsonObject, string?> check, Func<JsonObject, PluginContext, object> create) =>
-        new(info, typeof(object), config => check(config) is { } error ? (null, error) : (config, null), (config, context) => create((JsonObject)config, context))
+        PluginInfo info, IReadOnlyList<string> phases, Func<PluginPart, JsonObject, string?> check, Func<JsonObject, PluginContext, object> create) =>
+        new(info, typeof(object), config => check(PluginPart.Route, config) is { } error ? (null, error) : (config, null), (config, context) => create((JsonObject)config, context))
         {
             Phases = phases,
+            _script = check,
         };
 
     static readonly (string Name, Type Type)[] PhaseNames =
@@ -149,12 +159,27 @@ public sealed class PluginDescriptor
     public string? Check(JsonObject config) => Compiled.Validate(config) ?? PluginMeta.Check(config) ?? _bind(config).Error;
 
     /// <summary>Validates a consumer's part of the configuration (the credential, or an ordinary configuration).</summary>
-    public string? CheckForConsumer(JsonObject config) => ConsumerSchema is { } schema ? schema.Validate(config) : Check(config);
+    public string? CheckForConsumer(JsonObject config) => IsCredential
+        ? ConsumerSchema?.Validate(config) ?? _script?.Invoke(PluginPart.Consumer, config)
+        : Check(config);
+
+    /// <summary>A Lua file.</summary>
+    public bool IsScript => _script is not null;
+
+    /// <summary>What a consumer has of it is a credential, no configuration.</summary>
+    public bool IsCredential => ConsumerSchema is not null || Info.IsAuth;
+
+    /// <summary>Validates the plugin's metadata.</summary>
+    public string? CheckMetadata(JsonObject metadata) => MetadataSchema?.Validate(metadata) ?? _script?.Invoke(PluginPart.Metadata, metadata);
 
     /// <summary>Properties of a configuration that its schema does not name: accepted as in APISIX, but without effect.</summary>
     public IEnumerable<string> Unknown(JsonObject config, bool forConsumer)
     {
-        var schema = forConsumer && _consumerSource is not null ? _consumerSource : Schema;
+        var schema = !forConsumer || !IsCredential ? Schema : _consumerSource;
+        if (schema is null)
+        {
+            return [];
+        }
         if (schema.ContainsKey("patternProperties") || schema["additionalProperties"] is JsonObject)
         {
             return [];

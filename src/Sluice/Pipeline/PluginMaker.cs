@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Pipeline.Secrets;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -20,10 +21,15 @@ public sealed class PluginMaker(
             if (value is JsonObject config && (forStreams ? registry.FindForStreams(name) : registry.Find(name)) is { } descriptor && wanted?.Invoke(descriptor) != false && seen?.Add(name) != false)
             {
                 var context = new PluginContext(scope, metadata.GetValueOrDefault(name)?.Value, settings.PluginAttributes.GetValueOrDefault(name), services);
-                yield return new PluginUse(descriptor, Make(descriptor, config, context), PluginMeta.Of(config), config, scope);
+                yield return new PluginUse(descriptor, Make(descriptor, config, context), PluginMeta.Of(config), config, scope) { PreFunction = PreFunction(descriptor, config, scope) };
             }
         }
     }
+
+    /// <summary><c>_meta.pre_function</c>; a plugin in Lua runs its own, which sees the same configuration.</summary>
+    LuaUnit? PreFunction(PluginDescriptor descriptor, JsonObject config, string scope) => PluginMeta.Of(config).PreFunction is { } text && !descriptor.IsScript
+        ? LuaUnit.OfPreFunction(services.Lua, descriptor.Name, $"{scope}, pre_function of plugin {descriptor.Name}", config.DeepClone(), text)
+        : null;
 
     object Make(PluginDescriptor descriptor, JsonObject config, PluginContext context)
     {

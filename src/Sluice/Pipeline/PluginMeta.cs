@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Sluice.Model.Expressions;
+using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
@@ -7,8 +8,9 @@ namespace Sluice.Pipeline;
 /// <param name="Disable">The plugin is as if it were not there.</param>
 /// <param name="Priority">Instead of the plugin's own.</param>
 /// <param name="Filter">Runs only for requests that match.</param>
+/// <param name="PreFunction">Lua text that returns a function, run before each phase of the plugin.</param>
 /// <param name="ErrorResponse">Body of the plugin's answers instead of its own: a text or a JSON object.</param>
-public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter, JsonNode? ErrorResponse)
+public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter, JsonNode? ErrorResponse, string? PreFunction = null)
 {
     public static PluginMeta None { get; } = new(false, null, null, null);
 
@@ -21,7 +23,10 @@ public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter,
             "error_response": { "oneOf": [ { "type": "string" }, { "type": "object" } ] },
             "priority": { "type": "integer", "description": "priority of plugins by customized order" },
             "filter": { "type": "array", "description": "filter determines whether the plugin needs to be executed at runtime" },
-            "pre_function": { "type": "string" }
+            "pre_function": {
+              "type": "string",
+              "description": "function to be executed in each phase before execution of plugins. The pre_function will have access to two arguments: `conf` and `ctx`."
+            }
           }
         }
         """)!.AsObject();
@@ -33,7 +38,8 @@ public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter,
             meta["disable"]?.GetValue<bool>() ?? false,
             meta["priority"] is { } priority ? (int)priority.AsValue().GetValue<double>() : null,
             meta["filter"] is JsonArray { Count: > 0 } filter ? Expression.Compile(filter) : null,
-            meta["error_response"]);
+            meta["error_response"],
+            (string?)meta["pre_function"]);
 
     /// <summary>What the schema cannot say: the error text, or null.</summary>
     public static string? Check(JsonObject config)
@@ -42,9 +48,9 @@ public sealed record PluginMeta(bool Disable, int? Priority, Expression? Filter,
         {
             return null;
         }
-        if (meta.ContainsKey("pre_function"))
+        if (meta["pre_function"] is { } before && LuaCheck.Function(before.GetValue<string>()) is { } notLua)
         {
-            return "property \"_meta.pre_function\" needs Lua, which this version of Sluice does not run";
+            return $"property \"_meta.pre_function\" validation failed: {notLua}";
         }
         try
         {

@@ -23,7 +23,7 @@ public static class ResourceChecker
     {
         if (kind == ResourceKind.PluginMetadata)
         {
-            return plugins.Find(id) is not { } plugin ? "invalid plugin name" : Prefixed("invalid configuration: ", plugin.MetadataSchema?.Validate(value));
+            return plugins.Find(id) is not { } plugin ? "invalid plugin name" : Prefixed("invalid configuration: ", plugin.CheckMetadata(value));
         }
         return Prefixed("invalid configuration: ", ResourceSchemas.Check(kind, value))
             ?? CheckLua(kind, value)

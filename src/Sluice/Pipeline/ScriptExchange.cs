@@ -16,6 +16,8 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public HttpContext Http => exchange.Http;
 
+    public IScriptConsumers Consumers => field ??= new ScriptConsumers(exchange);
+
     public string? Get(string name) => exchange.Get(name);
 
     public void Set(string name, string value)
@@ -251,6 +253,13 @@ public static class ScriptPhases
     {
         var running = exchange.OpenScript().RunAsync(unit, phase, name);
         return running.IsCompletedSuccessfully ? new(AnswerOf(exchange, running.Result, unit)) : AwaitAsync(exchange, running, unit);
+    }
+
+    /// <summary>Runs <c>_meta.pre_function</c> before a phase that may answer: its error stands in the log and is nothing more.</summary>
+    public static async ValueTask<Answer?> RunBeforeAsync(Exchange exchange, LuaUnit unit, LuaPhase phase, string name)
+    {
+        var outcome = await exchange.OpenScript().RunAsync(unit, phase, name);
+        return outcome.End == LuaEnd.Failed && !exchange.Script!.Exchange!.Answered ? null : AnswerOf(exchange, outcome, unit);
     }
 
     static async ValueTask<Answer?> AwaitAsync(Exchange exchange, ValueTask<LuaOutcome> running, LuaUnit unit) => AnswerOf(exchange, await running, unit);

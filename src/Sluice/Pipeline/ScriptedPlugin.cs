@@ -48,7 +48,7 @@ static partial class ScriptedPlugins
     static readonly string[] AllPhases = ["rewrite", "access", "before_proxy", "header_filter", "body_filter", "log"];
 
     static readonly PluginDescriptor RouteScript = PluginDescriptor.Scripted(
-        new("script", 0, "{}", "A route's script."), AllPhases, static _ => null, static (_, _) => throw new InvalidOperationException("made by OfRoute"));
+        new("script", 0, "{}", "A route's script."), AllPhases, static (_, _) => null, static (_, _) => throw new InvalidOperationException("made by OfRoute"));
 
     /// <summary>What runs instead of plugins on a route that has a <c>script</c>.</summary>
     public static PluginUse OfRoute(PluginServices services, string route, string text)
@@ -94,10 +94,11 @@ static partial class ScriptedPlugins
         var info = new PluginInfo(name, (int)facts["priority"]!.GetValue<double>(), facts["schema"]!.ToJsonString(), "A plugin in Lua.")
         {
             Version = facts["version"]!.ToString(),
+            IsAuth = facts["auth"]?.GetValue<bool>() == true,
             ConsumerSchema = facts["consumer_schema"]?.ToJsonString(),
             MetadataSchema = facts["metadata_schema"]?.ToJsonString(),
         };
-        return PluginDescriptor.Scripted(info, phases, config => engine.CheckPlugin(name, config), (config, context) =>
+        return PluginDescriptor.Scripted(info, phases, (part, config) => engine.CheckPlugin(name, (int)part, config), (config, context) =>
             new ScriptedPlugin(LuaUnit.OfPlugin(context.Services.Lua, name, $"{context.Scope}, plugin {name}", config.DeepClone(), context.Metadata), phases));
     }
 

@@ -8,6 +8,8 @@ public interface IScriptExchange : IVariables, IDisposable
 {
     HttpContext Http { get; }
 
+    IScriptConsumers Consumers { get; }
+
     /// <summary>Decoded path, UTF-16.</summary>
     string Uri { get; set; }
 

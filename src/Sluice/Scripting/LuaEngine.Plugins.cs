@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging;
 using Sluice.Model.Json;
 
 namespace Sluice.Scripting;
@@ -16,6 +17,12 @@ public sealed partial class LuaEngine
     /// <summary>What a plugin says of itself (priority, version, schemas, phases), or why it cannot be loaded.</summary>
     public (JsonObject? Facts, string? Error) LoadPlugin(string name)
     {
+        // in a piece of its own: if it has to be stopped, the new one still begins
+        LogStopped(Call("destroy", stack =>
+        {
+            stack.PushUtf8(name);
+            return 1;
+        }, static _ => null));
         JsonObject? facts = null;
         var error = Call("plugin", stack =>
         {
@@ -34,10 +41,11 @@ public sealed partial class LuaEngine
     }
 
     /// <summary>What the plugin's <c>check_schema</c> has against a configuration.</summary>
-    public string? CheckPlugin(string name, JsonObject configuration) => Call("plugin_check", stack =>
+    /// <param name="part">0: a route's, otherwise APISIX's <c>TYPE_CONSUMER</c> or <c>TYPE_METADATA</c>.</param>
+    public string? CheckPlugin(string name, int part, JsonObject configuration) => Call("plugin_check", stack =>
     {
         stack.PushUtf8(name);
-        stack.Push(0.0);
+        stack.Push((double)part);
         stack.Push(Encoding.UTF8.GetBytes(configuration.ToJsonString()).AsSpan());
         return 3;
     }, static stack => stack.IsNil(1) ? null : stack.Utf8(1));
@@ -56,13 +64,24 @@ public sealed partial class LuaEngine
                 using (var context = new LuaContext(lane, null))
                 using (lane.Enter())
                 {
-                    lane.Call("destroy", context, static (_, _) => 0, static _ => null);
+                    LogStopped(lane.Call("destroy", context, static (_, _) => 0, static _ => null));
                 }
                 lane.Retire();
                 Volatile.Write(ref _lanes[i], null);
             }
         }
     }
+
+    void LogStopped(string? error)
+    {
+        if (error is not null)
+        {
+            LogDestroy(Log, error);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "destroy of a Lua plugin: {Error}")]
+    static partial void LogDestroy(ILogger logger, string error);
 
     string? Call(string entry, Func<LuaStack, int> push, Func<LuaStack, string?> read)
     {

@@ -43,6 +43,8 @@ static partial class LuaHost
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
         ("timer", StartTimer), ("timers_pending", PendingTimers), ("timers_running", RunningTimers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
+        ("consumers_version", ConsumersVersion), ("consumers", Consumers), ("consumer_find", FindConsumer), ("consumer_named", NamedConsumer), ("consumer_attached", AttachedConsumer),
+        ("consumer_attach", AttachConsumer),
         ("sandbox", Sandbox), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
     ];
 

@@ -25,6 +25,10 @@ public sealed class LuaUnit
     public static LuaUnit OfFunctions(LuaEngine engine, string name, string where, JsonNode? configuration, IReadOnlyList<string> functions) =>
         new(engine, "functions", name, where, configuration, functions);
 
+    /// <summary><c>_meta.pre_function</c> of a plugin: what it returns counts for nothing.</summary>
+    public static LuaUnit OfPreFunction(LuaEngine engine, string name, string where, JsonNode? configuration, string text) =>
+        new(engine, "before", name, where, configuration, [text]);
+
     /// <summary>A custom plugin at one place where it is configured.</summary>
     public static LuaUnit OfPlugin(LuaEngine engine, string name, string where, JsonNode? configuration, JsonObject? metadata) =>
         new(engine, "plugin", name, where, configuration, [metadata?.ToJsonString() ?? ""]);

@@ -93,7 +93,7 @@ static class Secrets
         {
             if (config is JsonObject part && plugins.Find(name) is { } plugin)
             {
-                var isCredential = kind is ResourceKind.Consumers or ResourceKind.Credentials && plugin.ConsumerSchema is not null;
+                var isCredential = kind is ResourceKind.Consumers or ResourceKind.Credentials && plugin.IsCredential;
                 Change(part, isCredential ? plugin.SecretsOfConsumer : plugin.SecretsOfConfig, change);
             }
         }

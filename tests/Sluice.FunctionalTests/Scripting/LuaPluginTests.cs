@@ -63,7 +63,7 @@ public class LuaPluginTests
         return gateway;
     }
 
-    static async Task ReloadAsync(TestGateway gateway)
+    internal static async Task ReloadAsync(TestGateway gateway)
     {
         using var request = new HttpRequestMessage(HttpMethod.Put, $"http://{gateway.Gateway.AdminEndpoint}/apisix/admin/plugins/reload");
         request.Headers.Add("X-API-KEY", TestGateway.AdminKey);

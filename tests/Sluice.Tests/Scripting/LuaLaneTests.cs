@@ -80,6 +80,8 @@ public class LuaLaneTests
     {
         public HttpContext Http { get; } = new DefaultHttpContext();
 
+        public IScriptConsumers Consumers => throw new NotSupportedException();
+
         public string Uri { get; set; } = "/";
 
         public string Args { get; set; } = "";

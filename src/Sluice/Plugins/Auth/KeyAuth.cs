@@ -1,6 +1,5 @@
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
-using Microsoft.AspNetCore.Http;
 using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Auth;
@@ -77,8 +76,7 @@ public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Co
                 return new(Answer.Message(401, "Invalid user authorization"));
             }
         }
-        exchange.Consumer = consumer;
-        TellUpstream(exchange.Request.Headers, consumer);
+        exchange.Attach(consumer);
         return default;
     }
 
@@ -106,23 +104,6 @@ public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Co
             }
         }
         return (consumer, "");
-    }
-
-    static void TellUpstream(IHeaderDictionary headers, Consumer consumer)
-    {
-        headers["X-Consumer-Username"] = consumer.Username;
-        Set("X-Consumer-Custom-ID", consumer.Labels?["custom_id"]?.ToString());
-        Set("X-Consumer-Group-Id", consumer.GroupId);
-        Set("X-Credential-Identifier", consumer.CredentialId);
-
-        void Set(string name, string? value)
-        {
-            headers.Remove(name);
-            if (value is not null)
-            {
-                headers[name] = HeaderText.Escape(value);
-            }
-        }
     }
 }
 

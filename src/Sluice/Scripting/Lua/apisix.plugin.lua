@@ -8,10 +8,6 @@ local phases = { "rewrite", "access", "before_proxy", "header_filter", "body_fil
 
 -- What the host needs to know of a plugin, as JSON; or nil and why it cannot be loaded
 function plugin.load(name)
-  local old = plugins[name]
-  if old and type(old.destroy) == "function" then
-    pcall(old.destroy)
-  end
   package.loaded["apisix.plugins." .. name] = nil
   local ok, found = pcall(require, "apisix.plugins." .. name)
   if not ok then
@@ -89,14 +85,21 @@ function plugin.plugin_attr(name)
   return conf and conf.plugin_attr and conf.plugin_attr[name]
 end
 
-function plugin.destroy()
-  for _, found in pairs(plugins) do
-    if type(found.destroy) == "function" then
-      pcall(found.destroy)
+-- One of them, or all
+function plugin.destroy(only)
+  for name, found in pairs(plugins) do
+    if (not only or name == only) and type(found.destroy) == "function" then
+      local ok, err = pcall(found.destroy)
+      if not ok then
+        core.log.error("destroy of plugin [", name, "]: ", err)
+      end
     end
   end
 end
 
-function plugin.conf_version() return 1 end
+-- Another number when the configuration is another
+local versions = setmetatable({}, { __mode = "k" })
+function plugin.set_conf_version(conf, version) versions[conf] = version end
+function plugin.conf_version(conf) return versions[conf] end
 
 return plugin

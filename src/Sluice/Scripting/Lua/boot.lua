@@ -1211,7 +1211,7 @@ end
 -- ------------------------------------------------------------------------------------------------------------------- modules
 
 local shipped = {
-  "apisix.core", "apisix.plugin", "cjson", "cjson.safe", "resty.http", "resty.string", "resty.lrucache", "resty.md5", "resty.sha1", "resty.sha256",
+  "apisix.core", "apisix.plugin", "apisix.consumer", "cjson", "cjson.safe", "resty.http", "resty.string", "resty.lrucache", "resty.md5", "resty.sha1", "resty.sha256",
   "resty.random", "ngx.semaphore", "ngx.re", "ngx.req", "ngx.resp", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
   "table.isarray", "bit", "jit", "string", "table", "math", "os", "io", "coroutine", "debug",
 }
@@ -1394,7 +1394,7 @@ end
 -- what the shipped Lua modules need of the host
 local inner = { host = host, box = box, checked = checked, raising = raising, wait = wait, array_mt = array_mt, RESOLVE = RESOLVE, hex = hex, place = place,
   shown = shown, nothing = nothing, io_open = io_open, context = context }
-for _, name in ipairs { "resty.http", "resty.string", "resty.lrucache", "apisix.core", "apisix.plugin" } do
+for _, name in ipairs { "resty.http", "resty.string", "resty.lrucache", "apisix.core", "apisix.plugin", "apisix.consumer" } do
   preload[name] = function()
     local chunk, err = raw_loadstring(host.source(name .. ".lua"), "=" .. name)
     if not chunk then
@@ -1459,7 +1459,7 @@ inner.answer = answer
 local entries = { array_mt = array_mt }
 
 function entries.load(id, kind, name, conf, ...)
-  local unit = { kind = kind, name = name, conf = conf }
+  local unit = { id = id, kind = kind, name = name, conf = conf }
   if kind == "plugin" then
     unit.plugin = require("apisix.plugin").get(name)
     if not unit.plugin then
@@ -1469,6 +1469,9 @@ function entries.load(id, kind, name, conf, ...)
     require("apisix.plugin").set_metadata(name, metadata ~= "" and metadata or nil)
     if conf then
       require("apisix.plugin").prepare(name, conf)
+      require("apisix.plugin").set_conf_version(conf, id)
+      local text = type(conf._meta) == "table" and conf._meta.pre_function
+      unit.before = text and assert(forgiving(text))() or nil
     end
   else
     unit.texts = { ... }
@@ -1502,6 +1505,7 @@ end
 
 local function run_functions(unit, filter)
   local ctx = api_ctx()
+  ctx.conf_version = unit.id
   local known = unit.known
   if not known then
     known = {}
@@ -1524,10 +1528,24 @@ local function run_functions(unit, filter)
   end
 end
 
+-- What a plugin finds in ctx, and its _meta.pre_function
+local function prepare(unit, ctx)
+  ctx._plugin_name, ctx.conf_version = unit.name, unit.id
+  local before = unit.before
+  if before then
+    local ok, err = pcall(before, unit.conf, ctx)
+    if not ok then
+      host.log(levels.ERR, "meta pre_function:", "pre_function execution for plugin " .. unit.name .. " failed: " .. tostring(err))
+    end
+  end
+end
+
 function entries.run(id, phase)
   local unit = units[id]
   if unit.kind == "functions" then
     return run_functions(unit)
+  elseif unit.kind == "before" then
+    return run_functions(unit, true)
   end
   local plugin = unit.plugin
   if unit.kind == "script" then
@@ -1541,8 +1559,12 @@ function entries.run(id, phase)
       code, body = f(api_ctx())
     else
       local ctx = api_ctx()
-      ctx._plugin_name = unit.name
+      prepare(unit, ctx)
       code, body = f(unit.conf, ctx)
+      local meta = unit.conf and unit.conf._meta
+      if type(code) == "number" and code >= 400 and meta and meta.error_response then
+        body = meta.error_response
+      end
     end
     if (code ~= nil or body ~= nil) and box[2] <= BEFORE_PROXY then
       return answer(code, body)
@@ -1565,7 +1587,7 @@ function entries.filter(id, piece, last)
         f(api_ctx())
       else
         local ctx = api_ctx()
-        ctx._plugin_name = unit.name
+        prepare(unit, ctx)
         f(unit.conf, ctx)
       end
     end
@@ -1627,9 +1649,10 @@ function entries.plugin_check(name, kind, conf)
   return require("apisix.plugin").check(name, kind, conf)
 end
 
-function entries.destroy()
+-- Of one plugin, or of all
+function entries.destroy(name)
   if loaded["apisix.plugin"] then
-    require("apisix.plugin").destroy()
+    require("apisix.plugin").destroy(name)
   end
 end
 

@@ -1,0 +1,179 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using Sluice.FunctionalTests.Origins;
+
+namespace Sluice.FunctionalTests.Scripting;
+
+/// <summary>Plugins in Lua that go wrong, wherever they can: the log says where, and everybody else goes on.</summary>
+public sealed class LuaKillTests : IAsyncLifetime
+{
+    const string Broken =
+        """
+        local core = require("apisix.core")
+        local _M = { version = 0.1, priority = 1, name = "broken", schema = { type = "object", properties = { phase = { type = "string" }, how = { type = "string" } } } }
+        local ways = {
+          error = function() error("trouble") end,
+          forever = function() while true do end end,
+          memory = function() local s = ("x"):rep(1e9) end,
+        }
+        for _, phase in ipairs { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "log" } do
+          _M[phase] = function(conf, ctx)
+            if conf.phase == phase then
+              ways[conf.how]()
+            end
+          end
+        end
+        function _M.check_schema(conf)
+          if conf.phase == "check" then
+            ways[conf.how]()
+          end
+          return core.schema.check(_M.schema, conf)
+        end
+        return _M
+        """;
+
+    TestGateway _gateway = null!;
+    ScriptedOrigin _origin = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        _origin = EchoOrigin.Start();
+        _gateway = await TestGateway.StartAsync("plugins: [broken, fine, serverless-pre-function]");
+        await PluginAsync("broken", Broken);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _gateway.DisposeAsync();
+        await _origin.DisposeAsync();
+    }
+
+    async Task PluginAsync(string name, string text)
+    {
+        _gateway.Write($"lua/apisix/plugins/{name}.lua", text);
+        await LuaPluginTests.ReloadAsync(_gateway);
+    }
+
+    /// <summary>0: the connection was cut.</summary>
+    async Task<int> GetAsync(string path)
+    {
+        try
+        {
+            using var answer = await _gateway.Client.GetAsync(_gateway.Url(path), TestContext.Current.CancellationToken);
+            return (int)answer.StatusCode;
+        }
+        catch (HttpRequestException)
+        {
+            return 0;
+        }
+    }
+
+    [Theory]
+    [InlineData("rewrite", 500)]
+    [InlineData("access", 500)]
+    [InlineData("before_proxy", 500)]
+    [InlineData("header_filter", 200)]
+    [InlineData("body_filter", 0)]
+    [InlineData("log", 200)]
+    public async Task An_error_in_a_phase_concerns_its_request_only(string phase, int status)
+    {
+        await _gateway.RouteAsync("ok", "/ok", _origin.Port, "\"plugins\":{\"broken\":{}}");
+        foreach (var (how, logged) in new[] { ("error", "trouble"), ("memory", "not enough memory"), ("forever", "stopped: it ran for") })
+        {
+            await _gateway.RouteAsync(how, "/" + how, _origin.Port, $$"""  "plugins":{"broken":{"phase":"{{phase}}","how":"{{how}}"} }  """);
+            var answered = await GetAsync("/" + how);
+            Assert.True(answered == status || (phase == "body_filter" && answered == 500), $"{phase} {how}: {answered}\n{_gateway.ErrorLog}");
+            await _gateway.ErrorLogSaysAsync(logged);
+            await _gateway.ErrorLogSaysAsync($"in {phase}, route {how}, plugin broken");
+            Assert.Equal(200, await GetAsync("/ok"));
+        }
+    }
+
+    [Theory]
+    [InlineData("error", "trouble")]
+    [InlineData("forever", "stopped: it ran for")]
+    [InlineData("memory", "not enough memory")]
+    public async Task An_error_in_check_schema_is_the_answer_of_the_Admin_API(string how, string said)
+    {
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/r",
+            $$"""{"uri":"/r","plugins":{"broken":{"phase":"check","how":"{{how}}"} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Contains(said, (string?)body!["error_msg"], StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("error('no start')", "no start")]
+    [InlineData("while true do end", "stopped: it ran for")]
+    public async Task A_plugin_whose_init_fails_is_not_there(string init, string logged)
+    {
+        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine' } function _M.init() " + init + " end return _M");
+        await _gateway.ErrorLogSaysAsync("failed to load plugin [fine] err: ");
+        await _gateway.ErrorLogSaysAsync(logged);
+        var (_, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"fine":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
+        Assert.Equal("unknown plugin [fine]", (string?)body!["error_msg"]);
+        await _gateway.RouteAsync("ok", "/ok", _origin.Port, "\"plugins\":{\"broken\":{}}");
+        Assert.Equal(200, await GetAsync("/ok"));
+    }
+
+    [Fact]
+    public async Task A_destroy_that_fails_holds_up_no_reload()
+    {
+        const string Phase = "function _M.access() return 200, _M.word end return _M";
+        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'old' } function _M.destroy() error('no end') end " + Phase);
+        await _gateway.RouteAsync("f", "/f", _origin.Port, "\"plugins\":{\"fine\":{}}");
+        Assert.Equal("old", await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken));
+        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'new' } function _M.destroy() while true do end end " + Phase);
+        Assert.True("new" == await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken), _gateway.ErrorLog);
+        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'newer' } " + Phase);
+        Assert.Equal("newer", await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken));
+    }
+
+    Task FunctionAsync(string id, string code) => _gateway.PutAsync($"/routes/{id}", JsonSerializer.Serialize(new
+    {
+        uri = $"/{id}",
+        plugins = new Dictionary<string, object> { ["serverless-pre-function"] = new { functions = new[] { "return function() " + code + " end" } } },
+        upstream = new { nodes = new Dictionary<string, int> { ["127.0.0.1:1"] = 1 } },
+    }));
+
+    [Fact]
+    public async Task Timers_that_go_wrong_are_stopped_and_others_run()
+    {
+        await FunctionAsync("t", "ngx.timer.at(0, function() error('late trouble') end) ngx.timer.at(0, function() while true do end end) "
+            + "ngx.timer.at(0, function() local s = ('x'):rep(1e9) end) ngx.timer.at(0.01, function() ngx.shared.t:set('ran', true) end) ngx.exit(204)");
+        await FunctionAsync("ran", "ngx.exit(ngx.shared.t:get('ran') and 200 or 404)");
+        Assert.Equal(204, await GetAsync("/t"));
+        foreach (var logged in new[] { "late trouble", "stopped: it ran for", "not enough memory" })
+        {
+            await _gateway.ErrorLogSaysAsync(logged);
+        }
+        await Eventually.HoldsAsync(async () => await GetAsync("/ran") == 200, "the last timer did not run");
+    }
+
+    /// <summary>The server answers nobody before all are there.</summary>
+    [Fact]
+    public async Task A_thousand_scripts_wait_on_sockets_at_once()
+    {
+        const int Scripts = 1000;
+        using var server = new TcpListener(IPAddress.Loopback, 0);
+        server.Start(Scripts);
+        ConcurrentBag<Socket> waiting = [];
+        var serving = Task.Run(async () =>
+        {
+            while (waiting.Count < Scripts)
+            {
+                waiting.Add(await server.AcceptSocketAsync(TestContext.Current.CancellationToken));
+            }
+            foreach (var one in waiting)
+            {
+                await one.SendAsync("done\n"u8.ToArray(), TestContext.Current.CancellationToken);
+                one.Dispose();
+            }
+        });
+        await FunctionAsync("w", $"local s = ngx.socket.tcp() s:settimeout(20000) assert(s:connect('127.0.0.1', {((IPEndPoint)server.LocalEndpoint).Port})) ngx.print((s:receive())) s:close()");
+        var answers = await Task.WhenAll(Enumerable.Range(0, Scripts).Select(_ => _gateway.Client.GetStringAsync(_gateway.Url("/w"), TestContext.Current.CancellationToken)));
+        await serving;
+        Assert.All(answers, answer => Assert.Equal("done", answer));
+    }
+}
