@@ -67,12 +67,15 @@ sealed class Origin : IDisposable
                 filled = 0;
                 if (!await AnswerAsync(client, line[1]))
                 {
-                    return;
+                    // the next event may be an hour away: only a receive tells that the client is gone
+                    buffer = [];
+                    await client.ReceiveAsync(new byte[1]);
+                    break;
                 }
             }
             client.Dispose();
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             client.Dispose();
         }
