@@ -16,6 +16,9 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
     /// <summary>Stands for an answer that a script has sent already, piece by piece.</summary>
     public static Answer Sent { get; } = new(200);
 
+    /// <summary>Stands for no answer: a script has given the request another path, by which it is matched anew.</summary>
+    public static Answer Again { get; } = new(500);
+
     public IReadOnlyList<KeyValuePair<string, string>> Headers { get; init; } = [];
 
     /// <summary>Nobody wrote this body for this answer: nginx's <c>error_page</c> may put a page in its place.</summary>

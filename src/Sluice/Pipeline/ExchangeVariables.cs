@@ -49,7 +49,7 @@ public sealed partial class Exchange
             "content_length" => Request.ContentLength is { } length ? Number(length) : null,
             "request_length" => Number(BodyBytesReceived),
             "request_time" => Seconds(ElapsedMs / 1000),
-            "request_completion" => Failure is null ? "OK" : "",
+            "request_completion" => Failure is null && _end != 0 ? "OK" : "",
             "request_id" => RequestId,
             "status" => Number(Response.StatusCode),
             "body_bytes_sent" or "bytes_sent" => Number(BodyBytesSent),

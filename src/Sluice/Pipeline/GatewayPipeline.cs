@@ -72,6 +72,24 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
             return returned;
         }
 
+        for (var turn = 0; turn <= MaxTurns; turn++)
+        {
+            var answer = await MatchAsync(exchange);
+            if (!ReferenceEquals(answer, Answer.Again))
+            {
+                return answer;
+            }
+            (exchange.Route, exchange.Chain, exchange.Consumer, exchange.MatchPath) = (null, PluginChain.Empty, null, null);
+        }
+        LogTurns(exchange.Uri);
+        return Answer.OwnError(500, "500 Internal Server Error");
+    }
+
+    /// <summary>How often scripts may send a request to another path, as many as nginx allows.</summary>
+    const int MaxTurns = 10;
+
+    async ValueTask<Answer?> MatchAsync(Exchange exchange)
+    {
         // 3. Match.
         if (exchange.Snapshot.Router.Match(exchange, exchange.Host) is { } route)
         {
@@ -203,6 +221,9 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
 
     [LoggerMessage(Level = LogLevel.Error, Message = "unexpected failure in {Method} {Target}, route: {Route}")]
     partial void LogBug(Exception exception, string method, string target, string? route);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "rewrite or internal redirection cycle while processing \"{Uri}\"")]
+    partial void LogTurns(string uri);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "log phase of plugin {Plugin} ({Scope}) failed")]
     partial void LogPhaseFailed(Exception exception, string plugin, string scope);

@@ -39,7 +39,7 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     public Answer Dress(Answer answer) => Meta.ErrorResponse switch
     {
         null => answer,
-        _ when ReferenceEquals(answer, Answer.Sent) => answer,
+        _ when ReferenceEquals(answer, Answer.Sent) || ReferenceEquals(answer, Answer.Again) => answer,
         JsonValue text when text.TryGetValue(out string? body) => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body) },
         var body => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body.ToJsonString() + "\n") },
     };

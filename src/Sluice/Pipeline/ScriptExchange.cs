@@ -270,6 +270,8 @@ public static class ScriptPhases
         {
             case { End: LuaEnd.Continue }:
                 return null;
+            case { End: LuaEnd.Again }:
+                return Answer.Again;
             case { End: LuaEnd.Answered, Status: 0 }:
                 return Answer.Sent;
             case { End: LuaEnd.Answered, Status: 444 }:

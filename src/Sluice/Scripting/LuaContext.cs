@@ -505,6 +505,10 @@ public sealed partial class LuaContext : IDisposable
         {
             return new(LuaEnd.Answered, status);
         }
+        if (arguments is [_, true])
+        {
+            return new(LuaEnd.Again);
+        }
         if (Printed || Exchange.Answered)
         {
             if (!Exchange.Answered && status >= 200 && Exchange.Http.Response.StatusCode == 200)

@@ -159,10 +159,17 @@ static partial class LuaHost
         var http = Exchange(lane).Http;
         if (http.Response.HasStarted)
         {
-            throw new LuaException("attempt to set ngx.status after sending out response headers");
+            return TooLate(lane, "ngx.status");
         }
         var status = stack.Integer(1);
         http.Response.StatusCode = status is >= 100 and <= 999 ? status : throw new LuaException($"bad status: {status}");
+        return 0;
+    }
+
+    /// <summary>As with nginx, a line of the error log and no error.</summary>
+    static int TooLate(LuaLane lane, string what)
+    {
+        LogScript(lane.Engine.Log, LogLevel.Error, "", $"attempt to set {what} after sending out response headers", lane.Running?.Where ?? "");
         return 0;
     }
 
@@ -188,7 +195,7 @@ static partial class LuaHost
     {
         if (Exchange(lane).Http.Response.HasStarted)
         {
-            throw new LuaException("attempt to set ngx.header.HEADER after sending out response headers");
+            return TooLate(lane, "ngx.header.HEADER");
         }
         SetHeader(Response(lane), stack);
         return 0;
@@ -305,7 +312,8 @@ static partial class LuaHost
     static int SetUri(LuaLane lane, LuaStack stack)
     {
         var uri = stack.Utf8(1);
-        Exchange(lane).Uri = uri.StartsWith('/') ? uri : throw new LuaException("attempt to use zero-length uri or one without a slash");
+        Exchange(lane).Uri = uri.StartsWith('/') ? uri
+            : throw new LuaException(uri.Length == 0 ? "attempt to use zero-length uri" : "attempt to use a uri without a slash");
         return 0;
     }
 

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 
 namespace Sluice.Scripting;
@@ -133,16 +134,16 @@ sealed class LuaSocket(LuaEngine engine)
         }
         var tls = new SslStream(_stream, leaveInnerStreamOpen: false);
         using var limit = Limit(ConnectTimeout, cancellation);
-        var errors = SslPolicyErrors.None;
+        string? wrong = null;
         try
         {
             await tls.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
             {
                 TargetHost = serverName is null ? "" : Encoding.UTF8.GetString(serverName),
-                RemoteCertificateValidationCallback = (_, _, _, found) =>
+                RemoteCertificateValidationCallback = (_, _, chain, found) =>
                 {
-                    errors = found;
-                    return !verify || found == SslPolicyErrors.None;
+                    wrong = verify ? Word(found, chain) : null;
+                    return wrong is null;
                 },
             }, limit.Token);
             _stream = tls;
@@ -156,13 +157,24 @@ sealed class LuaSocket(LuaEngine engine)
         catch (Exception e) when (e is not OperationCanceledException)
         {
             Close();
-            return [null, errors switch
-            {
-                SslPolicyErrors.RemoteCertificateNameMismatch => "certificate host mismatch",
-                SslPolicyErrors.None => "handshake failed",
-                _ => "certificate verify failed",
-            }];
+            return [null, wrong ?? "handshake failed"];
         }
+    }
+
+    /// <summary>What is wrong with a certificate, as OpenSSL numbers and names it; null: nothing.</summary>
+    static string? Word(SslPolicyErrors found, X509Chain? chain)
+    {
+        if (found.HasFlag(SslPolicyErrors.RemoteCertificateChainErrors))
+        {
+            var status = chain?.ChainStatus.Aggregate(X509ChainStatusFlags.NoError, static (all, one) => all | one.Status) ?? default;
+            return status.HasFlag(X509ChainStatusFlags.NotTimeValid) ? "10: certificate has expired"
+                : chain?.ChainElements is [{ Certificate: var own }] && own.Subject == own.Issuer ? "18: self-signed certificate"
+                : status.HasFlag(X509ChainStatusFlags.PartialChain) ? "20: unable to get local issuer certificate"
+                : status.HasFlag(X509ChainStatusFlags.UntrustedRoot) ? "19: self-signed certificate in certificate chain"
+                : "1: certificate verify failed";
+        }
+        return found.HasFlag(SslPolicyErrors.RemoteCertificateNotAvailable) ? "no certificate"
+            : found.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) ? "certificate host mismatch" : null;
     }
 
     // -- Send

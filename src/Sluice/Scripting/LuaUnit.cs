@@ -79,6 +79,9 @@ public enum LuaEnd
     /// <summary>It called <c>ngx.exit</c> or has begun to answer.</summary>
     Answered,
 
+    /// <summary>The request shall be matched anew: <c>ngx.exec</c>.</summary>
+    Again,
+
     /// <summary>It failed; the error is in the log.</summary>
     Failed,
 }

@@ -1,6 +1,9 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
@@ -34,6 +37,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
 
         readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("sluice-nginx-lua-");
         readonly TcpListener _tcp = new(IPAddress.Loopback, 0);
+        readonly TcpListener _tls = new(IPAddress.Loopback, 0);
         readonly UdpClient _udp = new(new IPEndPoint(IPAddress.Loopback, 0));
         HttpClient _client = null!;
         TestGateway _gateway = null!;
@@ -44,7 +48,9 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
         public async ValueTask InitializeAsync()
         {
             _tcp.Start();
+            _tls.Start();
             _ = EchoAsync();
+            _ = EchoTlsAsync();
             _ = EchoDatagramsAsync();
             var cases = await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "Scripting", "conformance.lua"));
             await StartNginxAsync(cases);
@@ -67,7 +73,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                 daemon off; master_process off; pid {{home}}/pid; error_log {{home}}/error.log info;
                 events {}
                 http {
-                  access_log off; default_type "text/plain; charset=utf-8"; lua_package_path "{{home}}/?.lua;;"; lua_shared_dict d 1m;
+                  access_log off; default_type "text/plain; charset=utf-8"; lua_package_path "{{home}}/?.lua;;"; lua_shared_dict d 1m; lua_shared_dict p 1m;
                   client_body_temp_path {{home}}/a; proxy_temp_path {{home}}/b; fastcgi_temp_path {{home}}/c; uwsgi_temp_path {{home}}/d; scgi_temp_path {{home}}/e;
                   server {
                     listen unix:{{Socket}};
@@ -104,15 +110,37 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             }
         }
 
-        static async Task EchoAsync(TcpClient client)
+        async Task EchoTlsAsync()
+        {
+            using var key = RSA.Create(2048);
+            using var made = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1)
+                .CreateSelfSigned(DateTimeOffset.UnixEpoch.AddYears(50), DateTimeOffset.UnixEpoch.AddYears(100));
+            using var certificate = X509CertificateLoader.LoadPkcs12(made.Export(X509ContentType.Pfx), null);
+            while (true)
+            {
+                var client = await _tls.AcceptTcpClientAsync();
+                var tls = new SslStream(client.GetStream());
+                _ = HandshakeAsync();
+
+                async Task HandshakeAsync()
+                {
+                    await tls.AuthenticateAsServerAsync(certificate);
+                    await EchoAsync(client, tls);
+                }
+            }
+        }
+
+        static Task EchoAsync(TcpClient client) => EchoAsync(client, client.GetStream());
+
+        static async Task EchoAsync(TcpClient client, Stream stream)
         {
             using (client)
             {
                 var buffer = new byte[4096];
-                while (await client.GetStream().ReadAsync(buffer) is > 0 and var count)
+                while (await stream.ReadAsync(buffer) is > 0 and var count)
                 {
                     var quit = buffer.AsSpan(0, count).IndexOf("quit"u8);
-                    await client.GetStream().WriteAsync(buffer.AsMemory(0, quit < 0 ? count : quit));
+                    await stream.WriteAsync(buffer.AsMemory(0, quit < 0 ? count : quit));
                     if (quit >= 0)
                     {
                         return;
@@ -139,7 +167,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
 
         async Task<string> AskAsync(HttpClient client, Uri server, string name)
         {
-            var query = $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}";
+            var query = $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}&tls={((IPEndPoint)_tls.LocalEndpoint).Port}";
             using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{name}?{query}"))
             {
                 Content = new StringContent("a=1&b=x%20y&a=2", Encoding.Latin1, "application/x-www-form-urlencoded"),
@@ -166,6 +194,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             await _nginx.WaitForExitAsync();
             _nginx.Dispose();
             _tcp.Dispose();
+            _tls.Dispose();
             _udp.Dispose();
             _directory.Delete(recursive: true);
         }

@@ -244,6 +244,17 @@ public class ServerlessTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Exec_goes_to_another_route_and_not_in_circles()
+    {
+        await RouteAsync("from", "access", "return function() return ngx.exec('/to', 'q=1') end");
+        await RouteAsync("to", "rewrite", "return function() ngx.print(ngx.var.uri, ngx.var.arg_q, ngx.var.route_id) end");
+        await RouteAsync("circle", "rewrite", "return function() return ngx.exec('/circle') end");
+        Assert.Equal((200, "/to1to"), await GetAsync("/from"));
+        Assert.Equal(500, (await GetAsync("/circle")).Status);
+        await _gateway.ErrorLogSaysAsync("rewrite or internal redirection cycle while processing \"/circle\"");
+    }
+
+    [Fact]
     public async Task A_subrequest_has_the_variables_that_it_is_given()
     {
         await RouteAsync("sub", "access", "return function() ngx.req.read_body() ngx.print(tostring(ngx.var.mine), ' ', tostring(ngx.var.given), ' ', ngx.req.get_body_data() or '-') ngx.var.mine = 'sub' end");

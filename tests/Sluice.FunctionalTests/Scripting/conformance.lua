@@ -86,6 +86,26 @@ cases.req_discard = function() tell(ngx.req.discard_body()) end
 cases.req_facts = function() tell(ngx.req.http_version(), ngx.req.start_time() > 1e9, ngx.req.is_internal(), #ngx.req.raw_header() > 20) end
 cases.req_raw_header = function() tell((ngx.req.raw_header():match("^[^ ]+ /[%w_]+"))) tell((ngx.req.raw_header(true):match("^%w+%-?%w*:") ~= nil)) end
 cases.var = function() tell(ngx.var.uri, ngx.var.request_method, ngx.var.scheme, ngx.var.nothing_here, ngx.var.http_x_test, ngx.var.content_length) end
+cases.vars = function()
+  for _, name in ipairs { "host", "http_host", "request", "request_uri", "args", "query_string", "is_args", "document_uri", "uri", "content_type", "content_length", "server_protocol",
+    "scheme", "https", "arg_x", "arg_none", "cookie_none", "http_none", "sent_http_none", "remote_user", "body_bytes_sent", "request_completion", "upstream_addr", "upstream_status" } do
+    say(name, " ", tostring(ngx.var[name]))
+  end
+  for name, pattern in pairs { request_id = "^%x+$", pid = "^%d+$", msec = "^%d+%.%d%d%d$", time_iso8601 = "^%d+%-%d+%-%d+T", time_local = "^%d+/%a+/%d+:", request_time = "^%d+%.%d%d%d$",
+    request_length = "^%d+$", hostname = "." } do
+    if not tostring(ngx.var[name]):find(pattern) then
+      say(name, " ", tostring(ngx.var[name]))
+    end
+  end
+end
+cases.req_leftovers = function()
+  tell(pcall(ngx.req.set_uri, "")) tell((pcall(ngx.req.set_header, "X-A"))) tell(ngx.req.get_headers(2)["x-none"])
+  ngx.req.set_header("X-Empty", "") ngx.req.set_header("x-test", { "a", "b" }) tell(ngx.req.get_headers()["x-empty"], ngx.req.get_headers()["X-Test"])
+  ngx.req.set_uri_args({}) tell(ngx.var.args, ngx.var.is_args)
+  ngx.req.read_body() ngx.req.init_body() ngx.req.append_body("a=") ngx.req.append_body("b") ngx.req.finish_body() tell(ngx.req.get_body_data(), ngx.req.get_post_args())
+end
+cases.post_args_max = function() ngx.req.read_body() tell(ngx.req.get_post_args(2)) end
+cases.headers_sent_late = function() say("x") ngx.flush(true) tell((pcall(function() ngx.header["X-Late"] = "1" end))) tell((pcall(function() ngx.status = 404 end))) tell(ngx.status) end
 cases.ctx = function() ngx.ctx.a = 1 tell(ngx.ctx.a, ngx.ctx.b) ngx.ctx = { c = 3 } tell(ngx.ctx.a, ngx.ctx.c) end
 cases.facts = function() tell(ngx.get_phase(), ngx.is_subrequest, ngx.config.subsystem, type(ngx.worker.pid()), ngx.worker.exiting(), type(ngx.worker.count())) end
 cases.constants = function() tell(ngx.OK, ngx.ERROR, ngx.AGAIN, ngx.DONE, ngx.DECLINED, ngx.HTTP_OK, ngx.HTTP_GET, ngx.HTTP_TRACE, ngx.ERR, ngx.DEBUG, ngx.null) end
@@ -218,12 +238,61 @@ cases.coroutine = function()
 end
 cases.sleep = function() tell(ngx.sleep(0)) tell(ngx.sleep(0.001)) end
 
+-- What a phase cannot do.
+local waits = {
+  { "sleep", function() ngx.sleep(0) end }, { "say", function() ngx.say("x") end }, { "print", function() ngx.print("x") end }, { "flush", function() ngx.flush(true) end },
+  { "eof", function() ngx.eof() end }, { "send_headers", function() ngx.send_headers() end }, { "read_body", function() ngx.req.read_body() end },
+  { "discard_body", function() ngx.req.discard_body() end }, { "req.socket", function() ngx.req.socket() end }, { "tcp", function() ngx.socket.tcp() end },
+  { "udp", function() ngx.socket.udp() end }, { "capture", function() ngx.location.capture("/inner") end }, { "spawn", function() ngx.thread.spawn(function() end) end },
+  { "redirect", function() ngx.redirect("/x") end }, { "exec", function() ngx.exec("/x") end }, { "set_uri", function() ngx.req.set_uri("/x") end },
+  { "headers", function() return ngx.req.get_headers()["x-test"] end }, { "resp", function() return ngx.resp.get_headers()["x-nothing"] end },
+  { "method", function() return ngx.req.get_method() end }, { "var", function() return ngx.var.uri end }, { "ctx", function() ngx.ctx.x = 1 return ngx.ctx.x end },
+  { "args", function() return ngx.req.get_uri_args().x end }, { "phase", function() return ngx.get_phase() end }, { "raw_header", function() return #ngx.req.raw_header() > 0 end },
+  { "http_version", function() return ngx.req.http_version() end }, { "status", function() return ngx.status end },
+}
+function cases.probe(phase)
+  if ngx.shared.p:get(phase) then
+    return
+  end
+  local out = {}
+  for i, wait in ipairs(waits) do
+    local ok, err = pcall(wait[2])
+    out[i] = wait[1] .. ": " .. tostring(ok) .. " " .. (ok and show(err) or tostring(err):gsub("^[^ ]+:%d+: ", ""))
+  end
+  ngx.shared.p:set(phase, table.concat(out, "\n"))
+end
+local function probed(phase)
+  for _ = 1, 500 do
+    local found = ngx.shared.p:get(phase)
+    if found then
+      return say(found)
+    end
+    ngx.sleep(0.01)
+  end
+end
+cases.phase_timer = function() ngx.timer.at(0, function() cases.probe("timer") end) probed("timer") end
+
+-- TLS
+cases.tls = function()
+  local port = tonumber(ngx.var.arg_tls)
+  local s = ngx.socket.tcp() s:connect("127.0.0.1", port) local ok, err = s:sslhandshake(nil, "localhost", false) tell(ok and true, err)
+  tell(s:send("hello\n")) tell(s:receive()) s:setkeepalive()
+  s = ngx.socket.tcp() s:connect("127.0.0.1", port) tell(s:getreusedtimes()) tell(s:sslhandshake(false, "localhost", false)) s:close()
+  s = ngx.socket.tcp() s:connect("127.0.0.1", port) tell(s:sslhandshake(nil, "localhost", true)) tell(s:send("x"))
+  s = dial() tell((s:sslhandshake(nil, "localhost", false)))
+end
+
 -- Subrequests
-cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args)
+cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args, " ", ngx.var.uri, " ", ngx.var.arg_c and ngx.req.is_internal(), " ", ngx.ctx.lost)
   if ngx.var.arg_body then
     ngx.req.read_body() tell(ngx.req.get_body_data())
   end
 end
+cases.exec = function() ngx.ctx.lost = 1 return ngx.exec("/inner", "a=1&b=2") end
+cases.exec_table = function() return ngx.exec("/inner", { a = "x y" }) end
+cases.exec_both = function() return ngx.exec("/inner?c=3", "d=4") end
+cases.exec_none = function() return ngx.exec("/inner?c=3") end
+cases.exec_late = function() say("x") ngx.flush(true) tell((pcall(ngx.exec, "/inner"))) tell((pcall(ngx.exec, ""))) end
 cases.capture = function() ngx.req.read_body() local r = ngx.location.capture("/inner?a=1", { args = { b = "2" } }) tell(r.status, r.header["X-In"], r.body, r.truncated) end
 cases.capture_post = function() ngx.req.read_body() local r = ngx.location.capture("/inner", { method = ngx.HTTP_POST, body = "x", args = "z=1" }) tell(r.status, r.body) end
 cases.capture_body = function()

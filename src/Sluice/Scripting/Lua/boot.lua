@@ -379,19 +379,35 @@ function ngx.redirect(uri, status)
   return ngx.exit(status)
 end
 
+-- The request is matched anew, with another path, and runs from its beginning
 function ngx.exec(uri, args)
-  -- the same request, with another path for whatever comes after this phase
-  if sub(uri, 1, 1) == "@" then
-    error("named locations do not exist here", 2)
+  if box[2] > BEFORE_PROXY then
+    disabled()
   end
+  if box[2] == BEFORE_PROXY then
+    error("ngx.exec comes too late in before_proxy", 2)
+  end
+  if type(uri) ~= "string" or uri == "" then
+    error("The uri argument is empty", 2)
+  end
+  if sub(uri, 1, 1) == "@" then
+    error("could not find named location \"" .. uri .. "\"", 2)
+  end
+  if host_headers_sent() or host.pending() > 0 then
+    error("attempt to call ngx.exec after sending out response headers", 2)
+  end
+  local own
   local question = find(uri, "?", 1, true)
   if question then
-    args = args or sub(uri, question + 1)
+    own = sub(uri, question + 1)
     uri = sub(uri, 1, question - 1)
   end
+  args = type(args) == "table" and ngx.encode_args(args) or args or ""
   ngx.req.set_uri(uri)
-  ngx.req.set_uri_args(args or "")
-  return ngx.exit(0)
+  ngx.req.set_uri_args(own and (args == "" and own or own .. "&" .. args) or args)
+  local request = box[1]
+  request.ctx, request.internal = nil, true
+  return co_yield(WAIT, EXIT, 0, true)
 end
 
 -- Headers
@@ -517,7 +533,7 @@ ngx.req = {
     if value ~= nil and type(value) ~= "table" then
       value = tostring(value)
     end
-    host_req_set(name, value)
+    host_req_set(name, value ~= "" and value or nil)
   end,
   clear_header = function(name)
     host_req_set(name, nil)
@@ -547,8 +563,7 @@ ngx.req = {
     if checked(host.body_file()) then
       return nil, "request body in temp file not supported"
     end
-    local body = checked(host.body())
-    return body and ngx.decode_args(body, max) or {}
+    return ngx.decode_args(checked(host.body()) or "", max)
   end,
   set_body_data = function(data)
     checked(host.set_body(data))
@@ -566,7 +581,7 @@ ngx.req = {
   http_version = raising(host.http_version),
   raw_header = raising(host.raw_header),
   is_internal = function()
-    return false
+    return box[1].internal or false
   end,
 }
 
