@@ -88,7 +88,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     /// <summary>How often scripts may send a request to another path, as many as nginx allows.</summary>
     const int MaxTurns = 10;
 
-    async ValueTask<Answer?> MatchAsync(Exchange exchange)
+    static async ValueTask<Answer?> MatchAsync(Exchange exchange)
     {
         // 3. Match.
         if (exchange.Snapshot.Router.Match(exchange, exchange.Host) is { } route)
