@@ -335,6 +335,9 @@ function ngx.flush(until_taken)
 end
 
 function ngx.send_headers()
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
   host_print("")
   wait(FLUSH, true)
   return 1
@@ -371,6 +374,9 @@ end
 local host_resp_set = raising(host.resp_set)
 
 function ngx.redirect(uri, status)
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
   status = status or 302
   if status ~= 301 and status ~= 302 and status ~= 303 and status ~= 307 and status ~= 308 then
     error("only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed", 2)
@@ -554,6 +560,7 @@ ngx.req = {
     wait(READ_BODY)
   end,
   discard_body = function()
+    host_args() -- there is a request
     wait(READ_BODY)
     checked(host.set_body(""))
   end,
@@ -1005,11 +1012,17 @@ local function captured(status, headers, body, ...)
 end
 
 function ngx.location.capture(uri, options)
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
   return captured(wait(CAPTURE, subrequest(uri, options)))
 end
 
 -- All at once; the answers in the order of the requests
 function ngx.location.capture_multi(requests)
+  if box[2] > BEFORE_PROXY then
+    disabled()
+  end
   local asked = {}
   for i, request in ipairs(requests) do
     local n = 5 * i
