@@ -580,6 +580,9 @@ public sealed class UpstreamConnection : IAsyncDisposable
         }
     }
 
+    /// <summary>Bytes of the body came together with the head: there is something to read whatever the socket says.</summary>
+    internal bool HasReceived => buffer is not null;
+
     /// <summary>Where it comes from, when that is a socket of the loop that this runs on: <see cref="TryReadVerbatim"/> can be used here.</summary>
     internal LoopSocket? SocketHere => stream.ReceivesAtOnce ? (stream as LoopByteStream)?.Socket : null;
 

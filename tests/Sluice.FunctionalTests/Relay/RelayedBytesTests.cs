@@ -75,6 +75,28 @@ public sealed class RelayedBytesTests
         Gen.Int[1, 3000].Array[1, 5], Gen.Frequency((1, Gen.Int[1, 3].Array[1, 3]), (2, Gen.Int[1, 5000].Array[1, 5])), Gen.OneOfConst([.. Ways.Keys]), Gen.Bool,
         (framing, body, chunks, cuts, path, trailer) => new Answer(framing, body, chunks, cuts, path, trailer));
 
+    [Fact]
+    public async Task What_came_with_the_head_goes_on_in_small_buffers_although_nothing_follows()
+    {
+        var chunk = $"9c4\r\n{new string('x', 2500)}\r\n";
+        await using var origin = ScriptedOrigin.Start(async connection =>
+        {
+            await connection.ReadHeadAsync();
+            await connection.SendAsync($"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+            await connection.StallAsync();
+        });
+        await using var gateway = await TestGateway.StartAsync(
+            nginx: "http { server { location /tiny/ { proxy_buffer_size 1k; proxy_buffers 2 1k; } } }");
+        await gateway.RouteAsync("tiny", "/tiny/*", origin.Port, """ "plugins":{"proxy-buffering":{"disable_proxy_buffering":true}} """);
+
+        var (client, head) = await RawConnection.GetAsync(gateway.EndPoint, "/tiny/x");
+        using (client)
+        {
+            Assert.StartsWith("HTTP/1.1 200 OK\r\n", head, StringComparison.Ordinal);
+            await client.ExpectAsync(chunk);
+        }
+    }
+
     static int Samples => int.Parse(Environment.GetEnvironmentVariable("SLUICE_RELAY_SAMPLES") ?? "400", CultureInfo.InvariantCulture);
 
     /// <summary>SLUICE_RELAY_SAMPLES=20000 for the long run.</summary>
