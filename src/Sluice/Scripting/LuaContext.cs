@@ -37,8 +37,11 @@ public sealed partial class LuaContext : IDisposable
     const int MaxSockets = 1024;
 
     readonly List<LuaSocket> _sockets = [];
-    readonly ConcurrentDictionary<nint, Task<object?[]>> _threads = new();
-    readonly ConcurrentDictionary<nint, bool> _killed = new();
+
+    // few scripts have light threads
+    ConcurrentDictionary<nint, Task<object?[]>>? _threads;
+    ConcurrentDictionary<nint, bool>? _killed;
+
     SemaphoreSlim? _turn;
     Task? _sending;
     CancellationTokenSource? _end;
@@ -55,6 +58,8 @@ public sealed partial class LuaContext : IDisposable
 
     /// <summary>For a request, in the lane whose turn it is.</summary>
     public static LuaContext For(LuaEngine engine, IScriptExchange exchange) => new(engine.Pick(), exchange);
+
+    ConcurrentDictionary<nint, Task<object?[]>> Threads => LazyInitializer.EnsureInitialized(ref _threads, static () => []);
 
     internal LuaLane Lane { get; }
 
@@ -294,9 +299,9 @@ public sealed partial class LuaContext : IDisposable
                 LogError(Engine.Log, error, name, Where);
                 return new(LuaEnd.Failed);
             }
-            if (!_threads.IsEmpty)
+            if (_threads is { IsEmpty: false } threads)
             {
-                await Task.WhenAll(_threads.Values);
+                await Task.WhenAll(threads.Values);
             }
             if (Printed || Exchange?.Answered == true)
             {
@@ -319,7 +324,7 @@ public sealed partial class LuaContext : IDisposable
         var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
         using (Lane.Enter())
         {
-            if (_disposed || _killed.ContainsKey(coroutine.State))
+            if (_disposed || _killed?.ContainsKey(coroutine.State) == true)
             {
                 throw new OperationCanceledException();
             }
@@ -574,7 +579,7 @@ public sealed partial class LuaContext : IDisposable
     /// <summary>Starts a coroutine beside the one that asks; both go on from here, in the same lane.</summary>
     object?[] Spawn(nint thread)
     {
-        if (_threads.Count >= 1024)
+        if (Threads.Count >= 1024)
         {
             return [null, "too many threads"];
         }
@@ -585,7 +590,7 @@ public sealed partial class LuaContext : IDisposable
             reference = Lane.Anchor(thread);
             Lane.Use();
         }
-        _threads[thread] = ThreadAsync((thread, reference));
+        Threads[thread] = ThreadAsync((thread, reference));
         return [true];
     }
 
@@ -603,7 +608,7 @@ public sealed partial class LuaContext : IDisposable
         {
             using (Lane.Enter())
             {
-                _killed.TryRemove(coroutine.State, out _);
+                _killed?.TryRemove(coroutine.State, out _);
                 Lane.Unreference(coroutine.Reference);
             }
             Lane.Release();
@@ -647,23 +652,23 @@ public sealed partial class LuaContext : IDisposable
     /// <summary>It never goes on; what it waits for ends with the request at the latest. False: it has ended, or is another request's.</summary>
     internal bool Kill(nint thread)
     {
-        if (!_threads.TryRemove(thread, out var running) || running.IsCompleted)
+        if (!Threads.TryRemove(thread, out var running) || running.IsCompleted)
         {
             return false;
         }
-        _killed[thread] = true;
+        LazyInitializer.EnsureInitialized(ref _killed, static () => [])[thread] = true;
         return true;
     }
 
     async ValueTask<object?[]> JoinAsync(object?[] arguments)
     {
-        var wanted = arguments.OfType<nint>().Where(_threads.ContainsKey).ToDictionary(thread => _threads[thread]);
+        var wanted = arguments.OfType<nint>().Where(Threads.ContainsKey).ToDictionary(thread => Threads[thread]);
         if (wanted.Count == 0)
         {
             return [null, "no such thread"];
         }
         var first = await Task.WhenAny(wanted.Keys);
-        _threads.TryRemove(wanted[first], out _);
+        Threads.TryRemove(wanted[first], out _);
         return await first;
     }
 
