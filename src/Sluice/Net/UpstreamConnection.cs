@@ -438,7 +438,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
     public ValueTask WaitReadableAsync()
     {
         ThrowIfFailed();
-        return buffer is not null || receiving == Receiving.Done ? default
+        return HasReceived ? default
             : stream.WaitNeverFails ? stream.WaitReadableAsync()
             : WaitOrFailAsync();
     }
@@ -580,8 +580,8 @@ public sealed class UpstreamConnection : IAsyncDisposable
         }
     }
 
-    /// <summary>Bytes of the body came together with the head: there is something to read whatever the socket says.</summary>
-    internal bool HasReceived => buffer is not null;
+    /// <summary>There is something to read whatever the socket says: what came together with the head, or the end.</summary>
+    internal bool HasReceived => buffer is not null || receiving == Receiving.Done;
 
     /// <summary>Where it comes from, when that is a socket of the loop that this runs on: <see cref="TryReadVerbatim"/> can be used here.</summary>
     internal LoopSocket? SocketHere => stream.ReceivesAtOnce ? (stream as LoopByteStream)?.Socket : null;

@@ -221,7 +221,6 @@ public sealed partial class Exchange
             "remote_user" => static exchange => exchange.BasicUser(),
             "time_local" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Local,
             "time_iso8601" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Iso8601,
-            "request" => static exchange => exchange.Get("request"),
             "request_method" or "method" => static exchange => exchange.Request.Method,
             "host" => static exchange => exchange.Host,
             "uri" => static exchange => exchange.Uri,

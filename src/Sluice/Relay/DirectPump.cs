@@ -63,7 +63,7 @@ sealed class DirectPump(BodyRelay relay, UpstreamConnection upstream, LoopSocket
         {
             scratch = scratch[..size];
         }
-        while (upstream.HasReceived || source.IsReadable || upstream.ResponseEnded || source.IsClosed)
+        while (upstream.HasReceived || source.IsReadable || source.IsClosed)
         {
             var read = upstream.TryReadVerbatim(scratch);
             if (read == 0)
