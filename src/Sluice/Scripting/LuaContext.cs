@@ -36,9 +36,8 @@ public sealed partial class LuaContext : IDisposable
 {
     const int MaxSockets = 1024;
 
-    readonly List<LuaSocket> _sockets = [];
-
-    // few scripts have light threads
+    // few scripts have any of these
+    List<LuaSocket>? _sockets;
     ConcurrentDictionary<nint, Task<object?[]>>? _threads;
     ConcurrentDictionary<nint, bool>? _killed;
 
@@ -46,7 +45,6 @@ public sealed partial class LuaContext : IDisposable
     Task? _sending;
     CancellationTokenSource? _end;
     bool _finished;
-    int _table;
     bool _disposed;
 
     internal LuaContext(LuaLane lane, IScriptExchange? exchange)
@@ -68,19 +66,28 @@ public sealed partial class LuaContext : IDisposable
     public IScriptExchange? Exchange { get; }
 
     /// <summary>Printed and not sent yet.</summary>
-    internal ArrayBufferWriter<byte> Output { get; } = new();
+    internal ArrayBufferWriter<byte> Output => _output ??= new();
+
+    ArrayBufferWriter<byte>? _output;
 
     internal LuaPhase Phase { get; private set; }
 
-    /// <summary>What runs, for the error log.</summary>
-    internal string Where { get; private set; } = "";
+    /// <summary>What runs; null in a timer.</summary>
+    internal LuaUnit? Unit { get; private set; }
+
+    /// <summary>The same for the error log.</summary>
+    internal string Where => Unit?.Where ?? (Phase == LuaPhase.Timer ? "timer" : "");
 
     internal bool Printed { get; set; }
 
     /// <summary>The request's body, once it was read or set.</summary>
     internal ScriptBody? Body { get; set; }
 
-    internal int TableReference => _table != 0 ? _table : _table = Lane.NewContextTable();
+    /// <summary>What Lua keeps for it (<c>ngx.ctx</c> and the like); 0: nothing.</summary>
+    internal int Table;
+
+    /// <summary>What its functions get as <c>ctx</c>; 0: none has run.</summary>
+    internal int Api;
 
     /// <summary>The client has left, or the request has ended: nobody waits for anything any more.</summary>
     CancellationToken Ended
@@ -105,7 +112,7 @@ public sealed partial class LuaContext : IDisposable
     public ValueTask<LuaOutcome> RunAsync(LuaUnit unit, LuaPhase phase, string name)
     {
         Phase = phase;
-        Where = unit.Where;
+        Unit = unit;
         (nint State, int Reference) coroutine;
         int status;
         Stop stop;
@@ -116,8 +123,8 @@ public sealed partial class LuaContext : IDisposable
                 LogError(Engine.Log, error, name, Where);
                 return new(new LuaOutcome(LuaEnd.Failed));
             }
-            coroutine = Push(unit, name);
-            status = Lane.Resume(coroutine.State, 2, this, phase);
+            coroutine = Lane.RentCoroutine(Lane.RunEntry, unit);
+            status = Lane.Resume(coroutine.State, 1, this, phase);
             if (status == 0 && !Printed)
             {
                 Lane.ReturnCoroutine(coroutine, true);
@@ -129,24 +136,14 @@ public sealed partial class LuaContext : IDisposable
         return FollowAsync(coroutine, status, name, stop);
     }
 
-    (nint State, int Reference) Push(LuaUnit unit, string name)
-    {
-        var coroutine = Lane.RentCoroutine();
-        Lane.PushEntry(coroutine.State, "run");
-        var stack = new LuaStack(coroutine.State);
-        stack.Push(unit.Id);
-        stack.Push(name);
-        return coroutine;
-    }
-
     /// <summary>Runs a unit's part in a phase in which nothing can be waited for. False: it failed.</summary>
     public bool Run(LuaUnit unit, LuaPhase phase, string name)
     {
         Phase = phase;
-        Where = unit.Where;
+        Unit = unit;
         using (Lane.Enter())
         {
-            var error = Lane.Ensure(unit, this) ?? RunNow(unit, phase, name);
+            var error = Lane.Ensure(unit, this) ?? RunNow(unit, phase);
             if (error is not null)
             {
                 LogError(Engine.Log, error, name, Where);
@@ -155,10 +152,10 @@ public sealed partial class LuaContext : IDisposable
         }
     }
 
-    string? RunNow(LuaUnit unit, LuaPhase phase, string name)
+    string? RunNow(LuaUnit unit, LuaPhase phase)
     {
-        var coroutine = Push(unit, name);
-        var status = Lane.Resume(coroutine.State, 2, this, phase);
+        var coroutine = Lane.RentCoroutine(Lane.RunEntry, unit);
+        var status = Lane.Resume(coroutine.State, 1, this, phase);
         var stack = new LuaStack(coroutine.State);
         // ngx.exit in a filter ends the function and nothing else
         var error = status == 0 || (status == Yielded && lua_touserdata(coroutine.State, 1) == LuaHost.Wait && stack.Integer(2) == (int)LuaWait.Exit)
@@ -172,7 +169,7 @@ public sealed partial class LuaContext : IDisposable
     public bool Ask(LuaUnit unit)
     {
         Phase = LuaPhase.Init;
-        Where = unit.Where;
+        Unit = unit;
         using (Lane.Enter())
         {
             if (Lane.Ensure(unit, this) is { } error)
@@ -180,16 +177,16 @@ public sealed partial class LuaContext : IDisposable
                 LogError(Engine.Log, error, "filter_func", Where);
                 return false;
             }
-            var said = Lane.Call("ask", this, (stack, _) =>
+            var coroutine = Lane.RentCoroutine(Lane.AskEntry, unit);
+            var stack = new LuaStack(coroutine.State);
+            var status = Lane.Resume(coroutine.State, 1, this, LuaPhase.Log);
+            var yes = status == 0 && stack.Flag(1);
+            if (status != 0)
             {
-                stack.Push(unit.Id);
-                return 1;
-            }, static stack => stack.Flag(1) ? "" : null, LuaPhase.Log);
-            if (said is { Length: > 0 })
-            {
-                LogError(Engine.Log, said, "filter_func", Where);
+                LogError(Engine.Log, status == Yielded ? "attempt to yield where nothing can be waited for" : Lane.ErrorOf(stack), "filter_func", Where);
             }
-            return said == "";
+            Lane.ReturnCoroutine(coroutine, status == 0);
+            return yes;
         }
     }
 
@@ -198,7 +195,7 @@ public sealed partial class LuaContext : IDisposable
     public bool Filter(LuaUnit unit, ReadOnlySpan<byte> piece, ref bool last, IBufferWriter<byte> output)
     {
         Phase = LuaPhase.BodyFilter;
-        Where = unit.Where;
+        Unit = unit;
         using (Lane.Enter())
         {
             if (Lane.Ensure(unit, this) is { } error)
@@ -206,10 +203,8 @@ public sealed partial class LuaContext : IDisposable
                 LogError(Engine.Log, error, "body_filter", Where);
                 return false;
             }
-            var coroutine = Lane.RentCoroutine();
-            Lane.PushEntry(coroutine.State, "filter");
+            var coroutine = Lane.RentCoroutine(Lane.FilterEntry, unit);
             var stack = new LuaStack(coroutine.State);
-            stack.Push(unit.Id);
             stack.Push(piece);
             stack.Push(last);
             var status = Lane.Resume(coroutine.State, 3, this, LuaPhase.BodyFilter);
@@ -686,6 +681,7 @@ public sealed partial class LuaContext : IDisposable
 
     internal int OpenSocket()
     {
+        _sockets ??= [];
         if (_sockets.Count >= MaxSockets)
         {
             throw new LuaException("too many sockets in one request");
@@ -709,21 +705,21 @@ public sealed partial class LuaContext : IDisposable
         }
         _bodyTaken = true;
         var socket = OpenSocket();
-        Exchange.ReplaceBody(_sockets[socket].Read(body));
+        Exchange.ReplaceBody(Socket(socket).Read(body));
         return (socket, null);
     }
 
     internal LuaSocket Socket(object? number) => Socket((int)(double)number!);
 
     internal LuaSocket Socket(int number) =>
-        number >= 0 && number < _sockets.Count ? _sockets[number] : throw new LuaException("bad request: a socket of another request");
+        _sockets is not null && number >= 0 && number < _sockets.Count ? _sockets[number] : throw new LuaException("bad request: a socket of another request");
 
     // -- Timers
 
     /// <summary>Runs what a timer holds; nobody waits for it.</summary>
     internal static async Task RunTimerAsync(LuaLane lane, int timer, bool premature)
     {
-        var context = new LuaContext(lane, null) { Phase = LuaPhase.Timer, Where = "timer" };
+        var context = new LuaContext(lane, null) { Phase = LuaPhase.Timer };
         lane.Engine.TimerRuns();
         try
         {
@@ -763,19 +759,13 @@ public sealed partial class LuaContext : IDisposable
         using (Lane.Enter())
         {
             _disposed = true;
+            Lane.Drop(this);
         }
         _end?.Cancel();
         Exchange?.Dispose();
-        foreach (var socket in _sockets)
+        foreach (var socket in _sockets ?? [])
         {
             socket.Close();
-        }
-        if (_table != 0)
-        {
-            using (Lane.Enter())
-            {
-                Lane.Unreference(_table);
-            }
         }
         Lane.Release();
         _end?.Dispose();

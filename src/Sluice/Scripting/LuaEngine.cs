@@ -175,7 +175,8 @@ public sealed partial class LuaEngine : IDisposable
     void Watch()
     {
         var idle = 0;
-        var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 8 / 10;
+        // from when it has seen the piece for the first time
+        var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 7 / 10;
         while (!_disposed)
         {
             var parked = _parked;

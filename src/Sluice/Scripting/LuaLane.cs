@@ -38,9 +38,15 @@ sealed unsafe partial class LuaLane
     readonly HashSet<int> _loaded = [];
     readonly Stack<(nint State, int Reference)> _coroutines = new();
     readonly Dictionary<string, int> _entries = [];
+    readonly Stack<int> _apis = new();
     readonly Memory* _memory;
     readonly nint _state;
-    long _since;
+    readonly int _apiMetatable;
+    long _piece;
+    long _runs;
+    long _seen;
+    long _seenAt;
+    long _suspect;
     volatile bool _armed;
     string? _stopped;
     long _lookedAt;
@@ -65,6 +71,7 @@ sealed unsafe partial class LuaLane
         // the whole engine off: compiled code calls no hooks, and the watchdog stops scripts by one
         luaJIT_setmode(_state, 0, 0);
         Boot();
+        (RunEntry, FilterEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["ask"], _entries["ctx_mt"]);
         t_lane = null;
     }
 
@@ -84,6 +91,13 @@ sealed unsafe partial class LuaLane
     public long MemoryUsed => _memory->Used;
 
     internal int ArrayMetatable { get; private set; }
+
+    /// <summary>Entries that requests go through.</summary>
+    public int RunEntry { get; }
+
+    public int FilterEntry { get; }
+
+    public int AskEntry { get; }
 
     // -- Start
 
@@ -260,12 +274,6 @@ sealed unsafe partial class LuaLane
         luaL_unref(_state, Registry, coroutine.Reference);
     }
 
-    public int NewContextTable()
-    {
-        lua_createtable(_state, 0, 2);
-        return luaL_ref(_state, Registry);
-    }
-
     public void Unreference(int reference) => luaL_unref(_state, Registry, reference);
 
     /// <summary>Takes the coroutine on top of a stack and keeps it alive while it waits.</summary>
@@ -277,21 +285,28 @@ sealed unsafe partial class LuaLane
 
     public void PushEntry(nint coroutine, string name) => lua_rawgeti(coroutine, Registry, _entries[name]);
 
+    /// <summary>A coroutine that will run an entry with a unit and what else is pushed.</summary>
+    public (nint State, int Reference) RentCoroutine(int entry, LuaUnit unit)
+    {
+        var coroutine = RentCoroutine();
+        lua_rawgeti(coroutine.State, Registry, entry);
+        lua_pushnumber(coroutine.State, unit.Id);
+        return coroutine;
+    }
+
     /// <summary>Runs until it ends, waits or fails.</summary>
     public int Resume(nint coroutine, int arguments, LuaContext context, LuaPhase phase)
     {
         Running = context;
-        lua_rawgeti(_state, Registry, context.TableReference);
-        lua_rawseti(_state, 1, 1);
-        lua_pushnumber(_state, (int)phase);
-        lua_rawseti(_state, 1, 2);
+        Show(context, phase);
         Engine.Entered();
-        Volatile.Write(ref _since, Stopwatch.GetTimestamp());
+        Volatile.Write(ref _piece, ++_runs);
         _memory->Strict = 1;
         var status = lua_resume(coroutine, arguments);
         _memory->Strict = 0;
-        Volatile.Write(ref _since, 0);
+        Volatile.Write(ref _piece, 0);
         Running = null;
+        Keep(context);
         if (_armed)
         {
             Disarm();
@@ -301,6 +316,98 @@ sealed unsafe partial class LuaLane
             Recover();
         }
         return status;
+    }
+
+    // Slots of the table that Lua looks into for what runs.
+    const int TableSlot = 1;
+    const int PhaseSlot = 2;
+    const int ApiSlot = 3;
+    const int UnitSlot = 4;
+
+    void Show(LuaContext context, LuaPhase phase)
+    {
+        if (context.Api == 0 && context.Exchange is not null)
+        {
+            _apis.TryPop(out context.Api);
+        }
+        ShowReference(context.Table, TableSlot);
+        lua_pushnumber(_state, (int)phase);
+        SetSlot(_state, 1, PhaseSlot);
+        ShowReference(context.Api, ApiSlot);
+        lua_pushnumber(_state, context.Unit?.Id ?? 0);
+        SetSlot(_state, 1, UnitSlot);
+    }
+
+    void ShowReference(int reference, int slot)
+    {
+        if (reference == 0)
+        {
+            lua_pushnil(_state);
+        }
+        else
+        {
+            lua_rawgeti(_state, Registry, reference);
+        }
+        SetSlot(_state, 1, slot);
+    }
+
+    /// <summary>Lua makes these tables when it needs them, and lets go of <c>ctx</c> when a request begins anew.</summary>
+    void Keep(LuaContext context)
+    {
+        KeepSlot(ref context.Table, TableSlot);
+        KeepSlot(ref context.Api, ApiSlot);
+    }
+
+    void KeepSlot(ref int reference, int slot)
+    {
+        lua_rawgeti(_state, 1, slot);
+        var there = lua_type(_state, -1) == LuaType.Table;
+        if (there && reference == 0)
+        {
+            reference = luaL_ref(_state, Registry);
+            return;
+        }
+        lua_settop(_state, -2);
+        if (!there && reference != 0)
+        {
+            Unreference(reference);
+            reference = 0;
+        }
+    }
+
+    /// <summary>A context ends. A <c>ctx</c> into which nothing was put is the next one's.</summary>
+    public void Drop(LuaContext context)
+    {
+        if (context.Api != 0)
+        {
+            if (context.Table == 0 && _apis.Count < PooledCoroutines && IsUntouched(context.Api))
+            {
+                _apis.Push(context.Api);
+            }
+            else
+            {
+                Unreference(context.Api);
+            }
+        }
+        if (context.Table != 0)
+        {
+            Unreference(context.Table);
+        }
+        (context.Table, context.Api) = (0, 0);
+    }
+
+    bool IsUntouched(int table)
+    {
+        lua_rawgeti(_state, Registry, table);
+        lua_pushnil(_state);
+        var untouched = lua_next(_state, -2) == 0 && lua_getmetatable(_state, -1) != 0;
+        if (untouched)
+        {
+            lua_rawgeti(_state, Registry, _apiMetatable);
+            untouched = lua_rawequal(_state, -1, -2) != 0;
+        }
+        lua_settop(_state, 1);
+        return untouched;
     }
 
     /// <summary>Why the script was stopped, and where; null when it was not.</summary>
@@ -323,12 +430,10 @@ sealed unsafe partial class LuaLane
     // -- Units
 
     /// <summary>Makes sure that the unit is there; the error, or null.</summary>
-    public string? Ensure(LuaUnit unit, LuaContext context)
+    public string? Ensure(LuaUnit unit, LuaContext context) => _loaded.Contains(unit.Id) ? null : Load(unit, context);
+
+    string? Load(LuaUnit unit, LuaContext context)
     {
-        if (_loaded.Contains(unit.Id))
-        {
-            return null;
-        }
         var error = Call("load", context, (stack, lane) =>
         {
             stack.Push(unit.Id);
@@ -397,18 +502,24 @@ sealed unsafe partial class LuaLane
     /// <returns>Whether Lua runs here.</returns>
     public bool Watch(long limit)
     {
-        var since = Volatile.Read(ref _since);
-        if (since == 0)
+        var piece = Volatile.Read(ref _piece);
+        if (piece == 0)
         {
             return false;
         }
-        if (Stopwatch.GetTimestamp() - since > limit && !_armed)
+        var now = Stopwatch.GetTimestamp();
+        if (piece != _seen)
+        {
+            (_seen, _seenAt) = (piece, now);
+        }
+        else if (now - _seenAt > limit && !_armed)
         {
             lock (_hookGate)
             {
                 if (!_closed)
                 {
                     _armed = true;
+                    Volatile.Write(ref _suspect, piece);
                     lua_sethook(_state, (nint)(delegate* unmanaged[Cdecl]<nint, LuaNative.Debug*, void>)&Hook, MaskCount, 1);
                 }
             }
@@ -431,15 +542,15 @@ sealed unsafe partial class LuaLane
     /// <summary>The script's own thread, at its next instruction: notes where it is; from the next one on each raises an error, until Lua is left.</summary>
     void Stop(nint state, LuaNative.Debug* debug)
     {
-        var since = Volatile.Read(ref _since);
-        if (Stopwatch.GetElapsedTime(since) < Engine.Options.TimeLimit * 0.7)
+        var piece = Volatile.Read(ref _piece);
+        if (piece != Volatile.Read(ref _suspect))
         {
             Disarm(); // meant for the piece before this one
             return;
         }
         // A thread that the machine left waiting is soon done when it runs again: only who still runs when the watchdog has looked again, twice, goes on for ever.
-        _looks = since == _lookedAt ? _looks + 1 : 1;
-        _lookedAt = since;
+        _looks = piece == _lookedAt ? _looks + 1 : 1;
+        _lookedAt = piece;
         if (_looks < Looks)
         {
             Disarm();

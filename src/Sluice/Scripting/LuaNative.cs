@@ -135,9 +135,6 @@ static unsafe partial class LuaNative
     [LibraryImport(Library)]
     public static partial void lua_pushthread(nint state);
 
-    [LibraryImport(Library)]
-    public static partial int lua_next(nint state, int index);
-
     // -- Neither
 
     [LibraryImport(Library), SuppressGCTransition]
@@ -184,6 +181,13 @@ static unsafe partial class LuaNative
 
     [LibraryImport(Library), SuppressGCTransition]
     public static partial int lua_getmetatable(nint state, int index);
+
+    /// <summary>Into a slot that the table has from its beginning.</summary>
+    [LibraryImport(Library, EntryPoint = "lua_rawseti"), SuppressGCTransition]
+    public static partial void SetSlot(nint state, int index, int n);
+
+    [LibraryImport(Library), SuppressGCTransition]
+    public static partial int lua_next(nint state, int index);
 
     [LibraryImport(Library), SuppressGCTransition]
     public static partial int lua_rawequal(nint state, int left, int right);

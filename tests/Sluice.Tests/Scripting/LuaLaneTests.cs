@@ -1,3 +1,4 @@
+using System.Buffers;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.Net.Epoll;
@@ -30,6 +31,74 @@ public class LuaLaneTests
         var before = await MemoryAfterAsync(engine, unit, 1000);
         var after = await MemoryAfterAsync(engine, unit, 1_000_000);
         Assert.True(after < before + 20_000, $"{before} bytes, then {after}");
+    }
+
+    static async Task<int> StatusAsync(LuaContext context, LuaUnit unit) => (await context.RunAsync(unit, LuaPhase.Access, "access")).Status;
+
+    [Theory]
+    [InlineData("ctx.n = (ctx.n or 0) + 1 return 200 + ctx.n", 201, 202)]
+    [InlineData("rawset(ctx, 'n', (rawget(ctx, 'n') or 0) + 1) return 200 + ctx.n", 201, 202)]
+    [InlineData("local n = (ctx.n or 0) + 1 setmetatable(ctx, { __index = { n = n } }) return 200 + n", 201, 202)]
+    [InlineData("ngx.ctx.n = (ngx.ctx.n or 0) + 1 return ngx.ctx.api_ctx == ctx and 200 + ngx.ctx.n or 500", 201, 202)]
+    [InlineData("local before = ctx.other and 1 or 0 ngx.ctx.api_ctx = { other = true } return 200 + before", 200, 201)]
+    [InlineData("return ctx.conf_version > 0 and ctx._plugin_name == nil and ctx.conf_type == 'route' and 200", 200, 200)]
+    public async Task What_a_function_puts_into_ctx_is_there_for_the_whole_request_and_not_for_the_next(string code, int first, int second)
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, [$"return function(conf, ctx) {code} end"]);
+        for (var i = 0; i < 3; i++)
+        {
+            using var context = LuaContext.For(engine, new NoRequest());
+            Assert.Equal(first, await StatusAsync(context, unit));
+            Assert.Equal(second, await StatusAsync(context, unit));
+        }
+    }
+
+    [Fact]
+    public void A_function_that_keeps_nothing_costs_the_state_no_memory_and_the_host_little()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function(conf, ctx) if ctx.conf_type ~= 'route' then return 500 end end"]);
+        var request = new NoRequest();
+        Run(100);
+        var lane = engine.At(0);
+        var (state, host) = (lane.MemoryUsed, GC.GetAllocatedBytesForCurrentThread());
+        Run(1000);
+        Assert.Equal(state, lane.MemoryUsed);
+        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - host) / 1000, 0, 200);
+
+        void Run(int requests)
+        {
+            for (var i = 0; i < requests; i++)
+            {
+                using var context = LuaContext.For(engine, request);
+                Assert.True(context.RunAsync(unit, LuaPhase.Access, "access").IsCompletedSuccessfully);
+            }
+        }
+    }
+
+    [Fact]
+    public void A_piece_through_a_body_filter_costs_the_host_no_memory()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1] end"]);
+        using var context = LuaContext.For(engine, new NoRequest());
+        var output = new ArrayBufferWriter<byte>();
+        Run(100);
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        Run(1000);
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1000);
+
+        void Run(int pieces)
+        {
+            for (var i = 0; i < pieces; i++)
+            {
+                var last = false;
+                output.ResetWrittenCount();
+                Assert.True(context.Filter(unit, "a piece"u8, ref last, output));
+                Assert.True(output.WrittenSpan.SequenceEqual("a piece"u8));
+            }
+        }
     }
 
     [Fact]

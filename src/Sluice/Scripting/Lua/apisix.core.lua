@@ -222,7 +222,7 @@ local var_mt = {
     end
     local own = registered[key]
     if own then
-      return own(inner.context().api_ctx)
+      return own(inner.known_ctx())
     end
     return host_var(key)
   end,
@@ -247,25 +247,33 @@ local function attach(consumer)
     ngx.req.set_header("X-Consumer-Custom-ID", consumer.custom_id)
   end
 end
-local ctx_mt = {
-  __index = function(ctx, key)
+-- A ctx is empty as long as nothing is put into it: what is in it otherwise is found here
+local ctx_mt = inner.ctx_mt
+ctx_mt.__index = setmetatable({ var = shared_var, conf_type = "route" }, {
+  __index = function(_, key)
     local name = lazily[key]
     if name then
       return host_var(name)
     elseif key == "consumer" then
-      return rawget(ctx, "_consumer") or checked(host.consumer_attached())
+      local ctx = inner.known_ctx()
+      return ctx and rawget(ctx, "_consumer") or checked(host.consumer_attached())
+    elseif key == "conf_version" or key == "_plugin_name" then
+      local unit = inner.running_unit()
+      if unit then
+        return key == "conf_version" and unit.id or unit.plugin and unit.name
+      end
     end
   end,
-  -- who asks is the pipeline's business, whichever way a plugin says it
-  __newindex = function(ctx, key, value)
-    if key == "consumer" and type(value) == "table" then
-      attach(value)
-      key = "_consumer"
-    end
-    rawset(ctx, key, value)
-  end,
-}
-function core.ctx.new() return setmetatable({ var = shared_var, conf_type = "route" }, ctx_mt) end
+})
+-- who asks is the pipeline's business, whichever way a plugin says it
+function ctx_mt.__newindex(ctx, key, value)
+  if key == "consumer" and type(value) == "table" then
+    attach(value)
+    key = "_consumer"
+  end
+  rawset(ctx, key, value)
+end
+function core.ctx.new() return setmetatable({}, ctx_mt) end
 function core.ctx.set_vars_meta(ctx) ctx.var = shared_var end
 core.ctx.release_vars = nothing
 -- a variable for scripts: what the function makes of the request's ctx
@@ -279,7 +287,7 @@ end
 -- Requests
 local req = core.request
 local function ctx_of(ctx)
-  return ctx or inner.context().api_ctx
+  return ctx or inner.known_ctx()
 end
 function req.headers() return ngx.req.get_headers(0) end
 function req.header(ctx, name)

@@ -199,12 +199,27 @@ for _, name in ipairs { "GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY",
   METHODS[ngx["HTTP_" .. name]] = name
 end
 
+-- What is kept for the request that runs, from one piece of it to the next: made when there is something to keep
+local function request_table()
+  local request = box[1]
+  if not request then
+    request = {}
+    box[1] = request
+  end
+  return request
+end
+
+local function kept_of(name)
+  local request = box[1]
+  return request and request[name]
+end
+
 -- ngx.ctx and ngx.status, ngx.headers_sent, ngx.is_subrequest are asked of the request that runs
 local function context()
-  local request = box[1]
+  local request = request_table()
   local ctx = request.ctx
   if not ctx then
-    ctx = {}
+    ctx = { api_ctx = box[3] }
     request.ctx = ctx
   end
   return ctx
@@ -225,7 +240,7 @@ setmetatable(ngx, {
   end,
   __newindex = function(t, key, value)
     if key == "ctx" then
-      box[1].ctx = value
+      request_table().ctx = value
     elseif key == "status" then
       host_set_status(tonumber(value))
     else
@@ -283,7 +298,7 @@ local function put(...)
   if box[2] > BEFORE_PROXY then
     error("API disabled in the context of " .. contexts[box[2]], 3)
   end
-  if box[1].eof then
+  if kept_of("eof") then
     return nil, "seen eof"
   end
   local waiting
@@ -327,7 +342,7 @@ function ngx.flush(until_taken)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if box[1].eof then
+  if kept_of("eof") then
     return nil, "seen eof"
   end
   wait(FLUSH, until_taken and true or false)
@@ -348,11 +363,11 @@ function ngx.eof()
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if box[1].eof then
+  if kept_of("eof") then
     return nil, "seen eof"
   end
   host_print("")
-  box[1].eof = true
+  request_table().eof = true
   wait(EOF)
   return 1
 end
@@ -411,8 +426,8 @@ function ngx.exec(uri, args)
   args = type(args) == "table" and ngx.encode_args(args) or args or ""
   ngx.req.set_uri(uri)
   ngx.req.set_uri_args(own and (args == "" and own or own .. "&" .. args) or args)
-  local request = box[1]
-  request.ctx, request.internal = nil, true
+  local request = request_table()
+  request.ctx, request.internal, box[3] = nil, true, nil
   return co_yield(WAIT, EXIT, 0, true)
 end
 
@@ -576,19 +591,19 @@ ngx.req = {
     checked(host.set_body(data))
   end,
   init_body = function()
-    box[1].new_body = {}
+    request_table().new_body = {}
   end,
   append_body = function(data)
-    insert(box[1].new_body, data)
+    insert(kept_of("new_body"), data)
   end,
   finish_body = function()
-    checked(host.set_body(concat(box[1].new_body)))
+    checked(host.set_body(concat(kept_of("new_body"))))
   end,
   start_time = raising(host.start_time),
   http_version = raising(host.http_version),
   raw_header = raising(host.raw_header),
   is_internal = function()
-    return box[1].internal or false
+    return kept_of("internal") or false
   end,
 }
 
@@ -893,7 +908,7 @@ local function results_of(ok, number)
   if not ok then
     return ok, number
   end
-  local results = box[1].results
+  local results = kept_of("results")
   local values = results[number < 0 and -number or number]
   results[number < 0 and -number or number] = false
   return number > 0, unpack(values, 1, values.n)
@@ -901,7 +916,7 @@ end
 
 ngx.thread = {
   spawn = function(f, ...)
-    local request = box[1]
+    local request = request_table()
     local results = request.results
     if not results then
       results = {}
@@ -1419,9 +1434,21 @@ function require(name)
   return loaded[name]
 end
 
+local units = {}
+
+-- what functions get as ctx; the host gives it to another request when nothing was put into it
+local ctx_mt = {}
+local function known_ctx()
+  local ctx = kept_of("ctx")
+  return ctx and ctx.api_ctx or box[3]
+end
+local function running_unit()
+  return units[box[4]]
+end
+
 -- what the shipped Lua modules need of the host
 local inner = { host = host, box = box, checked = checked, raising = raising, wait = wait, array_mt = array_mt, RESOLVE = RESOLVE, hex = hex, place = place,
-  shown = shown, nothing = nothing, io_open = io_open, context = context }
+  shown = shown, nothing = nothing, io_open = io_open, ctx_mt = ctx_mt, known_ctx = known_ctx, running_unit = running_unit }
 for _, name in ipairs { "resty.http", "resty.string", "resty.lrucache", "apisix.core", "apisix.plugin", "apisix.consumer" } do
   preload[name] = function()
     local chunk, err = raw_loadstring(host.source(name .. ".lua"), "=" .. name)
@@ -1434,13 +1461,14 @@ end
 
 -- ------------------------------------------------------------------------------------------------------------------- entries
 
-local units = {}
-
 local function api_ctx()
-  local ctx = context()
-  local known = ctx.api_ctx
+  local ctx = kept_of("ctx")
+  local known = ctx and ctx.api_ctx or box[3]
   if not known then
     known = require("apisix.core").ctx.new()
+    box[3] = known
+  end
+  if ctx then
     ctx.api_ctx = known
   end
   return known
@@ -1484,7 +1512,8 @@ local function answer(code, body)
 end
 inner.answer = answer
 
-local entries = { array_mt = array_mt }
+local entries = { array_mt = array_mt, ctx_mt = ctx_mt }
+local parts = { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "log" }
 
 function entries.load(id, kind, name, conf, ...)
   local unit = { id = id, kind = kind, name = name, conf = conf }
@@ -1533,7 +1562,6 @@ end
 
 local function run_functions(unit, filter)
   local ctx = api_ctx()
-  ctx.conf_version = unit.id
   local known = unit.known
   if not known then
     known = {}
@@ -1556,9 +1584,8 @@ local function run_functions(unit, filter)
   end
 end
 
--- What a plugin finds in ctx, and its _meta.pre_function
+-- A plugin's _meta.pre_function
 local function prepare(unit, ctx)
-  ctx._plugin_name, ctx.conf_version = unit.name, unit.id
   local before = unit.before
   if before then
     local ok, err = pcall(before, unit.conf, ctx)
@@ -1568,7 +1595,7 @@ local function prepare(unit, ctx)
   end
 end
 
-function entries.run(id, phase)
+function entries.run(id)
   local unit = units[id]
   if unit.kind == "functions" then
     return run_functions(unit)
@@ -1580,7 +1607,7 @@ function entries.run(id, phase)
     plugin = unit.script or made_of(unit, 1)
     unit.script = plugin
   end
-  local f = plugin and plugin[phase]
+  local f = plugin and plugin[parts[box[2]]]
   if f then
     local code, body
     if unit.kind == "script" then
