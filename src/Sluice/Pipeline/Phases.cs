@@ -10,6 +10,12 @@ namespace Sluice.Pipeline;
 //
 // Phases up to before_proxy may answer the request: they return an Answer; null means go on.
 
+/// <summary>A plugin whose configuration says in which of its phases it does something: in the others it is not called.</summary>
+public interface IChosenPhases
+{
+    bool TakesPart<TPhase>();
+}
+
 /// <summary>Before anything is decided: change the request, authenticate (APISIX's rewrite phase).</summary>
 public interface IRewrite
 {

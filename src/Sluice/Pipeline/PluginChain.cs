@@ -17,6 +17,9 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     /// <summary>Whether <c>_meta.filter</c> lets the plugin run for this request.</summary>
     public bool Applies(Exchange exchange) => Meta.Filter is null || Meta.Filter.Matches(exchange);
 
+    /// <summary>Whether the plugin, or what runs before it, has something to do in a phase.</summary>
+    public bool TakesPart<TPhase>() => Plugin is TPhase && (PreFunction is not null || Plugin is not IChosenPhases chosen || chosen.TakesPart<TPhase>());
+
     public bool AppliesTo(StreamSession session) => Meta.Filter is null || Meta.Filter.Matches(session);
 
     /// <summary>Runs before each phase of the plugin; null: nothing does.</summary>
@@ -61,7 +64,7 @@ public sealed class PluginChain
         Access = Select<IAccess>();
         BeforeProxy = Select<IBeforeProxy>();
         HeaderFilters = Select<IHeaderFilter>();
-        BodyFilters = [.. Uses.Where(use => use.Plugin is IBodyFilter or IWholeBodyFilter or IEventFilter)];
+        BodyFilters = [.. Uses.Where(static use => use.TakesPart<IBodyFilter>() || use.Plugin is IWholeBodyFilter or IEventFilter)];
         Log = Select<ILog>();
         BufferingRules = Select<IBufferingRule>();
         StreamAccess = Select<IStreamAccess>();
@@ -88,5 +91,5 @@ public sealed class PluginChain
     public Step<IStreamAccess>[] StreamAccess { get; }
 
     Step<TPhase>[] Select<TPhase>() =>
-        [.. Uses.Where(use => use.Plugin is TPhase).Select(use => new Step<TPhase>((TPhase)use.Plugin, use))];
+        [.. Uses.Where(static use => use.TakesPart<TPhase>()).Select(static use => new Step<TPhase>((TPhase)use.Plugin, use))];
 }

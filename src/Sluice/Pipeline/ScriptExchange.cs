@@ -10,7 +10,7 @@ namespace Sluice.Pipeline;
 /// <summary>An exchange as scripts see it.</summary>
 sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 {
-    readonly ArrayBufferWriter<byte> _filtered = new();
+    ArrayBufferWriter<byte>? _filtered;
     BodyFilters? _filters;
     FileStream? _file;
 
@@ -217,6 +217,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         {
             return piece;
         }
+        _filtered ??= new();
         _filtered.ResetWrittenCount();
         _filters.Filter(piece, last, _filtered);
         return _filtered.WrittenMemory;
@@ -248,6 +249,18 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 /// <summary>A script's part in the phases of an exchange: what plugins with Lua in them share.</summary>
 public static class ScriptPhases
 {
+    /// <summary>What APISIX calls a phase.</summary>
+    public static string NameOf<TPhase>() => typeof(TPhase).Name switch
+    {
+        nameof(IRewrite) => "rewrite",
+        nameof(IAccess) => "access",
+        nameof(IBeforeProxy) => "before_proxy",
+        nameof(IHeaderFilter) => "header_filter",
+        nameof(IBodyFilter) => "body_filter",
+        nameof(ILog) => "log",
+        var other => other,
+    };
+
     /// <summary>Runs a phase that may answer.</summary>
     public static ValueTask<Answer?> RunAsync(Exchange exchange, LuaUnit unit, LuaPhase phase, string name)
     {

@@ -7,7 +7,8 @@ using Sluice.Scripting;
 namespace Sluice.Pipeline;
 
 /// <summary>A custom plugin in Lua, or a route's script, at one place where it is configured.</summary>
-sealed class ScriptedPlugin(LuaUnit unit, IReadOnlyCollection<string> phases) : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
+sealed class ScriptedPlugin(LuaUnit unit, IReadOnlyCollection<string> phases)
+    : IChosenPhases, IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
 {
     readonly bool _rewrite = phases.Contains("rewrite");
     readonly bool _access = phases.Contains("access");
@@ -15,6 +16,8 @@ sealed class ScriptedPlugin(LuaUnit unit, IReadOnlyCollection<string> phases) : 
     readonly bool _headerFilter = phases.Contains("header_filter");
     readonly bool _bodyFilter = phases.Contains("body_filter");
     readonly bool _log = phases.Contains("log");
+
+    public bool TakesPart<TPhase>() => phases.Contains(ScriptPhases.NameOf<TPhase>());
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange) => _rewrite ? ScriptPhases.RunAsync(exchange, unit, LuaPhase.Rewrite, "rewrite") : default;
 

@@ -72,7 +72,8 @@ public class LuaLaneTests
             for (var i = 0; i < requests; i++)
             {
                 using var context = LuaContext.For(engine, request);
-                Assert.True(context.RunAsync(unit, LuaPhase.Access, "access").IsCompletedSuccessfully);
+                var running = context.RunAsync(unit, LuaPhase.Access, "access");
+                Assert.True(running.IsCompletedSuccessfully && running.Result.End == LuaEnd.Continue);
             }
         }
     }

@@ -9,7 +9,7 @@ namespace Sluice.Plugins.Scripting;
 
 /// <summary>Lua functions in one phase of a request: what the two serverless plugins share.</summary>
 public abstract class Serverless(Serverless.Config config, PluginContext context, string name)
-    : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
+    : IChosenPhases, IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
 {
     /// <summary>What users write.</summary>
     public sealed record Config(string[] Functions, string Phase = "access");
@@ -51,6 +51,8 @@ public abstract class Serverless(Serverless.Config config, PluginContext context
 
     /// <summary>Texts that are no Lua, or return something else than a function.</summary>
     public static string? Check(Config config) => config.Functions.Select(LuaCheck.Function).FirstOrDefault(error => error is not null);
+
+    public bool TakesPart<TPhase>() => config.Phase == ScriptPhases.NameOf<TPhase>();
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange) => RunAsync(exchange, "rewrite", LuaPhase.Rewrite);
 
