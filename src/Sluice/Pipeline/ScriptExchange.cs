@@ -74,6 +74,8 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public string RawTarget => exchange.RawTarget;
 
+    public bool IsSubrequest => InnerRequest.Is(exchange);
+
     public double StartTime => (exchange.Services.Time.GetUtcNow().ToUnixTimeMilliseconds() - exchange.ElapsedMs) / 1000;
 
     public void HeaderChanged(string name)

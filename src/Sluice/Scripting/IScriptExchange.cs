@@ -19,6 +19,9 @@ public interface IScriptExchange : IVariables, IDisposable
 
     string RawTarget { get; }
 
+    /// <summary>A script's request to the gateway itself.</summary>
+    bool IsSubrequest { get; }
+
     /// <summary>Seconds since 1970 when the request's head was there.</summary>
     double StartTime { get; }
 

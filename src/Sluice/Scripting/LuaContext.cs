@@ -660,7 +660,7 @@ public sealed partial class LuaContext : IDisposable
         var wanted = arguments.OfType<nint>().Where(Threads.ContainsKey).ToDictionary(thread => Threads[thread]);
         if (wanted.Count == 0)
         {
-            return [null, "no such thread"];
+            return [null, "already waited or killed"];
         }
         var first = await Task.WhenAny(wanted.Keys);
         Threads.TryRemove(wanted[first], out _);

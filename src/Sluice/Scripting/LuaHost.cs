@@ -32,7 +32,7 @@ static partial class LuaHost
         ("resp_get", ResponseHeader), ("resp_set", SetResponseHeader), ("resp_headers", ResponseHeaders),
         ("req_headers", RequestHeaders), ("req_get", RequestHeader), ("req_set", SetRequestHeader), ("method", Method), ("set_method", SetMethod),
         ("set_uri", SetUri), ("set_args", SetArguments), ("args", Arguments), ("raw_header", RawHeader), ("http_version", HttpVersion),
-        ("start_time", StartTime), ("body", Body), ("body_file", BodyFile), ("set_body", SetBody), ("has_request", HasRequest),
+        ("start_time", StartTime), ("body", Body), ("body_file", BodyFile), ("set_body", SetBody), ("body_known", BodyIsKnown), ("has_request", HasRequest), ("is_subrequest", IsSubrequest),
         ("var", Variable), ("set_var", SetVariable),
         ("now", Now), ("escape_uri", EscapeUri), ("unescape_uri", UnescapeUri), ("base64", Base64), ("unbase64", Unbase64),
         ("digest", Digest), ("hmac", Hmac), ("crc32", Crc32), ("random", RandomBytes), ("time_text", TimeText), ("http_time", HttpTime), ("parse_http_time", ParseHttpTime),
@@ -175,7 +175,8 @@ static partial class LuaHost
 
     static int HeadersSent(LuaLane lane, LuaStack stack)
     {
-        stack.Push(Exchange(lane).Answered);
+        // while its head goes through the filters it can still be changed
+        stack.Push(Exchange(lane).Answered && lane.Running!.Phase != LuaPhase.HeaderFilter);
         return 1;
     }
 
@@ -269,6 +270,12 @@ static partial class LuaHost
     static int HasRequest(LuaLane lane, LuaStack stack)
     {
         stack.Push(lane.Running?.Exchange is not null);
+        return 1;
+    }
+
+    static int IsSubrequest(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(Exchange(lane).IsSubrequest);
         return 1;
     }
 
@@ -387,6 +394,14 @@ static partial class LuaHost
             return 0;
         }
         stack.PushUtf8(file);
+        return 1;
+    }
+
+    /// <summary>It was read, or set, or there is none.</summary>
+    static int BodyIsKnown(LuaLane lane, LuaStack stack)
+    {
+        _ = Exchange(lane);
+        stack.Push(lane.Running!.Body is not null);
         return 1;
     }
 

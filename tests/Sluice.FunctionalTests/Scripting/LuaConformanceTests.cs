@@ -60,6 +60,16 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             {
                 ["serverless-pre-function"] = new { functions = new[] { "return function() return require('conformance')[ngx.var.uri:sub(2)]() end" } },
             }));
+            await _gateway.RouteAsync("phases", "/phases", 1, "\"script\":" + JsonSerializer.Serialize(
+                """
+                local cases = require('conformance')
+                return {
+                  access = function() return cases.phases() end, header_filter = function() cases.probe('header_filter') end,
+                  body_filter = function() cases.probe('body_filter') end, log = function() cases.probe('log') end,
+                }
+                """));
+            // what the phases of this one note is what other cases tell
+            Assert.Equal(await AskNginxAsync("phases"), await AskSluiceAsync("phases"));
         }
 
         async Task StartNginxAsync(string cases)
@@ -79,6 +89,13 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                     listen unix:{{Socket}};
                     # subrequests have no access phase
                     location = /inner { content_by_lua_block { return require('conformance').inner() } }
+                    location = /phases {
+                      access_by_lua_block { return require('conformance').phases() }
+                      header_filter_by_lua_block { require('conformance').probe('header_filter') }
+                      body_filter_by_lua_block { require('conformance').probe('body_filter') }
+                      log_by_lua_block { require('conformance').probe('log') }
+                      content_by_lua_block { return ngx.exit(418) }
+                    }
                     location / {
                       access_by_lua_block { return require('conformance')[ngx.var.uri:sub(2)]() }
                       content_by_lua_block { return ngx.exit(418) }

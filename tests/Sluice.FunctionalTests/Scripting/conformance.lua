@@ -104,6 +104,7 @@ cases.req_leftovers = function()
   ngx.req.set_uri_args({}) tell(ngx.var.args, ngx.var.is_args)
   ngx.req.read_body() ngx.req.init_body() ngx.req.append_body("a=") ngx.req.append_body("b") ngx.req.finish_body() tell(ngx.req.get_body_data(), ngx.req.get_post_args())
 end
+cases.post_args_unread = function() local ok, err = pcall(ngx.req.get_post_args) tell(ok, (err:gsub("^[^ ]+:%d+: ", ""))) end
 cases.post_args_max = function() ngx.req.read_body() tell(ngx.req.get_post_args(2)) end
 cases.headers_sent_late = function() say("x") ngx.flush(true) tell((pcall(function() ngx.header["X-Late"] = "1" end))) tell((pcall(function() ngx.status = 404 end))) tell(ngx.status) end
 cases.ctx = function() ngx.ctx.a = 1 tell(ngx.ctx.a, ngx.ctx.b) ngx.ctx = { c = 3 } tell(ngx.ctx.a, ngx.ctx.c) end
@@ -219,6 +220,12 @@ cases.thread_error_object = function()
   local object = {} local ok, err = ngx.thread.wait(ngx.thread.spawn(function() ngx.sleep(0) error(object) end)) tell(ok, err == object)
   tell(ngx.thread.wait(ngx.thread.spawn(function() error() end)))
 end
+cases.thread_bad = function()
+  local function told(...) local ok, err = pcall(function(...) ngx.thread.wait(...) end, ...) tell(ok, (tostring(err):gsub("^[^ ]+:%d+: ", ""))) end
+  told(coroutine.create(function() end)) told(1) told()
+  local t = ngx.thread.spawn(function() return 1 end) tell(ngx.thread.wait(t)) tell(pcall(ngx.thread.wait, t)) tell(ngx.thread.kill(t))
+end
+cases.on_abort = function() tell(ngx.on_abort(function() end)) end
 cases.thread_order = function() ngx.thread.spawn(function() say("in") ngx.sleep(0.005) say("later") end) say("out") end
 cases.thread_first = function()
   local slow = ngx.thread.spawn(function() ngx.sleep(0.2) return "slow" end) local fast = ngx.thread.spawn(function() return "fast" end) tell(ngx.thread.wait(slow, fast)) tell(ngx.thread.wait(slow))
@@ -238,26 +245,49 @@ cases.coroutine = function()
 end
 cases.sleep = function() tell(ngx.sleep(0)) tell(ngx.sleep(0.001)) end
 
--- What a phase cannot do.
-local waits = {
+-- What a phase cannot do: what each call says in it, noted for a case that may print.
+local pool = {}
+local function try(f)
+  local ok, err = pcall(f)
+  return tostring(ok) .. " " .. (ok and show(err) or tostring(err):gsub("^[^ ]+:%d+: ", ""))
+end
+local calls = {
   { "sleep", function() ngx.sleep(0) end }, { "say", function() ngx.say("x") end }, { "print", function() ngx.print("x") end }, { "flush", function() ngx.flush(true) end },
   { "eof", function() ngx.eof() end }, { "send_headers", function() ngx.send_headers() end }, { "read_body", function() ngx.req.read_body() end },
   { "discard_body", function() ngx.req.discard_body() end }, { "req.socket", function() ngx.req.socket() end }, { "tcp", function() ngx.socket.tcp() end },
-  { "udp", function() ngx.socket.udp() end }, { "capture", function() ngx.location.capture("/inner") end }, { "spawn", function() ngx.thread.spawn(function() end) end },
+  { "udp", function() ngx.socket.udp() end }, { "socket.connect", function() ngx.socket.connect("127.0.0.1", 1) end },
+  { "capture", function() ngx.location.capture("/inner") end }, { "capture_multi", function() ngx.location.capture_multi({ { "/inner" } }) end },
+  { "spawn", function() ngx.thread.spawn(function() end) end }, { "wait", function() ngx.thread.wait(coroutine.create(function() end)) end },
+  { "on_abort", function() return select(2, ngx.on_abort(function() end)) end }, { "semaphore", function() return select(2, pool.semaphore:wait(0.01)) end },
   { "redirect", function() ngx.redirect("/x") end }, { "exec", function() ngx.exec("/x") end }, { "set_uri", function() ngx.req.set_uri("/x") end },
+  { "set_uri_args", function() ngx.req.set_uri_args("x=1") return ngx.var.args end }, { "set_method", function() ngx.req.set_method(ngx.HTTP_POST) end },
+  { "set_header", function() ngx.req.set_header("X-Late", "1") return ngx.req.get_headers()["x-late"] end }, { "clear_header", function() ngx.req.clear_header("X-Late") end },
+  { "get_body_data", function() return ngx.req.get_body_data() end }, { "get_body_file", function() return ngx.req.get_body_file() end },
+  { "get_post_args", function() return ngx.req.get_post_args().a end }, { "is_internal", function() return ngx.req.is_internal() end },
   { "headers", function() return ngx.req.get_headers()["x-test"] end }, { "resp", function() return ngx.resp.get_headers()["x-nothing"] end },
   { "method", function() return ngx.req.get_method() end }, { "var", function() return ngx.var.uri end }, { "ctx", function() ngx.ctx.x = 1 return ngx.ctx.x end },
   { "args", function() return ngx.req.get_uri_args().x end }, { "phase", function() return ngx.get_phase() end }, { "raw_header", function() return #ngx.req.raw_header() > 0 end },
-  { "http_version", function() return ngx.req.http_version() end }, { "status", function() return ngx.status end },
+  { "http_version", function() return ngx.req.http_version() end }, { "start_time", function() return ngx.req.start_time() > 0 end }, { "status", function() return ngx.status end },
+  { "headers_sent", function() return ngx.headers_sent end }, { "is_subrequest", function() return ngx.is_subrequest end },
+  { "timer", function() return ngx.timer.at(0, function() end) end }, { "shared", function() return ngx.shared.d:set("phase", 1) end }, { "re", function() return ngx.re.match("a", "a")[0] end },
+  { "log", function() return ngx.log(ngx.DEBUG, "x") end }, { "coroutine", function() return coroutine.wrap(function() coroutine.yield(7) end)() end },
 }
+local ends = { "exit", function() ngx.exit(200) end }
+-- where Sluice lets a script do more, or says why not
+local allowed = { timer = { start_time = true }, log = { coroutine = true, eof = true } }
 function cases.probe(phase)
   if ngx.shared.p:get(phase) then
     return
   end
   local out = {}
-  for i, wait in ipairs(waits) do
-    local ok, err = pcall(wait[2])
-    out[i] = wait[1] .. ": " .. tostring(ok) .. " " .. (ok and show(err) or tostring(err):gsub("^[^ ]+:%d+: ", ""))
+  pool.semaphore = pool.semaphore or require("ngx.semaphore").new()
+  local more = allowed[phase] or {}
+  for _, call in ipairs(calls) do
+    out[#out + 1] = not more[call[1]] and call[1] .. ": " .. try(call[2]) or nil
+  end
+  -- where it is allowed, it ends more than this function
+  if phase ~= "header_filter" and phase ~= "timer" then
+    out[#out + 1] = ends[1] .. ": " .. try(ends[2])
   end
   ngx.shared.p:set(phase, table.concat(out, "\n"))
 end
@@ -270,7 +300,12 @@ local function probed(phase)
     ngx.sleep(0.01)
   end
 end
+-- its route has the other phases
+cases.phases = function() say("phases") end
 cases.phase_timer = function() ngx.timer.at(0, function() cases.probe("timer") end) probed("timer") end
+cases.phase_header_filter = function() probed("header_filter") end
+cases.phase_body_filter = function() probed("body_filter") end
+cases.phase_log = function() probed("log") end
 
 -- TLS
 cases.tls = function()
@@ -283,7 +318,12 @@ cases.tls = function()
 end
 
 -- Subrequests
+cases.is_internal = function() tell(ngx.req.is_internal(), ngx.is_subrequest) ngx.req.set_uri("/other") tell(ngx.req.is_internal(), ngx.is_subrequest) end
+cases.capture_internal = function() ngx.req.read_body() tell(ngx.location.capture("/inner", { args = "internal=1" }).body) end
 cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args, " ", ngx.var.uri, " ", ngx.var.arg_c and ngx.req.is_internal(), " ", ngx.ctx.lost)
+  if ngx.var.arg_internal then
+    tell(ngx.req.is_internal(), ngx.is_subrequest, ngx.req.get_method())
+  end
   if ngx.var.arg_body then
     ngx.req.read_body() tell(ngx.req.get_body_data())
   end

@@ -226,6 +226,7 @@ local function context()
 end
 
 local host_status, host_set_status, host_headers_sent = raising(host.status), raising(host.set_status), raising(host.headers_sent)
+local host_is_subrequest = raising(host.is_subrequest)
 setmetatable(ngx, {
   __index = function(_, key)
     if key == "ctx" then
@@ -235,7 +236,7 @@ setmetatable(ngx, {
     elseif key == "headers_sent" then
       return host_headers_sent()
     elseif key == "is_subrequest" then
-      return false
+      return host_is_subrequest()
     end
   end,
   __newindex = function(t, key, value)
@@ -567,6 +568,7 @@ ngx.req = {
   end,
   set_uri = function(uri)
     checked(host.set_uri(uri))
+    request_table().internal = true
   end,
   read_body = function()
     if box[2] > BEFORE_PROXY then
@@ -576,12 +578,19 @@ ngx.req = {
   end,
   discard_body = function()
     host_args() -- there is a request
+    -- when the answer is on its way, what still comes is thrown away anyhow
+    if box[2] > BEFORE_PROXY then
+      return
+    end
     wait(READ_BODY)
     checked(host.set_body(""))
   end,
   get_body_data = raising(host.body),
   get_body_file = raising(host.body_file),
   get_post_args = function(max)
+    if not checked(host.body_known()) then
+      error("no request body found; maybe you should turn on lua_need_request_body?", 2)
+    end
     if checked(host.body_file()) then
       return nil, "request body in temp file not supported"
     end
@@ -603,7 +612,8 @@ ngx.req = {
   http_version = raising(host.http_version),
   raw_header = raising(host.raw_header),
   is_internal = function()
-    return kept_of("internal") or false
+    host_args() -- there is a request
+    return kept_of("internal") or host_is_subrequest()
   end,
 }
 
@@ -914,6 +924,7 @@ local function results_of(ok, number)
   return number > 0, unpack(values, 1, values.n)
 end
 
+local weak_keys = { __mode = "k" }
 ngx.thread = {
   spawn = function(f, ...)
     local request = request_table()
@@ -924,6 +935,8 @@ ngx.thread = {
     end
     local arguments, n = { ... }, select("#", ...)
     local co = co_create(function() return kept_end(results, pcall(f, unpack(arguments, 1, n))) end)
+    request.threads = request.threads or setmetatable({}, weak_keys)
+    request.threads[co] = true
     local started, err = wait(SPAWN, co)
     if not started then
       return nil, err
@@ -931,6 +944,21 @@ ngx.thread = {
     return co
   end,
   wait = function(...)
+    if not can_wait[box[2]] then
+      disabled()
+    end
+    local threads = kept_of("threads")
+    if select("#", ...) == 0 then
+      error("at least one coroutine should be specified", 2)
+    end
+    for i = 1, select("#", ...) do
+      local co = select(i, ...)
+      if type(co) ~= "thread" then
+        error("bad argument #" .. i .. " to 'wait' (lua thread expected)", 2)
+      elseif not (threads and threads[co]) then
+        error("attempt to wait on a coroutine that is not a user thread", 2)
+      end
+    end
     return results_of(wait(JOIN, ...))
   end,
   kill = function(co)
@@ -943,7 +971,13 @@ ngx.thread = {
     return nil, "already waited or killed"
   end,
 }
-function ngx.on_abort() return 1 end
+-- As nginx and APISIX come: a script ends with its client, and is not asked
+function ngx.on_abort()
+  if box[2] == TIMER or box[2] == INIT then
+    disabled()
+  end
+  return nil, "lua_check_client_abort is off"
+end
 
 local semaphore = {}
 semaphore.__index = semaphore
@@ -957,7 +991,12 @@ function semaphore.new(n)
 end
 function semaphore:post(n) host.sem_post(self.id, n or 1) return true end
 function semaphore:count() return host.sem_count(self.id) end
-function semaphore:wait(seconds) return wait(SEMAPHORE, self.id, seconds or 0) end
+function semaphore:wait(seconds)
+  if not can_wait[box[2]] then
+    return nil, "API disabled in the context of " .. contexts[box[2]]
+  end
+  return wait(SEMAPHORE, self.id, seconds or 0)
+end
 
 -- Subrequests
 
