@@ -217,7 +217,7 @@ public sealed partial class Gateway : IAsyncDisposable
         return new JsonObject { ["plugin_attr"] = attributes, ["apisix"] = new JsonObject { ["extra_lua_path"] = settings.ExtraLuaPath } }.ToJsonString();
     }
 
-    static LogLevel Level(GatewaySettings settings) => ErrorLog.ParseLevel(settings.Logs.ErrorLevel) ?? LogLevel.Warning;
+    static LogSeverity Level(GatewaySettings settings) => ErrorLog.ParseLevel(settings.Logs.ErrorLevel) ?? LogSeverity.Warn;
 
     GatewaySettings EnsureAdminKey(GatewaySettings settings)
     {

@@ -4,6 +4,36 @@ using System.Text;
 
 namespace Sluice.Observability;
 
+/// <summary>nginx's levels, the gravest first.</summary>
+public enum LogSeverity
+{
+    Stderr,
+    Emerg,
+    Alert,
+    Crit,
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Debug,
+}
+
+/// <summary>A message with one of nginx's levels, of which the framework has fewer: for <see cref="ILogger.Log"/> as its state.</summary>
+public readonly record struct SevereText(LogSeverity Severity, string Text)
+{
+    public static void Log(ILogger logger, LogSeverity severity, string text) =>
+        logger.Log(LevelOf(severity), 0, new SevereText(severity, text), null, static (line, _) => line.Text);
+
+    public static LogLevel LevelOf(LogSeverity severity) => severity switch
+    {
+        <= LogSeverity.Crit => LogLevel.Critical,
+        LogSeverity.Error => LogLevel.Error,
+        LogSeverity.Warn => LogLevel.Warning,
+        LogSeverity.Notice or LogSeverity.Info => LogLevel.Information,
+        _ => LogLevel.Debug,
+    };
+}
+
 /// <summary>
 /// The error log in nginx's shape, one line per event: <c>2026/11/23 23:33:30 [error] 1234#0: message, exception: …</c>.
 /// Lines go through a bounded queue; what finds it full is dropped and counted. Keeping secrets out is up to those who log.
@@ -11,11 +41,7 @@ namespace Sluice.Observability;
 /// <remarks>The level is this class's own and may change at run time: give the logger factory the minimum level Trace.</remarks>
 public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
 {
-    static readonly (string Name, LogLevel Level)[] Levels =
-    [
-        ("debug", LogLevel.Debug), ("info", LogLevel.Information), ("notice", LogLevel.Information), ("warn", LogLevel.Warning),
-        ("error", LogLevel.Error), ("crit", LogLevel.Critical), ("alert", LogLevel.Critical), ("emerg", LogLevel.Critical),
-    ];
+    static readonly string[] Names = ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
     [ThreadStatic] static StringBuilder? t_text;
 
@@ -25,34 +51,24 @@ public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
 
     /// <param name="paths">Files, <c>/dev/stdout</c>, <c>/dev/stderr</c>: each gets every line.</param>
     /// <exception cref="IOException">A file cannot be opened; the message names it.</exception>
-    public ErrorLog(IEnumerable<string> paths, LogLevel level, TimeProvider time, int capacity = LogQueue.DefaultCapacity)
+    public ErrorLog(IEnumerable<string> paths, LogSeverity level, TimeProvider time, int capacity = LogQueue.DefaultCapacity)
     {
         _time = time;
         _level = (int)level;
         _queues = [.. paths.Select(path => new LogQueue($"error log {path}", path, time, Report, capacity))];
     }
 
-    /// <summary>Events below it are not written.</summary>
-    public LogLevel Level
+    /// <summary>Events less grave are not written.</summary>
+    public LogSeverity Level
     {
-        get => (LogLevel)_level;
+        get => (LogSeverity)_level;
         set => _level = (int)value;
     }
 
     public long Dropped => _queues.Sum(queue => queue.Dropped);
 
     /// <summary>nginx's names: debug, info, notice, warn, error, crit, alert, emerg.</summary>
-    public static LogLevel? ParseLevel(string name)
-    {
-        foreach (var level in Levels)
-        {
-            if (level.Name == name)
-            {
-                return level.Level;
-            }
-        }
-        return null;
-    }
+    public static LogSeverity? ParseLevel(string name) => Array.IndexOf(Names, name) is > 0 and var index ? (LogSeverity)index : null;
 
     public ILogger CreateLogger(string categoryName) => new Logger(this);
 
@@ -75,11 +91,11 @@ public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
 
     public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
 
-    void Write(LogLevel level, string message, Exception? exception)
+    void Write(LogSeverity level, string message, Exception? exception)
     {
         var text = (t_text ??= new StringBuilder()).Clear();
         text.Append(_time.GetLocalNow().ToString("yyyy/MM/dd HH:mm:ss", CultureInfo.InvariantCulture))
-            .Append(" [").Append(NameOf(level)).Append("] ").Append(Environment.ProcessId).Append("#0: ");
+            .Append(" [").Append(Names[(int)level]).Append("] ").Append(Environment.ProcessId).Append("#0: ");
         AppendEscaped(text, message);
         if (exception is not null)
         {
@@ -106,7 +122,7 @@ public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
     {
         if (_queues is { Length: > 1 })
         {
-            Write(LogLevel.Warning, what, null);
+            Write(LogSeverity.Warn, what, null);
         }
         else
         {
@@ -133,26 +149,34 @@ public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
         }
     }
 
-    static string NameOf(LogLevel level) => level switch
+    static LogSeverity SeverityOf(LogLevel level) => level switch
     {
-        LogLevel.Trace or LogLevel.Debug => "debug",
-        LogLevel.Information => "info",
-        LogLevel.Warning => "warn",
-        LogLevel.Error => "error",
-        _ => "crit",
+        LogLevel.Trace or LogLevel.Debug => LogSeverity.Debug,
+        LogLevel.Information => LogSeverity.Info,
+        LogLevel.Warning => LogSeverity.Warn,
+        LogLevel.Error => LogSeverity.Error,
+        _ => LogSeverity.Crit,
     };
 
     sealed class Logger(ErrorLog log) : ILogger
     {
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= log.Level && logLevel != LogLevel.None;
+        public bool IsEnabled(LogLevel logLevel) => logLevel switch
+        {
+            LogLevel.None => false,
+            LogLevel.Information => log.Level >= LogSeverity.Notice,
+            LogLevel.Critical => true,
+            _ => log.Level >= SeverityOf(logLevel),
+        };
 
         public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
 
         public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
         {
-            if (IsEnabled(logLevel))
+            var severity = state is SevereText exact ? exact.Severity : SeverityOf(logLevel);
+            // what is critical to the gateway is written at any level
+            if (severity <= log.Level || (state is not SevereText && logLevel == LogLevel.Critical))
             {
-                log.Write(logLevel, formatter(state, exception), exception);
+                log.Write(severity, formatter(state, exception), exception);
             }
         }
     }

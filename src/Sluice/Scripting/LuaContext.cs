@@ -2,7 +2,6 @@ using System.Buffers;
 using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Primitives;
 using static Sluice.Scripting.LuaNative;
 
@@ -76,7 +75,7 @@ public sealed partial class LuaContext : IDisposable
     internal LuaUnit? Unit { get; private set; }
 
     /// <summary>The same for the error log.</summary>
-    internal string Where => Unit?.Where ?? (Phase == LuaPhase.Timer ? "timer" : "");
+    internal string Where => Unit?.Where ?? (Phase == LuaPhase.Timer ? "context: ngx.timer" : "");
 
     internal bool Printed { get; set; }
 
@@ -120,7 +119,7 @@ public sealed partial class LuaContext : IDisposable
         {
             if (Lane.Ensure(unit, this) is { } error)
             {
-                LogError(Engine.Log, error, name, Where);
+                LogFailure(FailureOf(LuaPhase.Init), error, name);
                 return new(new LuaOutcome(LuaEnd.Failed));
             }
             coroutine = Lane.RentCoroutine(Lane.RunEntry, unit);
@@ -146,7 +145,7 @@ public sealed partial class LuaContext : IDisposable
             var error = Lane.Ensure(unit, this) ?? RunNow(unit, phase);
             if (error is not null)
             {
-                LogError(Engine.Log, error, name, Where);
+                LogFailure(FailureOf(phase), error, name);
             }
             return error is null;
         }
@@ -160,7 +159,7 @@ public sealed partial class LuaContext : IDisposable
         // ngx.exit in a filter ends the function and nothing else
         var error = status == 0 || (status == Yielded && lua_touserdata(coroutine.State, 1) == LuaHost.Wait && stack.Integer(2) == (int)LuaWait.Exit)
             ? null
-            : status == Yielded ? "attempt to yield in a phase that cannot wait" : Lane.ErrorOf(stack);
+            : status == Yielded ? "attempt to yield in a phase that cannot wait" : Lane.ErrorOf(stack) + Lane.TraceOf(coroutine.State);
         Lane.ReturnCoroutine(coroutine, status == 0);
         return error;
     }
@@ -174,7 +173,7 @@ public sealed partial class LuaContext : IDisposable
         {
             if (Lane.Ensure(unit, this) is { } error)
             {
-                LogError(Engine.Log, error, "filter_func", Where);
+                LogFailure(FailureOf(LuaPhase.Init), error, "filter_func");
                 return false;
             }
             var coroutine = Lane.RentCoroutine(Lane.AskEntry, unit);
@@ -183,7 +182,7 @@ public sealed partial class LuaContext : IDisposable
             var yes = status == 0 && stack.Flag(1);
             if (status != 0)
             {
-                LogError(Engine.Log, status == Yielded ? "attempt to yield where nothing can be waited for" : Lane.ErrorOf(stack), "filter_func", Where);
+                LogFailure("failed to run filter_func", status == Yielded ? "attempt to yield where nothing can be waited for" : Lane.ErrorOf(stack), "filter_func");
             }
             Lane.ReturnCoroutine(coroutine, status == 0);
             return yes;
@@ -200,7 +199,7 @@ public sealed partial class LuaContext : IDisposable
         {
             if (Lane.Ensure(unit, this) is { } error)
             {
-                LogError(Engine.Log, error, "body_filter", Where);
+                LogFailure(FailureOf(LuaPhase.Init), error, "body_filter");
                 return false;
             }
             var coroutine = Lane.RentCoroutine(Lane.FilterEntry, unit);
@@ -218,7 +217,7 @@ public sealed partial class LuaContext : IDisposable
             }
             else
             {
-                LogError(Engine.Log, status == Yielded ? "attempt to yield in body_filter" : Lane.ErrorOf(stack), "body_filter", Where);
+                LogFailure(FailureOf(Phase), status == Yielded ? "attempt to yield in body_filter" : Lane.ErrorOf(stack) + Lane.TraceOf(coroutine.State), "body_filter");
             }
             Lane.ReturnCoroutine(coroutine, status == 0);
             return status == 0;
@@ -228,7 +227,7 @@ public sealed partial class LuaContext : IDisposable
     // -- Wait
 
     /// <summary>What a coroutine that has stopped wants: read while the lane is still held.</summary>
-    readonly record struct Stop(int Status, LuaWait Wait, object?[] Arguments, string? Error);
+    readonly record struct Stop(int Status, LuaWait Wait, object?[] Arguments, string? Error, string? Trace = null);
 
     Stop Step((nint State, int Reference) coroutine, int status)
     {
@@ -250,7 +249,7 @@ public sealed partial class LuaContext : IDisposable
                 lua_settop(coroutine.State, 0);
                 return new(status, wait, arguments, null);
             default:
-                return new(status, default, [], Lane.ErrorOf(stack));
+                return new(status, default, [], Lane.ErrorOf(stack), Lane.TraceOf(coroutine.State).Replace(":\n", ":\ncoroutine 0:\n", StringComparison.Ordinal));
         }
     }
 
@@ -291,7 +290,7 @@ public sealed partial class LuaContext : IDisposable
             }
             if (stop.Error is { } error)
             {
-                LogError(Engine.Log, error, name, Where);
+                LogFailure(FailureOf(Phase), error + stop.Trace, name);
                 return new(LuaEnd.Failed);
             }
             if (_threads is { IsEmpty: false } threads)
@@ -634,12 +633,12 @@ public sealed partial class LuaContext : IDisposable
         }
         if (stop.Error is { } error)
         {
-            LogError(Engine.Log, error, "thread", Where);
+            LogFailure(ThreadFailure, error + stop.Trace, "thread");
             return [false, error];
         }
         if (stop.Arguments is [_, byte[] failed])
         {
-            LogError(Engine.Log, System.Text.Encoding.UTF8.GetString(failed), "thread", Where);
+            LogFailure(ThreadFailure, System.Text.Encoding.UTF8.GetString(failed), "thread");
         }
         return [true, stop.Arguments[0]];
     }
@@ -739,7 +738,7 @@ public sealed partial class LuaContext : IDisposable
         }
         catch (Exception e)
         {
-            LogError(lane.Engine.Log, e.Message, "timer", "timer");
+            context.LogFailure(FailureOf(LuaPhase.Timer), e.Message, "timer");
         }
         finally
         {
@@ -770,7 +769,4 @@ public sealed partial class LuaContext : IDisposable
         Lane.Release();
         _end?.Dispose();
     }
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "lua: runtime error: {Error}, in {Phase}, {Where}")]
-    static partial void LogError(ILogger logger, string error, string phase, string where);
 }

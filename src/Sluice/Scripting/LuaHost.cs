@@ -4,9 +4,9 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Primitives;
 using Sluice.Model.Json;
+using Sluice.Observability;
 using static Sluice.Scripting.LuaNative;
 
 namespace Sluice.Scripting;
@@ -58,17 +58,10 @@ static partial class LuaHost
     /// <summary>level (nginx's number), place, text.</summary>
     static int Write(LuaLane lane, LuaStack stack)
     {
-        var level = stack.Integer(1) switch
+        var severity = (LogSeverity)Math.Clamp(stack.Integer(1), 0, (int)LogSeverity.Debug);
+        if (lane.Engine.Log.IsEnabled(SevereText.LevelOf(severity)))
         {
-            <= 3 => LogLevel.Critical,
-            4 => LogLevel.Error,
-            5 => LogLevel.Warning,
-            6 or 7 => LogLevel.Information,
-            _ => LogLevel.Debug,
-        };
-        if (lane.Engine.Log.IsEnabled(level))
-        {
-            LogScript(lane.Engine.Log, level, stack.Utf8(2), stack.Utf8(3), lane.Running?.Where ?? "");
+            SevereText.Log(lane.Engine.Log, severity, $"[lua] {stack.Utf8(2)} {stack.Utf8(3)}{lane.Running?.Place}");
         }
         return 0;
     }
@@ -169,7 +162,7 @@ static partial class LuaHost
     /// <summary>As with nginx, a line of the error log and no error.</summary>
     static int TooLate(LuaLane lane, string what)
     {
-        LogScript(lane.Engine.Log, LogLevel.Error, "", $"attempt to set {what} after sending out response headers", lane.Running?.Where ?? "");
+        SevereText.Log(lane.Engine.Log, LogSeverity.Error, $"[lua] attempt to set {what} after sending out response headers{lane.Running?.Place}");
         return 0;
     }
 
@@ -962,7 +955,4 @@ static partial class LuaHost
         stack.Push(Guid.NewGuid().ToString());
         return 1;
     }
-
-    [LoggerMessage(Message = "[lua] {Place} {Text}, {Where}")]
-    static partial void LogScript(ILogger logger, LogLevel level, string place, string text, string where);
 }

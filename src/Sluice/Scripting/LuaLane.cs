@@ -497,6 +497,15 @@ sealed unsafe partial class LuaLane
         return stack.TypeAt(-1) is LuaType.String or LuaType.Number ? stack.Utf8(-1) : $"(error object is a {LuaStack.Name(stack.TypeAt(-1))} value)";
     }
 
+    /// <summary>Where a coroutine that has failed was, as nginx writes it.</summary>
+    public string TraceOf(nint coroutine)
+    {
+        luaL_traceback(_state, coroutine, null, 0);
+        var text = new LuaStack(_state).Utf8(-1);
+        lua_settop(_state, -2);
+        return "\n" + text;
+    }
+
     // -- Watchdog
 
     /// <returns>Whether Lua runs here.</returns>

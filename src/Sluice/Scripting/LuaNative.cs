@@ -112,6 +112,9 @@ static unsafe partial class LuaNative
     public static partial int luaL_ref(nint state, int table);
 
     [LibraryImport(Library)]
+    public static partial void luaL_traceback(nint state, nint of, byte* message, int level);
+
+    [LibraryImport(Library)]
     public static partial void luaL_unref(nint state, int table, int reference);
 
     [LibraryImport(Library)]

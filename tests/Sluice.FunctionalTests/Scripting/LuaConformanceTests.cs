@@ -25,8 +25,51 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
     {
         var nginx = await both.AskNginxAsync(name);
         var sluice = await both.AskSluiceAsync(name);
-        Assert.True(nginx == sluice, $"nginx answers\n{nginx}\nand Sluice\n{sluice}\n{both.Log}");
+        Assert.True(nginx == sluice, $"nginx answers\n{nginx}\nand Sluice\n{sluice}\n{string.Join('\n', both.Log.Split('\n').TakeLast(3))}");
         Assert.False(nginx.StartsWith("500", StringComparison.Ordinal), nginx);
+    }
+
+    [GeneratedRegex(@"\[(\w+)\] \d+#\d+: (?:\*\d+ )?(\[lua\] conformance.*?)(?:, client: .*|, route .*|, context: .*)?$", RegexOptions.Multiline)]
+    private static partial Regex ScriptLine();
+
+    [Fact]
+    public async Task Scripts_write_to_the_error_log_as_in_nginx()
+    {
+        Assert.Equal(await both.AskNginxAsync("logs"), await both.AskSluiceAsync("logs"));
+        await Eventually.TrueAsync(() => both.Log.Contains("in a timer", StringComparison.Ordinal), "nothing is logged");
+        var nginx = Lines(both.NginxLog);
+        Assert.Equal(9, nginx.Length);
+        // the function is called by its name in Sluice
+        Assert.Equal(nginx, Lines(both.Log.Replace(" func():", "", StringComparison.Ordinal)));
+
+        static string[] Lines(string log) => [.. ScriptLine().Matches(log).Select(line => $"[{line.Groups[1]}] {line.Groups[2]}")];
+    }
+
+    [GeneratedRegex(@"\[error\] \d+#\d+: (?:\*\d+ )?([^/]*: )\S*(conformance.lua:\d+: .*?)\\nstack traceback:(\\ncoroutine 0:)?(.*)")]
+    private static partial Regex FailureLine();
+
+    [GeneratedRegex(@"\n(?!\d{4}/)")]
+    private static partial Regex InnerLineEnd();
+
+    [Theory]
+    [InlineData("fails", "in access")]
+    [InlineData("fails_threads", "in a timer", "in a thread")]
+    [InlineData("fails_header_filter", "in header_filter")]
+    [InlineData("fails_body_filter", "in body_filter")]
+    [InlineData("fails_log", "in log")]
+    public async Task Errors_of_scripts_are_logged_in_nginxs_words(string name, params string[] said)
+    {
+        foreach (var ask in new[] { both.AskNginxAsync, both.AskSluiceAsync })
+        {
+            await Record.ExceptionAsync(() => ask(name)); // its answer may break off
+        }
+        await Eventually.TrueAsync(() => said.All(text => both.Log.Contains(text, StringComparison.Ordinal) && both.NginxLog.Contains(text, StringComparison.Ordinal)), "nothing is logged");
+        Assert.Equal(Lines(both.NginxLog), Lines(both.Log));
+
+        // nginx has entries of several lines; how often a body filter runs is its own business
+        string[] Lines(string log) => [.. FailureLine().Matches(InnerLineEnd().Replace(log, @"\n"))
+            .Select(line => $"{line.Groups[1]}{line.Groups[2]}{line.Groups[3]} {line.Groups[4].Value.Contains("'deep'", StringComparison.Ordinal)}")
+            .Where(line => said.Any(text => line.Contains(text, StringComparison.Ordinal))).Distinct().Order()];
     }
 
     /// <summary>One nginx and one gateway for all cases, and servers that send back what they get.</summary>
@@ -43,6 +86,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
         TestGateway _gateway = null!;
         Process _nginx = null!;
 
+        static readonly string[] FilterPhases = ["header_filter", "body_filter", "log"];
+
         string Socket => Path.Combine(_directory.FullName, "nginx.sock");
 
         public async ValueTask InitializeAsync()
@@ -54,7 +99,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             _ = EchoDatagramsAsync();
             var cases = await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "Scripting", "conformance.lua"));
             await StartNginxAsync(cases);
-            _gateway = await TestGateway.StartAsync();
+            _gateway = await TestGateway.StartAsync("nginx_config: {error_log_level: notice}");
             _gateway.Write("lua/conformance.lua", cases);
             await _gateway.RouteAsync("cases", "/*", 1, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
             {
@@ -68,6 +113,16 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                   body_filter = function() cases.probe('body_filter') end, log = function() cases.probe('log') end,
                 }
                 """));
+            foreach (var phase in FilterPhases)
+            {
+                await _gateway.RouteAsync($"fails-{phase}", $"/fails_{phase}", 1,
+                    $$"""
+                    "plugins": {
+                      "serverless-pre-function": {"phase": "access", "functions": ["return require('conformance').say"]},
+                      "serverless-post-function": {"phase": "{{phase}}", "functions": ["return require('conformance').fails_later('{{phase}}')"]}
+                    }
+                    """);
+            }
             // what the phases of this one note is what other cases tell
             Assert.Equal(await AskNginxAsync("phases"), await AskSluiceAsync("phases"));
         }
@@ -80,7 +135,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                 $$"""
                 load_module /usr/lib/nginx/modules/ndk_http_module.so;
                 load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
-                daemon off; master_process off; pid {{home}}/pid; error_log {{home}}/error.log info;
+                daemon off; master_process off; pid {{home}}/pid; error_log {{home}}/error.log notice;
                 events {}
                 http {
                   access_log off; default_type "text/plain; charset=utf-8"; lua_package_path "{{home}}/?.lua;;"; lua_shared_dict d 1m; lua_shared_dict p 1m;
@@ -96,6 +151,13 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                       log_by_lua_block { require('conformance').probe('log') }
                       content_by_lua_block { return ngx.exit(418) }
                     }
+                    {{string.Concat(FilterPhases.Select(phase => $$"""
+                    location = /fails_{{phase}} {
+                      content_by_lua_block { require('conformance').say() }
+                      {{phase}}_by_lua_block { require('conformance').fails_later('{{phase}}')() }
+                    }
+
+                    """))}}
                     location / {
                       access_by_lua_block { return require('conformance')[ngx.var.uri:sub(2)]() }
                       content_by_lua_block { return ngx.exit(418) }
@@ -175,8 +237,9 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             }
         }
 
-        /// <summary>What went wrong last.</summary>
-        public string Log => string.Join('\n', _gateway.ErrorLog.Split('\n').TakeLast(3));
+        public string Log => _gateway.ErrorLog;
+
+        public string NginxLog => File.ReadAllText(Path.Combine(_directory.FullName, "error.log"));
 
         public Task<string> AskNginxAsync(string name) => AskAsync(_client, new Uri("http://localhost/"), name);
 

@@ -307,6 +307,29 @@ cases.phase_header_filter = function() probed("header_filter") end
 cases.phase_body_filter = function() probed("body_filter") end
 cases.phase_log = function() probed("log") end
 
+-- What the error log says
+function cases.logs()
+  for _, level in ipairs { "EMERG", "ALERT", "CRIT", "ERR", "WARN", "NOTICE", "INFO", "DEBUG" } do
+    ngx.log(ngx[level], "as ", level, " ", 1, " ", nil, " ", true)
+  end
+  local function named() ngx.log(ngx.WARN, "by name") end
+  named()
+  print("printed")
+  local sema = require("ngx.semaphore").new()
+  ngx.timer.at(0, function() ngx.log(ngx.WARN, "in a timer") sema:post() end)
+  sema:wait(2)
+  say("logged")
+end
+local function deep(text) error(text) end
+function cases.fails() deep("in access") end
+function cases.fails_threads()
+  local function user() deep("in a thread") end
+  ngx.thread.wait(ngx.thread.spawn(user))
+  ngx.timer.at(0, function() ngx.sleep(0) deep("in a timer") end)
+  say("failed")
+end
+function cases.fails_later(phase) return function() deep("in " .. phase) end end
+
 -- TLS
 cases.tls = function()
   local port = tonumber(ngx.var.arg_tls)

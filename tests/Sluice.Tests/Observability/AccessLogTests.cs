@@ -123,21 +123,30 @@ public sealed class AccessLogTests : IDisposable
     [Fact]
     public async Task The_error_log_has_one_line_per_event_in_nginx_shape()
     {
-        await using (var log = new ErrorLog([FileName], LogLevel.Warning, _time))
+        await using (var log = new ErrorLog([FileName], LogSeverity.Warn, _time))
         {
             var logger = log.CreateLogger("x");
             logger.Log(LogLevel.Information, 0, "quiet", null, (state, _) => state);
             logger.Log(LogLevel.Warning, 0, "evil\r\n\u001B[31m, client: 1.2.3.4", null, (state, _) => state);
             log.Level = ErrorLog.ParseLevel("notice")!.Value;
+            logger.Log(LogLevel.Information, 0, "quiet", null, (state, _) => state);
+            foreach (var severity in Enum.GetValues<LogSeverity>())
+            {
+                SevereText.Log(logger, severity, $"as {severity}");
+            }
+            log.Level = ErrorLog.ParseLevel("info")!.Value;
             logger.Log(LogLevel.Information, 0, "loud", new InvalidOperationException("in\nner"), (state, _) => state);
             log.Level = ErrorLog.ParseLevel("emerg")!.Value;
             logger.Log(LogLevel.Error, 0, "quiet", null, (state, _) => state);
+            SevereText.Log(logger, LogSeverity.Crit, "quiet");
             logger.Log(LogLevel.Critical, 0, "last", null, (state, _) => state);
         }
         var pid = Environment.ProcessId;
         Assert.Equal(
             [
                 $"2026/11/23 23:33:30 [warn] {pid}#0: evil\\r\\n\\x1B[31m, client: 1.2.3.4",
+                .. Enum.GetValues<LogSeverity>().Where(severity => severity <= LogSeverity.Notice)
+                    .Select(severity => $"2026/11/23 23:33:30 [{severity.ToString().ToLowerInvariant()}] {pid}#0: as {severity}"),
                 $"2026/11/23 23:33:30 [info] {pid}#0: loud, exception: System.InvalidOperationException: in | ner",
                 $"2026/11/23 23:33:30 [crit] {pid}#0: last",
             ],

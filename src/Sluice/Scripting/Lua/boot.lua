@@ -4,7 +4,7 @@ local box, host = ...
 local FAIL, WAIT, null = host.FAIL, host.WAIT, host.null
 local type, error, pairs, ipairs, select, tostring, tonumber = type, error, pairs, ipairs, select, tostring, tonumber
 local setmetatable, getmetatable, rawget, rawset, unpack, pcall = setmetatable, getmetatable, rawget, rawset, unpack, pcall
-local next, math_floor = next, math.floor
+local next, math_floor, xpcall = next, math.floor, xpcall
 local concat, insert, remove = table.concat, table.insert, table.remove
 local sub, find, byte, gsub, lower, format, gmatch = string.sub, string.find, string.byte, string.gsub, string.lower, string.format, string.gmatch
 local co_create, co_resume, co_yield, co_status, co_running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status, coroutine.running
@@ -252,9 +252,14 @@ setmetatable(ngx, {
 
 -- Logs
 
+-- The caller as nginx writes it: the file without its directory, the line, the function's name if it has one
 local function place(level)
-  local info = getinfo(level + 1, "Sl")
-  return info and info.short_src .. ":" .. info.currentline .. ":" or "?:"
+  local info = getinfo(level + 1, "Snl")
+  if not info then
+    return "?:"
+  end
+  local file = gsub(info.short_src, "^.*/", "")
+  return file .. ":" .. info.currentline .. ":" .. (info.namewhat ~= "" and info.what == "Lua" and " " .. info.name .. "():" or "")
 end
 
 local function shown(...)
@@ -906,12 +911,12 @@ local function kept(results, ...)
 end
 
 -- Of an error the host gets the text too, for the log
-local function kept_end(results, ok, ...)
+local function kept_end(results, trace, ok, ...)
   if ok then
     return kept(results, ...)
   end
   local err = ...
-  return -kept(results, err), type(err) == "string" and err or "error object is a " .. type(err)
+  return -kept(results, err), (type(err) == "string" and err or "(error object is a " .. type(err) .. " value)") .. trace[1]
 end
 
 local function results_of(ok, number)
@@ -934,7 +939,12 @@ ngx.thread = {
       request.results = results
     end
     local arguments, n = { ... }, select("#", ...)
-    local co = co_create(function() return kept_end(results, pcall(f, unpack(arguments, 1, n))) end)
+    local trace = {}
+    local function traced(err)
+      trace[1] = gsub(traceback("", 2), "stack traceback:", "%0\ncoroutine 0:", 1)
+      return err
+    end
+    local co = co_create(function() return kept_end(results, trace, xpcall(f, traced, unpack(arguments, 1, n))) end)
     request.threads = request.threads or setmetatable({}, weak_keys)
     request.threads[co] = true
     local started, err = wait(SPAWN, co)
@@ -1607,15 +1617,16 @@ local function run_functions(unit, filter)
     unit.known = known
   end
   for i = 1, #unit.functions do
-    local f = known[i]
-    if f == nil then
-      f = made_of(unit, i) or false
-      known[i] = f
-    elseif f == false then
+    -- named as in APISIX, whose users know it from the error log
+    local func = known[i]
+    if func == nil then
+      func = made_of(unit, i) or false
+      known[i] = func
+    elseif func == false then
       unit.functions[i]()
     end
-    if f then
-      local code, body = f(unit.conf, ctx)
+    if func then
+      local code, body = func(unit.conf, ctx)
       if not filter and (code ~= nil or body ~= nil) and box[2] <= BEFORE_PROXY then
         return answer(code, body)
       end
@@ -1646,15 +1657,15 @@ function entries.run(id)
     plugin = unit.script or made_of(unit, 1)
     unit.script = plugin
   end
-  local f = plugin and plugin[parts[box[2]]]
-  if f then
+  local phase_func = plugin and plugin[parts[box[2]]]
+  if phase_func then
     local code, body
     if unit.kind == "script" then
-      code, body = f(api_ctx())
+      code, body = phase_func(api_ctx())
     else
       local ctx = api_ctx()
       prepare(unit, ctx)
-      code, body = f(unit.conf, ctx)
+      code, body = phase_func(unit.conf, ctx)
       local meta = unit.conf and unit.conf._meta
       if type(code) == "number" and code >= 400 and meta and meta.error_response then
         body = meta.error_response
@@ -1675,14 +1686,14 @@ function entries.filter(id, piece, last)
   else
     local plugin = unit.plugin or unit.script or made_of(unit, 1)
     unit.script = not unit.plugin and plugin or nil
-    local f = plugin and plugin.body_filter
-    if f then
+    local phase_func = plugin and plugin.body_filter
+    if phase_func then
       if unit.kind == "script" then
-        f(api_ctx())
+        phase_func(api_ctx())
       else
         local ctx = api_ctx()
         prepare(unit, ctx)
-        f(unit.conf, ctx)
+        phase_func(unit.conf, ctx)
       end
     end
   end
@@ -1717,7 +1728,7 @@ function entries.timer(id, premature)
   if timer.every and not premature then
     start_timer(timer.every, timer.f, timer.every, unpack(timer, 1, timer.n))
   end
-  timer.f(premature, unpack(timer, 1, timer.n))
+  return timer.f(premature, unpack(timer, 1, timer.n))
 end
 
 -- nil, or what is wrong with a function's text

@@ -1,0 +1,29 @@
+using Microsoft.Extensions.Logging;
+
+namespace Sluice.Scripting;
+
+/// <summary>What the error log says of scripts that fail, in the words that users of nginx search for.</summary>
+public sealed partial class LuaContext
+{
+    const string ThreadFailure = "lua user thread aborted: runtime error";
+
+    static string FailureOf(LuaPhase phase) => phase switch
+    {
+        LuaPhase.Init => "failed to load Lua code",
+        LuaPhase.HeaderFilter => "failed to run header_filter_by_lua*",
+        LuaPhase.BodyFilter => "failed to run body_filter_by_lua*",
+        LuaPhase.Log => "failed to run log_by_lua*",
+        _ => "lua entry thread aborted: runtime error",
+    };
+
+    /// <summary>For the end of a line of the error log: whose script, and whose request.</summary>
+    internal string Place => Client is { } client ? $", {Where}, client: {client}" : Where.Length == 0 ? "" : $", {Where}";
+
+    string? Client => Exchange?.Get("remote_addr");
+
+    void LogFailure(string what, string error, string phase) =>
+        LogError(Engine.Log, what, error, phase == "timer" ? "" : $", in {phase}", Place);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{What}: {Error}{Phase}{Place}")]
+    static partial void LogError(ILogger logger, string what, string error, string phase, string place);
+}
