@@ -70,6 +70,8 @@ public class LuaBenchmark : IDisposable
 
         public string RawTarget => Uri;
 
+        public bool IsSubrequest => false;
+
         public double StartTime => 0;
 
         public string? Get(string name) => name == "uri" ? Uri : null;

@@ -142,6 +142,7 @@ public sealed class AccessLogTests : IDisposable
             logger.Log(LogLevel.Critical, 0, "last", null, (state, _) => state);
         }
         var pid = Environment.ProcessId;
+        var lines = await File.ReadAllLinesAsync(FileName, TestContext.Current.CancellationToken);
         Assert.Equal(
             [
                 $"2026/11/23 23:33:30 [warn] {pid}#0: evil\\r\\n\\x1B[31m, client: 1.2.3.4",
@@ -150,7 +151,7 @@ public sealed class AccessLogTests : IDisposable
                 $"2026/11/23 23:33:30 [info] {pid}#0: loud, exception: System.InvalidOperationException: in | ner",
                 $"2026/11/23 23:33:30 [crit] {pid}#0: last",
             ],
-            await File.ReadAllLinesAsync(FileName, TestContext.Current.CancellationToken));
+            lines);
         Assert.Null(ErrorLog.ParseLevel("loud"));
     }
 

@@ -160,6 +160,8 @@ public class LuaLaneTests
 
         public string RawTarget => Uri;
 
+        public bool IsSubrequest => false;
+
         public double StartTime => 0;
 
         public bool Answered => false;
