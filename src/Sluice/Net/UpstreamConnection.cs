@@ -465,45 +465,16 @@ public sealed class UpstreamConnection : IAsyncDisposable
             return 0;
         }
         RequireReceiving(Receiving.Body);
-        if (destination.IsEmpty)
-        {
-            throw new ArgumentException("no room", nameof(destination));
-        }
         try
         {
-            switch (bodyKind)
+            var room = destination[..Room(destination.Length)];
+            while (true)
             {
-                case BodyKind.Chunked:
-                    return await ReadChunkedAsync(destination);
-                case BodyKind.Length:
-                    var count = await TakeAsync(destination[..(int)Math.Min(destination.Length, unreceived)]);
-                    if (count == 0)
-                    {
-                        throw Failure(UpstreamFailureKind.EarlyClose, $"{unreceived} bytes of the body are missing");
-                    }
-                    unreceived -= count;
-                    if (unreceived == 0)
-                    {
-                        EndResponse();
-                    }
-                    return count;
-                default:
-                    count = await TakeAsync(destination);
-                    if (count > 0)
-                    {
-                        return count;
-                    }
-                    if (sendFailed)
-                    {
-                        // the send got the RST, so the receive only sees an end
-                        throw Failure(UpstreamFailureKind.Reset, null);
-                    }
-                    if (!stream.EndWasAnnounced)
-                    {
-                        throw Failure(UpstreamFailureKind.EarlyClose, "TLS ended without close_notify");
-                    }
-                    EndResponse();
-                    return 0;
+                var count = await TakeAsync(room);
+                if (Payload(room.Span, count) is var payload and >= 0)
+                {
+                    return payload;
+                }
             }
         }
         catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
@@ -512,35 +483,77 @@ public sealed class UpstreamConnection : IAsyncDisposable
         }
     }
 
-    /// <summary>Receives into the caller's memory and takes the framing off in place: a stream needs no buffer of its own.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    async ValueTask<int> ReadChunkedAsync(Memory<byte> destination)
+    /// <summary>As <see cref="ReadBodyAsync"/> without an await, which a small event would feel; -1: no payload now.</summary>
+    public int TryReadBody(Span<byte> destination)
     {
-        while (true)
+        if (receiving == Receiving.Done)
         {
-            int written;
-            if (buffer is not null)
-            {
-                Consume(decoder!.Decode(buffer.AsSpan(bufferStart, bufferEnd - bufferStart), destination.Span, out written));
-            }
-            else
-            {
-                var count = await ReceiveAsync(destination);
+            return 0;
+        }
+        RequireReceiving(Receiving.Body);
+        try
+        {
+            var room = destination[..Room(destination.Length)];
+            var count = TryTake(room);
+            return count < 0 ? -1 : Payload(room, count);
+        }
+        catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
+        {
+            throw ReceiveFailure(error);
+        }
+    }
+
+    int Room(int destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(destination);
+        return bodyKind == BodyKind.Length ? (int)Math.Min(destination, unreceived) : destination;
+    }
+
+    /// <summary>Makes payload of what was received, in place; 0 at the clean end, -1 when it was nothing but framing.</summary>
+    /// <param name="count">0: the upstream ended the connection.</param>
+    int Payload(Span<byte> bytes, int count)
+    {
+        switch (bodyKind)
+        {
+            case BodyKind.Chunked:
                 if (count == 0)
                 {
                     throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
                 }
-                var used = decoder!.Decode(destination.Span[..count], destination.Span, out written);
-                surplusBytes |= used < count;
-            }
-            if (decoder.Done)
-            {
+                var used = decoder!.Decode(bytes[..count], bytes, out var written);
+                if (decoder.Done)
+                {
+                    surplusBytes |= used < count;
+                    EndResponse();
+                }
+                return written > 0 || decoder.Done ? written : -1;
+            case BodyKind.Length:
+                if (count == 0)
+                {
+                    throw Failure(UpstreamFailureKind.EarlyClose, $"{unreceived} bytes of the body are missing");
+                }
+                unreceived -= count;
+                if (unreceived == 0)
+                {
+                    EndResponse();
+                }
+                return count;
+            default:
+                if (count > 0)
+                {
+                    return count;
+                }
+                if (sendFailed)
+                {
+                    // the send got the RST, so the receive only sees an end
+                    throw Failure(UpstreamFailureKind.Reset, null);
+                }
+                if (!stream.EndWasAnnounced)
+                {
+                    throw Failure(UpstreamFailureKind.EarlyClose, "TLS ended without close_notify");
+                }
                 EndResponse();
-            }
-            if (written > 0 || decoder.Done)
-            {
-                return written;
-            }
+                return 0;
         }
     }
 
@@ -583,7 +596,9 @@ public sealed class UpstreamConnection : IAsyncDisposable
     /// <summary>There is something to read whatever the socket says: what came together with the head, or the end.</summary>
     internal bool HasReceived => buffer is not null || receiving == Receiving.Done;
 
-    /// <summary>Where it comes from, when that is a socket of the loop that this runs on: <see cref="TryReadVerbatim"/> can be used here.</summary>
+    /// <summary>
+    /// Where it comes from, when that is a socket of the loop that this runs on: <see cref="TryReadBody"/> and <see cref="TryReadVerbatim"/> can be used here.
+    /// </summary>
     internal LoopSocket? SocketHere => stream.ReceivesAtOnce ? (stream as LoopByteStream)?.Socket : null;
 
     /// <summary>As <see cref="ReadVerbatimAsync"/> without an await, which a small event would feel; -1: nothing to pass on now.</summary>
@@ -596,7 +611,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
         RequireReceiving(Receiving.Body);
         try
         {
-            var count = buffer is null ? Counted(stream.TryReceive(destination)) : TakeBuffered(destination);
+            var count = TryTake(destination);
             if (count < 0)
             {
                 return -1;
@@ -626,12 +641,6 @@ public sealed class UpstreamConnection : IAsyncDisposable
             passed += TakeHeldBack(destination[passed..]);
         }
         return passed;
-    }
-
-    int Counted(int received)
-    {
-        BytesReceived += Math.Max(received, 0);
-        return received;
     }
 
     int TakeHeldBack(Span<byte> destination)
@@ -689,6 +698,18 @@ public sealed class UpstreamConnection : IAsyncDisposable
     ValueTask<int> TakeAsync(Memory<byte> destination)
     {
         return buffer is null ? ReceiveAsync(destination) : new(TakeBuffered(destination.Span));
+    }
+
+    /// <summary>As <see cref="TakeAsync"/>; -1: nothing is there now.</summary>
+    int TryTake(Span<byte> destination)
+    {
+        if (buffer is not null)
+        {
+            return TakeBuffered(destination);
+        }
+        var count = stream.TryReceive(destination);
+        BytesReceived += Math.Max(count, 0);
+        return count;
     }
 
     int TakeBuffered(Span<byte> destination)

@@ -52,10 +52,11 @@ public sealed class BodyRelay(
 
     const int SmallBlock = 4096;
 
-    DirectPump? _pump;
+    LoopPump? _pump;
     int _block = SmallBlock;
     long _received, _written;
     ValueTask<FlushResult> _behind;
+    bool _isBehind;
 
     /// <summary>Payload bytes read from the upstream.</summary>
     public long BytesReceived => settings.Verbatim ? upstream.VerbatimPayload : _received;
@@ -126,10 +127,9 @@ public sealed class BodyRelay(
                 await client.FlushAsync();
             }
             await readable;
-            if (settings.Direct is { Loop.IsCurrent: true } direct && _received > 0 && upstream.SocketHere is { } socket)
+            if (_received > 0 && PumpHere() is { } pump)
             {
-                _pump ??= new(this, upstream, socket, direct, settings.NextPiece);
-                if (await _pump.RunAsync())
+                if (await pump.RunAsync())
                 {
                     break;
                 }
@@ -142,22 +142,19 @@ public sealed class BodyRelay(
                     break;
                 }
                 Received(read);
+                FlushNow();
             }
             size = settings.NextPiece;
-            if (client.CanGetUnflushedBytes ? client.UnflushedBytes > 0 : _written > 0)
+            if (_isBehind)
             {
-                var flush = client.FlushAsync();
-                if (!flush.IsCompletedSuccessfully)
+                _isBehind = false;
+                upstreamSilence.Stop();
+                if (untilBehind && !upstream.ResponseEnded)
                 {
-                    upstreamSilence.Stop();
-                    if (untilBehind && !upstream.ResponseEnded)
-                    {
-                        _behind = flush;
-                        return false;
-                    }
-                    await FlushedAsync(flush);
-                    upstreamSilence.Start(settings.ReadTimeout);
+                    return false;
                 }
+                await FlushedAsync(_behind);
+                upstreamSilence.Start(settings.ReadTimeout);
             }
             if (EndedByFilter())
             {
@@ -170,8 +167,78 @@ public sealed class BodyRelay(
         return true;
     }
 
+    /// <summary>False: the client does not take it at once; <see cref="_behind"/> ends when it has.</summary>
+    bool FlushNow()
+    {
+        if (client.CanGetUnflushedBytes ? client.UnflushedBytes == 0 : _written == 0)
+        {
+            return true;
+        }
+        var flush = client.FlushAsync();
+        if (flush.IsCompletedSuccessfully)
+        {
+            _ = flush.Result;
+            return true;
+        }
+        _behind = flush;
+        _isBehind = true;
+        return false;
+    }
+
     ValueTask<int> ReadAsync(Memory<byte> destination) =>
         settings.Verbatim ? upstream.ReadVerbatimAsync(destination) : upstream.ReadBodyAsync(destination);
+
+    // -- Without waiting, from the upstream's socket on this loop
+
+    /// <summary>For small pieces; a body that fills blocks is received into the client's own memory.</summary>
+    LoopPump? PumpHere()
+    {
+        if (upstream.SocketHere is not { } socket || settings.Direct is { Loop.IsCurrent: false } || (IsBulk && settings.Direct is null && filter is null))
+        {
+            return null;
+        }
+        return _pump ??= new(this, upstream, socket);
+    }
+
+    bool IsBulk => _block > SmallBlock;
+
+    /// <summary>Passes on what is there now, through the loop's own buffer.</summary>
+    internal PumpStep PassNow(Memory<byte> scratch)
+    {
+        var most = settings.Direct is null && filter is null ? Math.Min(SmallBlock, settings.NextPiece) : settings.NextPiece;
+        var room = scratch.Length > most ? scratch[..most] : scratch;
+        var read = settings.Verbatim ? upstream.TryReadVerbatim(room.Span) : upstream.TryReadBody(room.Span);
+        if (read <= 0)
+        {
+            return read == 0 ? PumpStep.Ended : PumpStep.Again;
+        }
+        Received(read);
+        var piece = room[..read];
+        if (settings.Direct is { } direct)
+        {
+            var sent = direct.TrySend(piece.Span);
+            if (sent == read)
+            {
+                return PumpStep.Again;
+            }
+            this.Write(piece.Span[sent..]);
+        }
+        else if (filter is not null)
+        {
+            filter.Filter(piece, false, this);
+        }
+        else
+        {
+            this.Write(piece.Span);
+            _block = BlockAfter(read, room.Length);
+        }
+        return FlushNow() && filter?.Ended != true && !IsBulk ? PumpStep.Again : PumpStep.Leave;
+    }
+
+    /// <summary>A body on its way fills blocks, an event does not.</summary>
+    static int BlockAfter(int read, int asked) => read == asked ? int.MaxValue : SmallBlock;
+
+    // -- With waiting
 
     /// <summary>The next piece into the client's writer, received into its own memory unless a filter has to see it.</summary>
     async ValueTask<int> PassAsync(int size)
@@ -185,8 +252,7 @@ public sealed class BodyRelay(
         var read = await ReadAsync(memory[..asked]);
         if (read > 0)
         {
-            // a body on its way fills blocks, an event does not
-            _block = read == asked ? int.MaxValue : SmallBlock;
+            _block = BlockAfter(read, asked);
             Advance(read);
         }
         return read;

@@ -67,6 +67,7 @@ public sealed class RelayedBytesTests
         ["/tiny/off"] = """ "proxy-buffering":{"disable_proxy_buffering":true} """,
         ["/tiny/on"] = """ "proxy-buffering":{"disable_proxy_buffering":false} """,
         ["/filtered/off"] = $$""" "proxy-buffering":{"disable_proxy_buffering":true},{{Untouched}} """,
+        ["/tiny/filtered"] = $$""" "proxy-buffering":{"disable_proxy_buffering":true},{{Untouched}} """,
         ["/filtered/on"] = $$""" "proxy-buffering":{"disable_proxy_buffering":false},{{Untouched}} """,
     };
 
@@ -145,7 +146,7 @@ public sealed class RelayedBytesTests
 
     static async Task ExpectAsync(OriginConnection client, string head, Answer answer)
     {
-        var filtered = answer.Path.StartsWith("/filtered", StringComparison.Ordinal);
+        var filtered = answer.Path.Contains("/filtered", StringComparison.Ordinal);
         var hasLength = head.Contains("\r\nContent-Length: ", StringComparison.Ordinal);
         // that a body is empty may be known before its head is out
         if (hasLength && (answer.Body.Length == 0 || (answer.Framing == BodyFraming.Length && !filtered)))
