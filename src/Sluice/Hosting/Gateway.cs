@@ -208,7 +208,11 @@ public sealed partial class Gateway : IAsyncDisposable
     void LetIn(GatewaySettings settings) => AdminApi.Access = settings.Admin is { } admin ? AdminAccess.Of(admin) : AdminAccess.Closed;
 
     static LuaOptions Lua(GatewaySettings settings) =>
-        new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit) { LocalConfiguration = LocalConfiguration(settings) };
+        new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
+        {
+            Jit = settings.LuaJit,
+            LocalConfiguration = LocalConfiguration(settings),
+        };
 
     /// <summary>As <c>core.config.local_conf()</c> shows it to scripts.</summary>
     static string LocalConfiguration(GatewaySettings settings)

@@ -16,6 +16,9 @@ public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandb
     /// <summary>How long a script may run without waiting for anything.</summary>
     public TimeSpan TimeLimit { get; init; } = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>LuaJIT compiles what runs often. What is compiled cannot be stopped.</summary>
+    public bool Jit { get; init; }
+
     /// <summary>Lanes; 0: one per processor.</summary>
     public int Lanes { get; init; }
 
@@ -25,7 +28,7 @@ public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandb
 
 /// <summary>
 /// Runs Lua on LuaJIT. There is a lane per processor: a Lua state and the guarantee that one thread at a time is in it. A request keeps to one lane.
-/// Code runs in LuaJIT's interpreter: compiled code could not be stopped, and a script that runs away must be.
+/// Unless asked otherwise code runs in LuaJIT's interpreter: compiled code could not be stopped, and a script that runs away must be.
 /// </summary>
 public sealed partial class LuaEngine : IDisposable
 {

@@ -45,7 +45,7 @@ static partial class LuaHost
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
         ("consumers_version", ConsumersVersion), ("consumers", Consumers), ("consumer_find", FindConsumer), ("consumer_named", NamedConsumer), ("consumer_attached", AttachedConsumer),
         ("consumer_attach", AttachConsumer),
-        ("sandbox", Sandbox), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
+        ("sandbox", Sandbox), ("jit", Jit), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
     ];
 
     static IScriptExchange Exchange(LuaLane lane) =>
@@ -929,6 +929,12 @@ static partial class LuaHost
     static int Sandbox(LuaLane lane, LuaStack stack)
     {
         stack.Push(lane.Engine.Options.Sandbox);
+        return 1;
+    }
+
+    static int Jit(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Engine.Options.Jit);
         return 1;
     }
 

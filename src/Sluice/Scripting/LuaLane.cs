@@ -4,6 +4,7 @@ using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
+using Microsoft.Extensions.Logging;
 using static Sluice.Scripting.LuaNative;
 
 namespace Sluice.Scripting;
@@ -22,6 +23,9 @@ sealed unsafe partial class LuaLane
         /// <summary>Lua is running and may be refused; the host never is.</summary>
         public int Strict;
     }
+
+    /// <summary>After how many times of what is allowed the log says so: a script in compiled code, or in one long call, is not stopped.</summary>
+    const int Patience = 5;
 
     /// <summary>How often the watchdog has to find the same piece running over its time.</summary>
     const int Looks = 3;
@@ -46,6 +50,7 @@ sealed unsafe partial class LuaLane
     long _runs;
     long _seen;
     long _seenAt;
+    long _told;
     long _suspect;
     volatile bool _armed;
     string? _stopped;
@@ -68,8 +73,8 @@ sealed unsafe partial class LuaLane
         }
         t_lane = this;
         luaL_openlibs(_state);
-        // the whole engine off: compiled code calls no hooks, and the watchdog stops scripts by one
-        luaJIT_setmode(_state, 0, 0);
+        // compiled code calls no hooks, and the watchdog stops scripts by one
+        luaJIT_setmode(_state, 0, engine.Options.Jit ? CompilerOn : CompilerOff);
         Boot();
         (RunEntry, FilterEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["ask"], _entries["ctx_mt"]);
         t_lane = null;
@@ -533,8 +538,16 @@ sealed unsafe partial class LuaLane
                 }
             }
         }
+        else if (now - _seenAt > limit * Patience && _told != piece)
+        {
+            _told = piece;
+            LogRunsOn(Engine.Log, Stopwatch.GetElapsedTime(_seenAt, now).TotalMilliseconds, Running?.Where ?? "");
+        }
         return true;
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "lua: a script has been running for {Milliseconds:F0} ms without waiting for anything, in {Where}")]
+    static partial void LogRunsOn(ILogger logger, double milliseconds, string where);
 
     void Disarm()
     {

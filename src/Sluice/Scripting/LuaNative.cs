@@ -18,6 +18,10 @@ static unsafe partial class LuaNative
     public const int OutOfMemory = 4;
     public const int MaskCount = 8;
 
+    // luaJIT_setmode, for the whole engine
+    public const int CompilerOff = 0;
+    public const int CompilerOn = 0x100;
+
     /// <summary>The beginning of lua_Debug and room for the rest.</summary>
     [StructLayout(LayoutKind.Sequential)]
     public struct Debug

@@ -81,6 +81,9 @@ public sealed record GatewaySettings
     /// <summary>Scripts cannot reach the machine.</summary>
     public required bool LuaSandbox { get; init; }
 
+    /// <summary>LuaJIT compiles; a script that runs away cannot be stopped then.</summary>
+    public required bool LuaJit { get; init; }
+
     /// <summary>Bytes that each Lua state may use.</summary>
     public required long LuaMemoryLimit { get; init; }
 

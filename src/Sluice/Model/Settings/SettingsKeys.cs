@@ -211,6 +211,7 @@ static class SettingsKeys
         new("sluice.transport", Choice("epoll", "sockets"), "epoll", "How connections are served: epoll = event loops of our own; sockets = the framework's, also taken where there is no epoll."),
         new("sluice.stream_sessions", Count, "10000", "The most TCP connections, or UDP sessions, that an address of stream_proxy holds at a time."),
         new("sluice.lua.sandbox", TrueOrFalse, "true", "Scripts cannot start processes, remove files, use ffi or native modules; false: they can."),
+        new("sluice.lua.jit", TrueOrFalse, "false", "LuaJIT compiles what scripts do often: for scripts that compute. One that never ends holds its event loop for ever, as it would in nginx."),
         new("sluice.lua.memory_limit", Count, "256", "MiB that a Lua state may use, 8 at least; there is a state for each core."),
         new("sluice.data_dir", FilePath, "data", "Where the embedded store is, under the prefix."),
     ];

@@ -153,6 +153,7 @@ public sealed class SettingsReader
             DataDirectory = Absolute(_values.Text("sluice.data_dir")),
             ExtraLuaPath = _values.Text("apisix.extra_lua_path"),
             LuaSandbox = _values.Flag("sluice.lua.sandbox"),
+            LuaJit = _values.Flag("sluice.lua.jit"),
             LuaMemoryLimit = Math.Max(8L, _values.Whole("sluice.lua.memory_limit")) << 20,
         };
         CheckPorts(settings);

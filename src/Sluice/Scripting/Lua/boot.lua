@@ -115,7 +115,7 @@ end
 local jit_version, jit_version_num, jit_os, jit_arch = jit.version, jit.version_num, jit.os, jit.arch
 local function nothing() end
 jit = { version = jit_version, version_num = jit_version_num, os = jit_os, arch = jit_arch,
-  on = nothing, off = nothing, flush = nothing, status = function() return false end }
+  on = nothing, off = nothing, flush = nothing, status = host.jit }
 package.loaded.jit = jit
 package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil
 local open_ffi = package.preload.ffi
