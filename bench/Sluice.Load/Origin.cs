@@ -16,6 +16,8 @@ sealed class Origin : IDisposable
     readonly byte[] _bulk = new byte[256 * 1024];
     readonly Lock _lock = new();
     readonly List<EventStream> _streams = [];
+    readonly double[] _phases = [.. Phases(new Random(1))];
+    int _opened;
     readonly Thread _ticker;
     volatile bool _ended;
 
@@ -27,6 +29,14 @@ sealed class Origin : IDisposable
         _ = AcceptAsync();
         _ticker = new Thread(Tick) { IsBackground = true, Name = "events" };
         _ticker.Start();
+    }
+
+    static IEnumerable<double> Phases(Random random)
+    {
+        for (var i = 0; i < 1000; i++)
+        {
+            yield return random.NextDouble();
+        }
     }
 
     public int Port => ((IPEndPoint)_listener.LocalEndPoint!).Port;
@@ -103,7 +113,7 @@ sealed class Origin : IDisposable
                 await SendAsync(client, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"u8.ToArray());
                 lock (_lock)
                 {
-                    _streams.Add(new(client, Argument(target, "interval_us"), (int)Argument(target, "size")));
+                    _streams.Add(new(client, Argument(target, "interval_us"), (int)Argument(target, "size"), _phases[_opened++ % _phases.Length]));
                 }
                 return false;
             default:
@@ -127,7 +137,10 @@ sealed class Origin : IDisposable
         }
     }
 
-    /// <summary>Each stream begins somewhere in its interval and keeps its phase, as independent sources would.</summary>
+    /// <summary>
+    /// Each stream has its place in the interval and keeps it, as independent sources would; the places are the same in each measurement, so that no gateway
+    /// has the luck of fewer events at one time.
+    /// </summary>
     void Tick()
     {
         var turn = new PriorityQueue<EventStream, long>();
@@ -149,7 +162,7 @@ sealed class Origin : IDisposable
                 if (due.Send(out var skipped))
                 {
                     var interval = due.IntervalUs * Stopwatch.Frequency / 1_000_000;
-                    turn.Enqueue(due, at == 0 ? now + Random.Shared.NextInt64(interval) : Math.Max(at + interval, now - interval));
+                    turn.Enqueue(due, at == 0 ? due.First(now, interval) : Math.Max(at + interval, now - interval));
                 }
                 Skipped += skipped ? 1 : 0;
             }
@@ -163,12 +176,16 @@ sealed class Origin : IDisposable
         _listener.Dispose();
     }
 
-    sealed class EventStream(Socket client, long intervalUs, int size)
+    /// <param name="phase">Its place in the interval, from 0 to 1.</param>
+    sealed class EventStream(Socket client, long intervalUs, int size, double phase)
     {
         readonly byte[] _chunk = Layout(size);
         long _number;
 
         public long IntervalUs => Math.Max(intervalUs, 1);
+
+        /// <summary>When the next event after the one at <paramref name="now"/> is due, in ticks of the clock.</summary>
+        public long First(long now, long interval) => (((now / interval) + 1) * interval) + (long)(phase * interval);
 
         static byte[] Layout(int size)
         {
