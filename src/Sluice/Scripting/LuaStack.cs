@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -109,6 +110,7 @@ readonly unsafe struct LuaStack(nint state)
         PushEncoded(text, Encoding.UTF8);
     }
 
+    [SkipLocalsInit]
     void PushEncoded(string text, Encoding encoding)
     {
         if (text.Length <= 256)

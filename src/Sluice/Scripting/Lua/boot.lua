@@ -440,7 +440,7 @@ end
 -- Headers
 
 local function dashed(name)
-  return (gsub(name, "_", "-"))
+  return find(name, "_", 1, true) and (gsub(name, "_", "-")) or name
 end
 
 local host_resp_get = raising(host.resp_get)
@@ -452,7 +452,8 @@ ngx.header = setmetatable({}, {
     if value == null then
       value = nil
     end
-    if type(value) ~= "table" and value ~= nil then
+    local kind = type(value)
+    if kind ~= "string" and kind ~= "table" and value ~= nil then
       value = tostring(value)
     end
     host_resp_set(dashed(name), value)
