@@ -55,6 +55,19 @@ public class LuaLaneTests
     }
 
     [Fact]
+    public async Task A_ctx_that_a_timer_may_hold_is_not_given_to_another_request()
+    {
+        using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null,
+            ["local last return function(conf, ctx) ngx.timer.at(3600, function() return ctx end) local same = last == ctx last = ctx return same and 500 or 200 end"]);
+        for (var i = 0; i < 3; i++)
+        {
+            using var context = LuaContext.For(engine, new NoRequest());
+            Assert.Equal(200, await StatusAsync(context, unit));
+        }
+    }
+
+    [Fact]
     public void A_function_that_keeps_nothing_costs_the_state_no_memory_and_the_host_little()
     {
         using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);

@@ -883,6 +883,8 @@ local function start_timer(delay, f, every, ...)
   if err then
     return nil, err
   end
+  -- it may hold the request's ctx, which is nobody else's then
+  request_table().timers = true
   timers[last_timer] = { f = f, every = every, n = select("#", ...), ... }
   return 1
 end
