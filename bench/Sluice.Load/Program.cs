@@ -99,15 +99,12 @@ static class Measurement
         using var end = new CancellationTokenSource();
         if (scenario.IsMemory)
         {
-            WarmUp(port);
+            // as many streams before: what a process needs once, its code above all, is not memory of a stream
+            Begin(scenario, port, tally, end.Token);
+            Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
         }
         var before = gateway.Pid == 0 ? 0 : Measured.Memory(gateway.Pid);
-        using var running = new CountdownEvent(Math.Max(scenario.Streams, 1));
-        scenario.Load(port, tally, () => { if (!running.IsSet) { running.Signal(); } }, end.Token);
-        if (scenario.Streams > 0 && !running.Wait(TimeSpan.FromSeconds(60)))
-        {
-            tally.Error($"{running.CurrentCount} of {scenario.Streams} streams did not begin");
-        }
+        Begin(scenario, port, tally, end.Token);
         Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
         tally.Clear();
         var cpu = gateway.Pid == 0 ? 0 : Measured.Cpu(gateway.Pid);
@@ -123,13 +120,14 @@ static class Measurement
         return result;
     }
 
-    /// <summary>What a process needs once, its code above all, is not memory of a stream. A moment only: garbage that the streams could take over must not pile up.</summary>
-    static void WarmUp(int port)
+    /// <summary>Returns when all streams have begun.</summary>
+    static void Begin(Scenario scenario, int port, Tally tally, CancellationToken end)
     {
-        using var end = new CancellationTokenSource();
-        _ = Clients.RequestsAsync(port, "/hello", 12, 0, new(), end.Token);
-        Thread.Sleep(50);
-        end.Cancel();
-        Thread.Sleep(1_000);
+        var running = new CountdownEvent(Math.Max(scenario.Streams, 1));
+        scenario.Load(port, tally, () => { if (!running.IsSet) { running.Signal(); } }, end);
+        if (scenario.Streams > 0 && !running.Wait(TimeSpan.FromSeconds(60), end))
+        {
+            tally.Error($"{running.CurrentCount} of {scenario.Streams} streams did not begin");
+        }
     }
 }

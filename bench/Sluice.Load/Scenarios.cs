@@ -28,7 +28,7 @@ sealed record Scenario(string Name, string Title, string Operation, Door Door, i
         Http2("D-h2", "GET of 12 bytes over HTTP/2 and TLS, 64 at a time", 64),
         Requests("E", "1 MiB bodies, 16 connections", Door.Plain, 16, "/bytes?n=1048576", 1048576, 0),
         Requests("E-slow", "4 MiB bodies, buffered, 16 clients of 4 MiB/s", Door.Buffered, 16, "/bytes?n=4194304", 4194304, 4 * 1024 * 1024),
-        Events("C", "2000 idle streams, memory", Door.Plain, 2000, 3_600_000_000) with { Operation = "stream" },
+        Events("C", "2000 idle streams more, memory", Door.Plain, 2000, 3_600_000_000) with { Operation = "stream" },
     ];
 
     static Scenario Events(string name, string title, Door door, int streams, long intervalUs) =>

@@ -248,12 +248,18 @@ public sealed partial class Forwarder
         {
             foreach (var (name, values) in headers.NonValidated)
             {
-                if (!UpstreamHead.StaysHere(name))
+                if (UpstreamHead.StaysHere(name))
                 {
-                    foreach (var value in values)
-                    {
-                        _exchange.Response.Headers.Append(name, value);
-                    }
+                    continue;
+                }
+                if (UpstreamHead.IsContentType(name))
+                {
+                    _exchange.Response.ContentType = values.ToString();
+                    continue;
+                }
+                foreach (var value in values)
+                {
+                    _exchange.Response.Headers.Append(name, value);
                 }
             }
         }

@@ -42,6 +42,9 @@ static class UpstreamHead
         _ => false,
     };
 
+    /// <summary>An answer has one; the upstream knows its body, whatever a plugin on the way there said.</summary>
+    public static bool IsContentType(string name) => Is(name, "Content-Type");
+
     static bool Is(string name, string other) => name.Equals(other, StringComparison.OrdinalIgnoreCase);
 
     /// <summary>Whether the client asks for an upgrade (WebSocket) that the route allows.</summary>
@@ -223,12 +226,11 @@ static class UpstreamHead
             {
                 continue;
             }
-            if (!Is(name, "Content-Type"))
+            if (!IsContentType(name))
             {
                 response.Headers.Append(name, head.Headers.Value(i));
             }
         }
-        // an answer has one; the upstream knows its body, whatever a plugin on the way there said
         if (head.Headers.First("Content-Type") is { } contentType)
         {
             response.Headers.ContentType = contentType;

@@ -60,6 +60,15 @@ public sealed class GrpcTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_service_knows_its_content_type_better_than_a_script()
+    {
+        await RouteAsync($"\"127.0.0.1:{_origin.Port}\":1",
+            plugins: """{"serverless-pre-function":{"functions":["return function() ngx.header['Content-Type'] = 'text/plain' end"]}}""");
+        using var call = Client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, new CallOptions(), "hello");
+        Assert.Equal("echo hello", await call);
+    }
+
+    [Fact]
     public async Task Each_message_of_a_server_stream_arrives_before_the_next_is_sent()
     {
         using var call = Client.AsyncServerStreamingCall(GrpcEcho.CountMethod, null, default, "3");
