@@ -11,26 +11,33 @@ var gateways = new Gateways(root, directory, origin.Port);
 List<Result> results = [];
 string[] cpus = [.. File.ReadLines("/proc/cpuinfo").Where(line => line.StartsWith("model name", StringComparison.Ordinal)).Select(line => line.Split(':')[1].Trim())];
 var machine = string.Create(CultureInfo.InvariantCulture,
-    $"{cpus.Length} cores ({cpus.FirstOrDefault()}), {RuntimeInformation.OSDescription}, .NET {Environment.Version}, {options.Rounds} rounds of {options.Seconds} s after {options.Warmup} s.");
+    $"{cpus.Length} cores ({cpus.FirstOrDefault()}), {RuntimeInformation.OSDescription}, .NET {Environment.Version}, {options.Rounds} rounds of {options.Seconds} s, warmed up for {options.Warmup} s.");
 Console.WriteLine(machine);
-for (var round = 1; round <= options.Rounds; round++)
+foreach (var scenario in Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name)))
 {
-    foreach (var scenario in Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name)))
+    // memory is that of a process that has done nothing else; the others are up all the time and measured in turns, so that each round's figures are
+    // of the same minute of a machine that others use too
+    RunningGateway[] up = scenario.IsMemory ? [] : [.. options.Gateways.Select(gateways.Start)];
+    foreach (var gateway in up)
+    {
+        Measurement.WarmUp(scenario, gateway, options);
+    }
+    for (var round = 1; round <= options.Rounds; round++)
     {
         // each round in another order: what one leaves behind must not always hit the same
         foreach (var name in options.Gateways.OrderBy(_ => Random.Shared.Next()))
         {
-            using var gateway = gateways.Start(name);
-            if (gateway.Port(scenario.Door) is not { } port)
+            using var fresh = scenario.IsMemory ? gateways.Start(name) : null;
+            if (Measurement.Run(scenario, fresh ?? Array.Find(up, gateway => gateway.Name == name)!, round, options) is not { } result)
             {
                 continue;
             }
-            var result = Measurement.Run(scenario, gateway, port, round, options);
             results.Add(result);
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{round} {result.Scenario,-9} {result.Gateway,-8} {result.Cost,9:F1} {(scenario.IsMemory ? "bytes/stream" : "µs/" + scenario.Operation),-13} {result.PerSecond,9:F0}/s p50 {result.P50Us,8:F0} p99 {result.P99Us,8:F0} wrong {result.Wrong} {result.FirstWrong}"));
         }
     }
+    Array.ForEach(up, gateway => gateway.Dispose());
 }
 Directory.Delete(directory, recursive: true);
 var markdown = Report.Markdown(results, machine);
@@ -74,11 +81,11 @@ sealed class Options
         return names.Except(known).FirstOrDefault() is { } wrong ? throw new ArgumentException($"there is no {wrong}; there are {string.Join(", ", known)}") : names;
     }
 
-    public int Rounds { get; } = 3;
+    public int Rounds { get; } = 6;
 
-    public int Seconds { get; } = 8;
+    public int Seconds { get; } = 4;
 
-    /// <summary>Code is compiled while it runs: that is not measured.</summary>
+    /// <summary>For each gateway and scenario, once.</summary>
     public int Warmup { get; } = 12;
 
     public string[] Scenarios { get; } = [.. Scenario.All.Select(scenario => scenario.Name)];
@@ -93,8 +100,29 @@ sealed class Options
 /// <summary>One scenario through one gateway.</summary>
 static class Measurement
 {
-    public static Result Run(Scenario scenario, RunningGateway gateway, int port, int round, Options options)
+    /// <summary>From the last stream's beginning until it is measured, and from a measurement's end to the next.</summary>
+    static readonly TimeSpan Pause = TimeSpan.FromSeconds(1.5);
+
+    /// <summary>Code is compiled while it runs.</summary>
+    public static void WarmUp(Scenario scenario, RunningGateway gateway, Options options)
     {
+        if (gateway.Port(scenario.Door) is { } port)
+        {
+            using var end = new CancellationTokenSource();
+            Begin(scenario, port, new Tally(), end.Token);
+            Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
+            end.Cancel();
+            Thread.Sleep(Pause);
+        }
+    }
+
+    /// <summary>Null: the gateway does not do this.</summary>
+    public static Result? Run(Scenario scenario, RunningGateway gateway, int round, Options options)
+    {
+        if (gateway.Port(scenario.Door) is not { } port)
+        {
+            return null;
+        }
         var tally = new Tally();
         using var end = new CancellationTokenSource();
         if (scenario.IsMemory)
@@ -103,9 +131,9 @@ static class Measurement
             Begin(scenario, port, tally, end.Token);
             Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
         }
-        var before = gateway.Pid == 0 ? 0 : Measured.Memory(gateway.Pid);
+        var memory = gateway.Pid == 0 ? 0 : Measured.Memory(gateway.Pid);
         Begin(scenario, port, tally, end.Token);
-        Thread.Sleep(TimeSpan.FromSeconds(options.Warmup));
+        Thread.Sleep(Pause);
         tally.Clear();
         var cpu = gateway.Pid == 0 ? 0 : Measured.Cpu(gateway.Pid);
         var began = System.Diagnostics.Stopwatch.GetTimestamp();
@@ -113,10 +141,11 @@ static class Measurement
         var seconds = System.Diagnostics.Stopwatch.GetElapsedTime(began).TotalSeconds;
         var operations = Math.Max(1, tally.Operations);
         var cost = gateway.Pid == 0 ? 0
-            : scenario.IsMemory ? (Measured.Memory(gateway.Pid) - before) / (double)scenario.Streams
+            : scenario.IsMemory ? (Measured.Memory(gateway.Pid) - memory) / (double)scenario.Streams
             : (Measured.Cpu(gateway.Pid) - cpu) * 1e6 / operations;
         var result = new Result(scenario.Name, gateway.Name, round, cost, operations / seconds, tally.Quantile(0.5), tally.Quantile(0.99), tally.Wrong, tally.FirstWrong);
         end.Cancel();
+        Thread.Sleep(Pause);
         return result;
     }
 

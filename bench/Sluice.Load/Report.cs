@@ -38,7 +38,7 @@ static class Report
     static double Middle(IEnumerable<double> values)
     {
         double[] sorted = [.. values.Order()];
-        return sorted[sorted.Length / 2];
+        return (sorted[sorted.Length / 2] + sorted[(sorted.Length - 1) / 2]) / 2;
     }
 
     public static void Json(IReadOnlyCollection<Result> results, string machine, string file) =>
