@@ -16,7 +16,7 @@ sealed class Origin : IDisposable
     readonly byte[] _bulk = new byte[256 * 1024];
     readonly Lock _lock = new();
     readonly List<EventStream> _streams = [];
-    readonly double[] _phases = [.. Phases(new Random(1))];
+    readonly double[] _phases;
     int _opened;
     readonly Thread _ticker;
     volatile bool _ended;
@@ -24,19 +24,13 @@ sealed class Origin : IDisposable
     public Origin()
     {
         Random.Shared.NextBytes(_bulk);
+        var random = new Random(1);
+        _phases = [.. Enumerable.Range(0, 1000).Select(_ => random.NextDouble())];
         _listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         _listener.Listen(4096);
         _ = AcceptAsync();
         _ticker = new Thread(Tick) { IsBackground = true, Name = "events" };
         _ticker.Start();
-    }
-
-    static IEnumerable<double> Phases(Random random)
-    {
-        for (var i = 0; i < 1000; i++)
-        {
-            yield return random.NextDouble();
-        }
     }
 
     public int Port => ((IPEndPoint)_listener.LocalEndPoint!).Port;

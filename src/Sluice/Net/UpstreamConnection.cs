@@ -518,7 +518,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
             case BodyKind.Chunked:
                 if (count == 0)
                 {
-                    throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
+                    throw LastChunkMissing();
                 }
                 var used = decoder!.Decode(bytes[..count], bytes, out var written);
                 if (decoder.Done)
@@ -557,6 +557,8 @@ public sealed class UpstreamConnection : IAsyncDisposable
         }
     }
 
+    UpstreamException LastChunkMissing() => Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
+
     /// <summary>Payload that <see cref="ReadVerbatimAsync"/> has given so far, without framing.</summary>
     public long VerbatimPayload { get; private set; }
 
@@ -577,10 +579,6 @@ public sealed class UpstreamConnection : IAsyncDisposable
             while (true)
             {
                 var count = await TakeAsync(destination);
-                if (count == 0)
-                {
-                    throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
-                }
                 if (Follow(destination.Span, count) is var passed and > 0)
                 {
                     return passed;
@@ -612,15 +610,7 @@ public sealed class UpstreamConnection : IAsyncDisposable
         try
         {
             var count = TryTake(destination);
-            if (count < 0)
-            {
-                return -1;
-            }
-            if (count == 0)
-            {
-                throw Failure(UpstreamFailureKind.EarlyClose, "the last chunk is missing");
-            }
-            return Follow(destination, count) is var passed and > 0 ? passed : -1;
+            return count >= 0 && Follow(destination, count) is var passed and > 0 ? passed : -1;
         }
         catch (Exception error) when (error is UpstreamException || IsStreamFailure(error))
         {
@@ -629,8 +619,13 @@ public sealed class UpstreamConnection : IAsyncDisposable
     }
 
     /// <summary>How many of these bytes, from the start, may go on; behind the last chunk come the trailers, as far as there is room.</summary>
+    /// <param name="count">0: the upstream ended the connection.</param>
     int Follow(Span<byte> destination, int count)
     {
+        if (count == 0)
+        {
+            throw LastChunkMissing();
+        }
         var used = decoder!.Follow(destination[..count], out var passed, out var payload);
         VerbatimPayload += payload;
         if (decoder.Done)

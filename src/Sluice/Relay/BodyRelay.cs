@@ -167,22 +167,21 @@ public sealed class BodyRelay(
         return true;
     }
 
-    /// <summary>False: the client does not take it at once; <see cref="_behind"/> ends when it has.</summary>
-    bool FlushNow()
+    /// <summary>When the client does not take it at once it is behind, until <see cref="_behind"/> ends.</summary>
+    void FlushNow()
     {
         if (client.CanGetUnflushedBytes ? client.UnflushedBytes == 0 : _written == 0)
         {
-            return true;
+            return;
         }
         var flush = client.FlushAsync();
         if (flush.IsCompletedSuccessfully)
         {
             _ = flush.Result;
-            return true;
+            return;
         }
         _behind = flush;
         _isBehind = true;
-        return false;
     }
 
     ValueTask<int> ReadAsync(Memory<byte> destination) =>
@@ -190,22 +189,19 @@ public sealed class BodyRelay(
 
     // -- Without waiting, from the upstream's socket on this loop
 
-    /// <summary>For small pieces; a body that fills blocks is received into the client's own memory.</summary>
-    LoopPump? PumpHere()
-    {
-        if (upstream.SocketHere is not { } socket || settings.Direct is { Loop.IsCurrent: false } || (IsBulk && settings.Direct is null && filter is null))
-        {
-            return null;
-        }
-        return _pump ??= new(this, upstream, socket);
-    }
+    /// <summary>Null: somebody has to wait, or it is more than small pieces.</summary>
+    LoopPump? PumpHere() => upstream.SocketHere is { } socket && settings.Direct is not { Loop.IsCurrent: false } && !IsBulk ? _pump ??= new(this, upstream, socket) : null;
 
-    bool IsBulk => _block > SmallBlock;
+    /// <summary>Pieces are the client's writer's own affair: neither a filter nor the client's socket gets them first.</summary>
+    bool IntoWriter => settings.Direct is null && filter is null;
+
+    /// <summary>A body that fills blocks: received into the writer's own memory.</summary>
+    bool IsBulk => IntoWriter && _block > SmallBlock;
 
     /// <summary>Passes on what is there now, through the loop's own buffer.</summary>
     internal PumpStep PassNow(Memory<byte> scratch)
     {
-        var most = settings.Direct is null && filter is null ? Math.Min(SmallBlock, settings.NextPiece) : settings.NextPiece;
+        var most = IntoWriter ? Math.Min(SmallBlock, settings.NextPiece) : settings.NextPiece;
         var room = scratch.Length > most ? scratch[..most] : scratch;
         var read = settings.Verbatim ? upstream.TryReadVerbatim(room.Span) : upstream.TryReadBody(room.Span);
         if (read <= 0)
@@ -232,7 +228,8 @@ public sealed class BodyRelay(
             this.Write(piece.Span);
             _block = BlockAfter(read, room.Length);
         }
-        return FlushNow() && filter?.Ended != true && !IsBulk ? PumpStep.Again : PumpStep.Leave;
+        FlushNow();
+        return _isBehind || filter?.Ended == true || IsBulk ? PumpStep.Leave : PumpStep.Again;
     }
 
     /// <summary>A body on its way fills blocks, an event does not.</summary>

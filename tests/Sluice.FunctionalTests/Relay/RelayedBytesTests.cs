@@ -58,7 +58,8 @@ public sealed class RelayedBytesTests
         }
     }
 
-    const string Untouched = """ "serverless-pre-function":{"phase":"body_filter","functions":["return function() end"]} """;
+    /// <summary>A body filter that looks at each piece and leaves it as it is.</summary>
+    internal const string Untouched = """ "serverless-pre-function":{"phase":"body_filter","functions":["return function() end"]} """;
 
     static readonly Dictionary<string, string> Ways = new()
     {

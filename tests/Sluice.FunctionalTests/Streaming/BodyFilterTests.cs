@@ -81,6 +81,26 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
         await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
     }
 
+    [Theory]
+    [InlineData(Protocol.Http1, true)]
+    [InlineData(Protocol.Http1, false)]
+    [InlineData(Protocol.TlsHttp2, false)]
+    public async Task A_client_that_leaves_a_filtered_stream_lets_the_upstream_go(Protocol protocol, bool buffering)
+    {
+        await using var origin = new EventOrigin(Framing.ChunkPerEvent);
+        var path = await fixture.RouteAsync(origin.Port, Plugins(buffering, """ "sse":{"strip_comments":true} """));
+        using (var response = await fixture.SendAsync(protocol, path))
+        {
+            using var events = new EventReader(await response.Content.ReadAsStreamAsync());
+            for (var id = 0; id < 2; id++)
+            {
+                await origin.SendAsync(EventOrigin.Event(id));
+                await events.NextAsync();
+            }
+        }
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+    }
+
     [Fact]
     public async Task A_stream_that_breaks_off_below_a_filter_never_ends_cleanly()
     {

@@ -1,5 +1,6 @@
 using System.Net;
 using Sluice.FunctionalTests.Origins;
+using Sluice.FunctionalTests.Relay;
 
 namespace Sluice.FunctionalTests.Streaming;
 
@@ -109,12 +110,13 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
     }
 
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task A_silent_upstream_is_cut_off_after_the_read_timeout(bool buffering)
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    public async Task A_silent_upstream_is_cut_off_after_the_read_timeout(bool buffering, bool filtered)
     {
         await using var silent = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
-        var path = await fixture.RouteAsync(silent.Port, """ "timeout":{"connect":10,"send":10,"read":0.3}, """ + Buffering(buffering));
+        var path = await fixture.RouteAsync(silent.Port, """ "timeout":{"connect":10,"send":10,"read":0.3}, """ + Buffering(buffering, filtered));
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         using var stream = await response.Content.ReadAsStreamAsync();
         await silent.SendAsync("data");
@@ -125,9 +127,10 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
     }
 
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task A_client_that_takes_nothing_is_cut_off_after_the_send_timeout(bool buffering)
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    public async Task A_client_that_takes_nothing_is_cut_off_after_the_send_timeout(bool buffering, bool filtered)
     {
         // with buffering on, a small file, so that the upstream is held back too
         await using var gateway = await TestGateway.StartAsync(
@@ -150,7 +153,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
                 gone.SetResult();
             }
         });
-        await gateway.RouteAsync("r1", "/big", origin.Port);
+        await gateway.RouteAsync("r1", "/big", origin.Port, filtered ? $$""" "plugins":{ {{RelayedBytesTests.Untouched}} } """ : null);
         var (client, _) = await RawConnection.GetAsync(gateway.EndPoint, "/big");
         using (client)
         {
@@ -180,5 +183,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         Assert.Equal(HttpStatusCode.NotFound, next.StatusCode);
     }
 
-    static string Buffering(bool on) => $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(on ? "false" : "true")}}} } """;
+    /// <param name="filtered">A body filter gets each piece and gives it back as it is.</param>
+    static string Buffering(bool on, bool filtered = false) =>
+        $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(on ? "false" : "true")}}}{{(filtered ? "," + RelayedBytesTests.Untouched : "")}} } """;
 }

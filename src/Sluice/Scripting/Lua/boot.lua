@@ -433,7 +433,7 @@ function ngx.exec(uri, args)
   ngx.req.set_uri(uri)
   ngx.req.set_uri_args(own and (args == "" and own or own .. "&" .. args) or args)
   local request = request_table()
-  request.ctx, request.internal, box[3] = nil, true, nil
+  request.ctx, box[3] = nil, nil
   return co_yield(WAIT, EXIT, 0, true)
 end
 
@@ -1514,12 +1514,12 @@ end
 -- ------------------------------------------------------------------------------------------------------------------- entries
 
 local function api_ctx()
-  local ctx = kept_of("ctx")
-  local known = ctx and ctx.api_ctx or box[3]
+  local known = known_ctx()
   if not known then
     known = require("apisix.core").ctx.new()
     box[3] = known
   end
+  local ctx = kept_of("ctx")
   if ctx then
     ctx.api_ctx = known
   end
