@@ -103,7 +103,7 @@ sealed class HttpEndpoint : IAsyncDisposable
                 if (http1 is not null)
                 {
                     http1Settings!.Limits = kestrel.Limits;
-                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(connection) : http1.RunAsync(connection));
+                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(Numbered(connection)) : http1.RunAsync(connection));
                 }
             });
             if (priorKnowledge is not null)
@@ -147,6 +147,12 @@ sealed class HttpEndpoint : IAsyncDisposable
 
     static bool IsHttp2(ConnectionContext connection) =>
         connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
+
+    static ConnectionContext Numbered(ConnectionContext connection)
+    {
+        connection.Features.Set<IConnectionCounts>(new ConnectionCounts());
+        return connection;
+    }
 
     static async Task CountedAsync(ConnectionDelegate next, ConnectionContext connection, ConnectionMeters meters)
     {

@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Sluice.Net;
 using Sluice.Net.Http1;
 using Sluice.Observability;
 using Sluice.Pipeline;
@@ -11,7 +12,10 @@ namespace Sluice.Hosting;
 sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog) : IHttpApplication<Exchange>, IRefusedRequests
 {
     public Exchange CreateContext(IFeatureCollection contextFeatures) =>
-        new((contextFeatures as Http1Connection)?.Context ?? new DefaultHttpContext(contextFeatures), live.Current, services, services.Time.GetTimestamp());
+        new((contextFeatures as Http1Connection)?.Context ?? new DefaultHttpContext(contextFeatures), live.Current, services, services.Time.GetTimestamp())
+        {
+            ConnectionRequests = contextFeatures is Http1Connection ? 0 : (contextFeatures.Get<IConnectionCounts>() as ConnectionCounts)?.Count() ?? 0,
+        };
 
     public Task ProcessRequestAsync(Exchange context)
     {

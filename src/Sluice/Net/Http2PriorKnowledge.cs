@@ -24,6 +24,7 @@ public sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectio
     /// <summary>Serves a connection that begins with HTTP/2's preface, nothing of which was taken; returns when it has ended.</summary>
     public async Task HandOverAsync(ConnectionContext connection)
     {
+        connection.Features.Set<IConnectionCounts>(new ConnectionCounts());
         var handed = new HandedOver(connection);
         await _handedOver.Writer.WriteAsync(handed, connection.ConnectionClosed);
         await handed.Served;

@@ -2,6 +2,7 @@ using System.Net;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Sluice.Model.Nginx;
+using Sluice.Net;
 using Sluice.Net.Epoll;
 using Sluice.Net.Http1;
 using Sluice.Observability;
@@ -157,6 +158,15 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
 
     /// <summary>Bytes of the request's body received so far.</summary>
     public long BodyBytesReceived { get; set; }
+
+    /// <summary>Bytes of the body that a script has read in the place of the upstream.</summary>
+    internal long BodyBytesRead { get; set; }
+
+    /// <summary>The client's connection; null where connections are not counted (HTTP/3).</summary>
+    internal IConnectionCounts? Counts => Http.Features.Get<IConnectionCounts>();
+
+    /// <summary>Which of its connection's requests this is; 0: the one that the connection is at, there are no two at once.</summary>
+    internal long ConnectionRequests { get; init; }
 
     /// <summary>Address of the client: the connection's, or the one that a trusted proxy named.</summary>
     public IPAddress RemoteAddress { get; set; } = http.Connection.RemoteIpAddress ?? IPAddress.None;

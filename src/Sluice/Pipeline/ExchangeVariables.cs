@@ -47,14 +47,14 @@ public sealed partial class Exchange
             "remote_user" => BasicUser(),
             "content_type" => Request.ContentType,
             "content_length" => Request.ContentLength is { } length ? Number(length) : null,
-            "request_length" => Number(BodyBytesReceived),
+            "request_length" => Number(RequestLength),
             "request_time" => Seconds(ElapsedMs / 1000),
             "request_completion" => Failure is null && _end != 0 ? "OK" : "",
             "request_id" => RequestId,
             "status" => Number(Response.StatusCode),
             "body_bytes_sent" or "bytes_sent" => Number(BodyBytesSent),
-            "connection" => Http.Connection.Id,
-            "connection_requests" => null,
+            "connection" => Counts is { } connection ? Number(connection.Serial) : null,
+            "connection_requests" => ConnectionRequests > 0 ? Number(ConnectionRequests) : Counts is { } at ? Number(at.Requests) : null,
             "pid" => Number(Environment.ProcessId),
             "pipe" => ".",
             "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
@@ -123,6 +123,22 @@ public sealed partial class Exchange
 
 
 
+    /// <summary>What the client has sent so far: request line, headers, body. Those of HTTP/2 count as if they were written as HTTP/1.1.</summary>
+    long RequestLength => Http is Http1Context own ? own.ReceivedBytes : HeadLength() + (BodyBytesRead > 0 ? BodyBytesRead : BodyBytesReceived);
+
+    long HeadLength()
+    {
+        var length = Request.Method.Length + RawTarget.Length + Request.Protocol.Length + 6L;
+        foreach (var (name, values) in Request.Headers)
+        {
+            foreach (var value in values)
+            {
+                length += name.Length + (value?.Length ?? 0) + 4;
+            }
+        }
+        return length;
+    }
+
     Dictionary<string, string>? _custom;
 
     /// <summary>Sets a variable; it wins over a computed one of the same name.</summary>
@@ -163,23 +179,29 @@ public sealed partial class Exchange
         };
     }
 
-    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name)
+    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name) => Header(headers, name, name.Replace('_', '-'));
+
+    /// <summary>An underscore stands for a hyphen, or for itself.</summary>
+    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name, string hyphened)
     {
-        var value = headers[name.Replace('_', '-')];
+        var value = headers[hyphened];
+        if (value.Count == 0 && !ReferenceEquals(hyphened, name))
+        {
+            value = headers[name];
+        }
         return StringValues.IsNullOrEmpty(value) ? null : value.Count == 1 ? value[0] : string.Join(", ", value.ToArray());
     }
 
-    /// <summary>The first argument of this name, not decoded, as nginx's <c>$arg_x</c>.</summary>
+    /// <summary>The first argument of this name that has an equals sign, not decoded, as nginx's <c>$arg_x</c>.</summary>
     string? QueryArgument(string name)
     {
         foreach (var range in Args.AsSpan().Split('&'))
         {
             var pair = Args.AsSpan(range);
             var equals = pair.IndexOf('=');
-            var key = equals < 0 ? pair : pair[..equals];
-            if (key.Equals(name, StringComparison.OrdinalIgnoreCase))
+            if (equals >= 0 && pair[..equals].Equals(name, StringComparison.OrdinalIgnoreCase))
             {
-                return equals < 0 ? "" : pair[(equals + 1)..].ToString();
+                return pair[(equals + 1)..].ToString();
             }
         }
         return null;
@@ -233,17 +255,13 @@ public sealed partial class Exchange
             "upstream_scheme" => static exchange => exchange.Upstream.Scheme ?? exchange.Request.Scheme,
             "upstream_host" => static exchange => exchange.Upstream.Host ?? exchange.Request.Headers.Host.ToString(),
             "upstream_uri" => static exchange => exchange.Upstream.Uri ?? "",
-            _ when name.StartsWith("http_", StringComparison.Ordinal) => HeaderReader(name[5..].Replace('_', '-')),
+            _ when name.StartsWith("http_", StringComparison.Ordinal) => HeaderReader(name[5..], name[5..].Replace('_', '-')),
             _ => null,
         };
         return read is null ? null : variables => variables is Exchange { _custom: null } exchange ? read(exchange) : variables.Get(name);
     }
 
-    static Func<Exchange, string?> HeaderReader(string header) => exchange =>
-    {
-        var value = exchange.Request.Headers[header];
-        return StringValues.IsNullOrEmpty(value) ? null : value.Count == 1 ? value[0] : string.Join(", ", value.ToArray());
-    };
+    static Func<Exchange, string?> HeaderReader(string name, string hyphened) => exchange => Header(exchange.Request.Headers, name, hyphened);
 
     static string Text(IPAddress address) => (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString();
 

@@ -25,7 +25,10 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
         var lifetime = new Lifetime(end, ForErrorPage);
         var response = new Response();
         using var body = new BoundedBody(response, MaxBody);
-        var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp());
+        var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp())
+        {
+            ConnectionRequests = outer.ConnectionRequests,
+        };
         if (Variables is not null)
         {
             exchange.TakeVariables(outer, Variables);
@@ -65,6 +68,7 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
             LocalIpAddress = outer.Http.Connection.LocalIpAddress,
             LocalPort = outer.Http.Connection.LocalPort,
         });
+        features.Set(outer.Counts);
         features.Set<IHttpResponseFeature>(response);
         features.Set<IHttpResponseBodyFeature>(new StreamResponseBodyFeature(body));
         features.Set<IHttpRequestLifetimeFeature>(lifetime);

@@ -100,6 +100,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
             {
                 await KeepAsync(body, piece);
             }
+            exchange.BodyBytesRead += read.Buffer.Length;
             exchange.Request.BodyReader.AdvanceTo(read.Buffer.End);
             if (read.IsCompleted)
             {

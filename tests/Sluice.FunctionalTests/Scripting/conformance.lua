@@ -67,6 +67,19 @@ cases.req_set_header = function()
   local h = ngx.req.get_headers()
   tell(h["x-new"], h["x-many"], h["x-test"])
 end
+cases.req_header_underscore = function()
+  ngx.req.set_header("x_under", "u") ngx.req.clear_header("x_test") tell(ngx.var.http_x_under) ngx.req.set_header("X-Under", "d")
+  local h = ngx.req.get_headers()
+  tell(h["X-Test"], h["x_under"], h["x-under"], rawget(h, "x_under"), rawget(h, "x-under"))
+  ngx.req.clear_header("X-Under") h = ngx.req.get_headers() tell(rawget(h, "x_under"), rawget(h, "x-under"), ngx.var.http_x_under)
+end
+cases.header_underscore = function() ngx.header["X-One"] = "1" ngx.header.x_one = "2" tell(ngx.header["x_one"], ngx.resp.get_headers()["X-One"]) end
+cases.var_arg = function() ngx.req.set_uri_args("?&e&E2&x=1&=v&e3=&X=2&y=%20+") for _, name in ipairs { "e", "E2", "x", "X", "e3", "y" } do tell(ngx.var["arg_" .. name]) end end
+cases.connection = function()
+  tell(tonumber(ngx.var.connection) > 0, type(ngx.var.connection), ngx.var.connection:match("^%d+$") ~= nil, tonumber(ngx.var.connection_requests) > 0)
+  local before = ngx.var.request_length ngx.req.read_body() tell(ngx.var.request_length - before, before - #ngx.req.raw_header())
+  ngx.req.set_body_data("another body, longer than the first one") tell(ngx.var.request_length - before)
+end
 cases.req_uri_args = function()
   local a = ngx.req.get_uri_args()
   tell(a.x, a.y, a.e, ngx.var.arg_y, ngx.var.arg_nothing)

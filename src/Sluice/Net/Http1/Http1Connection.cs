@@ -69,7 +69,7 @@ public interface IDiscardableAnswer
 public sealed class Http1Connection :
     IFeatureCollection, IHttpRequestFeature, IHttpRequestBodyDetectionFeature, IRequestBodyPipeFeature, IHttpMaxRequestBodySizeFeature,
     IHttpRequestTrailersFeature, IHttpResponseFeature, IHttpResponseBodyFeature, IHttpResponseTrailersFeature, IHttpConnectionFeature,
-    IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer
+    IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer, IConnectionCounts
 {
     /// <summary>What of an unread body is received and thrown away, so that the connection can go on.</summary>
     const int MaxDiscarded = 256 * 1024;
@@ -104,6 +104,13 @@ public sealed class Http1Connection :
     internal ConnectionContext Connection => _connection;
 
     internal RequestHead Head { get; } = new();
+
+    public long Serial { get; } = ConnectionCounts.NextSerial();
+
+    public long Requests { get; private set; }
+
+    /// <summary>Of the present request, head and body as they came over the connection.</summary>
+    internal long ReceivedBytes => Head.Size + (_body?.RawBytes ?? 0);
 
     /// <summary>The answer's headers.</summary>
     internal HeaderList Answer { get; } = new(checks: true);
@@ -355,6 +362,7 @@ public sealed class Http1Connection :
         }
         _silence?.Stop();
         _wait = Wait.ForNothing;
+        Requests++;
         _continueAwaited = Head.ExpectsContinue;
         if (CanHaveBody || _body is not null)
         {

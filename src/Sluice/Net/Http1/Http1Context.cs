@@ -31,6 +31,9 @@ sealed class Http1Context : HttpContext
 
     public string RawTarget => _connection.Head.Target;
 
+    /// <summary>Bytes of the request so far, head and body as they came over the connection.</summary>
+    public long ReceivedBytes => _connection.ReceivedBytes;
+
     public bool CanHaveBody => _connection.HasFeatures ? Features.Get<IHttpRequestBodyDetectionFeature>()!.CanHaveBody : _connection.CanHaveBody;
 
     /// <summary>Has everything, from the same features.</summary>

@@ -25,6 +25,9 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
     /// <summary>Nothing more comes, and all that came was consumed.</summary>
     public bool IsDone => _remaining == 0 && _decoder is not { Done: false } && _start == _end;
 
+    /// <summary>What was taken off the connection, with its framing.</summary>
+    public long RawBytes { get; private set; }
+
     /// <summary>What the client sent is no body: where its next request begins is unknown.</summary>
     public bool HasFailed { get; private set; }
 
@@ -38,7 +41,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
     {
         _remaining = chunked ? 0 : length ?? 0;
         _decoder = chunked ? new() : null;
-        _received = 0;
+        _received = RawBytes = 0;
         _given = default;
         _examined = false;
         MaxBytes = null;
@@ -170,6 +173,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
         }
         CheckSize(_received);
         _examined = false;
+        RawBytes += used;
         return received.GetPosition(used);
     }
 
@@ -217,6 +221,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
                 var used = _given.Slice(0, consumed).Length;
                 _remaining -= used;
                 _received += used;
+                RawBytes += used;
                 _given = default;
                 input.AdvanceTo(consumed, examined);
             }

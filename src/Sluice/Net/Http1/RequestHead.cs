@@ -49,6 +49,9 @@ public sealed class RequestHead
     /// <summary>The client asks to go on in another protocol.</summary>
     public bool AsksUpgrade { get; private set; }
 
+    /// <summary>Bytes of the lines that were taken, the request line and the empty one at the end included.</summary>
+    public int Size { get; private set; }
+
     /// <summary>Bytes of this head were received.</summary>
     public bool Begun { get; private set; }
 
@@ -56,7 +59,7 @@ public sealed class RequestHead
     public void Next()
     {
         Headers.Next();
-        _bytes = _count = _emptyLines = 0;
+        _bytes = _count = _emptyLines = Size = 0;
         _hasRequestLine = _hasEncoding = _hasHost = false;
         Begun = KeepAlive = ExpectsContinue = AsksUpgrade = false;
         Method = Protocol = "";
@@ -136,6 +139,7 @@ public sealed class RequestHead
         {
             throw Bad("a line of the head does not end with CRLF");
         }
+        Size += line.Length + 1;
         line = line[..^1];
         if (!_hasRequestLine)
         {
