@@ -14,28 +14,41 @@ public static class Pcre
     /// <exception cref="FormatException">The pattern is malformed; the message says what and where.</exception>
     public static Regex Compile(string pattern, bool ignoreCase = false)
     {
-        var options = RegexOptions.CultureInvariant | (ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None);
-        var translated = Translate(pattern);
+        try
+        {
+            return Compile(PcrePattern.Translate(pattern), ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None, Timeout.InfiniteTimeSpan, Limit);
+        }
+        catch (PcreException e)
+        {
+            throw new FormatException($"invalid regular expression {pattern}: {e.Message} at offset {e.Offset}", e);
+        }
+    }
+
+    /// <param name="limit">For a pattern that needs no more time than its subject is long; a first match on a busy machine takes longer than one may think.</param>
+    /// <param name="backtracking">For look-arounds, back references, huge repetitions.</param>
+    /// <exception cref="PcreException">.NET cannot do what PCRE could.</exception>
+    public static Regex Compile(PcrePattern pattern, RegexOptions options, TimeSpan limit, TimeSpan backtracking)
+    {
+        options |= RegexOptions.CultureInvariant;
         try
         {
             try
             {
-                // needs no limit, and a first match on a busy machine would take longer than any
-                return new Regex(translated, options | RegexOptions.NonBacktracking);
+                return new Regex(pattern.Text, options | RegexOptions.NonBacktracking, limit);
             }
-            catch (NotSupportedException) // look-arounds, back references, huge repetitions
+            catch (NotSupportedException)
             {
-                return new Regex(translated, options, Limit);
+                return new Regex(pattern.Text, options, backtracking);
             }
         }
         catch (RegexParseException e)
         {
-            throw new FormatException($"invalid regular expression {pattern}: {e.Message}", e);
+            throw new PcreException(e.Message, 0);
         }
     }
 
     /// <summary>Whether the text matches anywhere; a match that runs out of time is none, as in nginx.</summary>
-    public static bool Finds(this Regex regex, string text)
+    public static bool Finds(this Regex regex, ReadOnlySpan<char> text)
     {
         try
         {
@@ -46,7 +59,4 @@ public static class Pcre
             return false;
         }
     }
-
-    // .NET has no (?P<name>…); everything else that configurations use is written alike
-    static string Translate(string pattern) => pattern.Replace("(?P<", "(?<", StringComparison.Ordinal);
 }

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Model.Schema;
 using static Sluice.Scripting.LuaNative;
@@ -236,91 +237,156 @@ static partial class LuaHost
 
     // -- Regular expressions
 
-    static readonly ConcurrentDictionary<(string Pattern, string Options), Regex> Patterns = new();
+    /// <param name="Named">Captures by name are tables (option <c>D</c>): several groups may have one name.</param>
+    sealed record LuaRegex(Regex Regex, IReadOnlyList<(string Name, int Number)> Names, bool Utf8, bool Named);
 
+    static readonly ConcurrentDictionary<(string Pattern, string Options), LuaRegex> Patterns = new();
+
+    /// <summary>A pattern that may backtrack.</summary>
     static readonly TimeSpan RegexLimit = TimeSpan.FromMilliseconds(80);
+
+    /// <summary>One that needs no more time than its subject is long.</summary>
+    static readonly TimeSpan LinearLimit = TimeSpan.FromSeconds(1);
+
+    /// <summary>A pattern and options as they are used from now on: nil, or what is wrong with them.</summary>
+    static int RegexCheck(LuaLane lane, LuaStack stack)
+    {
+        try
+        {
+            _ = Compiled(stack.Bytes(1), stack.OptionalText(2) ?? "");
+            return 0;
+        }
+        catch (FormatException e)
+        {
+            stack.PushUtf8(e.Message);
+            return 1;
+        }
+    }
 
     /// <summary>
     /// subject, pattern, options, where to begin (from 1): nil when nothing matches; otherwise from, to (as string.find has it), then a table of the
-    /// captures. An error: false and its text.
+    /// captures. With a group's number as well: from and to of the group, or false if there is no such group. An error: false and its text.
     /// </summary>
     static int RegexMatch(LuaLane lane, LuaStack stack)
     {
-        var options = stack.OptionalText(3) ?? "";
-        var utf8 = options.Contains('u', StringComparison.OrdinalIgnoreCase);
-        var encoding = utf8 ? Encoding.UTF8 : Encoding.Latin1;
-        Regex regex;
         try
         {
-            regex = Compiled(encoding.GetString(stack.Bytes(2)), options);
-        }
-        catch (ArgumentException e)
-        {
-            stack.Push(false);
-            stack.PushUtf8(e.Message);
-            return 2;
-        }
-        var bytes = stack.Bytes(1);
-        var from = Math.Clamp(stack.Integer(4) - 1, 0, bytes.Length);
-        var subject = encoding.GetString(bytes);
-        try
-        {
-            var match = regex.Match(subject, utf8 ? Encoding.UTF8.GetCharCount(bytes[..from]) : from);
-            if (!match.Success)
+            var compiled = Compiled(stack.Bytes(2), stack.OptionalText(3) ?? "");
+            var bytes = stack.Bytes(1);
+            var from = stack.Integer(4) - 1;
+            if (compiled.Utf8 && !System.Text.Unicode.Utf8.IsValid(bytes))
             {
-                return 0;
+                return RegexFailure(stack, "pcre_exec() failed: -10");
             }
-            var start = utf8 ? Encoding.UTF8.GetByteCount(subject.AsSpan(0, match.Index)) : match.Index;
-            var length = utf8 ? Encoding.UTF8.GetByteCount(match.ValueSpan) : match.Length;
-            stack.Push(start + 1);
-            stack.Push(start + length);
-            PushCaptures(stack, regex, match, encoding);
-            if (stack.OptionalInteger(5) is not { } nth || !match.Groups[nth].Success)
-            {
-                return 3;
-            }
-            var group = match.Groups[nth];
-            var first = utf8 ? Encoding.UTF8.GetByteCount(subject.AsSpan(0, group.Index)) : group.Index;
-            stack.Push(first + 1);
-            stack.Push(first + (utf8 ? Encoding.UTF8.GetByteCount(group.ValueSpan) : group.Length));
-            return 5;
+            return from > bytes.Length ? RegexFailure(stack, "pcre_exec() failed: -24") : RegexMatch(stack, compiled, bytes, Math.Max(from, 0));
+        }
+        catch (FormatException e)
+        {
+            return RegexFailure(stack, e.Message);
         }
         catch (RegexMatchTimeoutException)
         {
-            stack.Push(false);
-            stack.Push("pcre_exec() failed: -8");
-            return 2;
+            return RegexFailure(stack, "pcre_exec() failed: -8");
         }
     }
 
-    static void PushCaptures(LuaStack stack, Regex regex, Match match, Encoding encoding)
+    static int RegexFailure(LuaStack stack, string message)
     {
-        stack.NewTable(match.Groups.Count, 2);
+        stack.Push(false);
+        stack.PushUtf8(message);
+        return 2;
+    }
+
+    static int RegexMatch(LuaStack stack, LuaRegex compiled, ReadOnlySpan<byte> bytes, int from)
+    {
+        var encoding = compiled.Utf8 ? Encoding.UTF8 : Encoding.Latin1;
+        var subject = encoding.GetString(bytes);
+        var match = compiled.Regex.Match(subject, encoding.GetCharCount(bytes[..from]));
+        if (!match.Success)
+        {
+            return 0;
+        }
+        PushSpan(match);
+        PushCaptures(stack, compiled, match, encoding);
+        if (stack.OptionalInteger(5) is not { } nth)
+        {
+            return 3;
+        }
+        if (nth >= match.Groups.Count)
+        {
+            stack.Push(false);
+            return 4;
+        }
+        if (nth < 0 || !match.Groups[nth].Success)
+        {
+            return 3;
+        }
+        PushSpan(match.Groups[nth]);
+        return 5;
+
+        void PushSpan(Capture capture)
+        {
+            var start = encoding.GetByteCount(subject.AsSpan(0, capture.Index));
+            stack.Push(start + 1);
+            stack.Push(start + encoding.GetByteCount(capture.ValueSpan));
+        }
+    }
+
+    static void PushCaptures(LuaStack stack, LuaRegex compiled, Match match, Encoding encoding)
+    {
+        stack.NewTable(match.Groups.Count, compiled.Names.Count);
         for (var i = 0; i < match.Groups.Count; i++)
         {
-            var group = match.Groups[i];
-            if (group.Success)
-            {
-                stack.Push(encoding.GetBytes(group.Value));
-            }
-            else
-            {
-                stack.Push(false);
-            }
-            lua_rawseti(stack.State, -2, i);
-            var name = regex.GroupNameFromNumber(i);
-            if (!char.IsAsciiDigit(name[0]))
-            {
-                stack.PushUtf8(name);
-                lua_rawgeti(stack.State, -2, i);
-                lua_rawset(stack.State, -3);
-            }
+            PushCapture(stack, match.Groups[i], encoding);
+            stack.SetIndex(i);
+        }
+        if (compiled.Named)
+        {
+            PushLists(stack, compiled, match, encoding);
+            return;
+        }
+        foreach (var (name, number) in compiled.Names)
+        {
+            stack.Push(name);
+            PushCapture(stack, match.Groups[number], encoding);
+            lua_rawset(stack.State, -3);
         }
     }
 
-    static Regex Compiled(string pattern, string options)
+    /// <summary>What the groups of each name have matched; names of which none has are not there.</summary>
+    static void PushLists(LuaStack stack, LuaRegex compiled, Match match, Encoding encoding)
     {
-        if (Patterns.TryGetValue((pattern, options), out var known))
+        foreach (var groups in compiled.Names.Select(named => (named.Name, Group: match.Groups[named.Number])).Where(named => named.Group.Success).GroupBy(named => named.Name))
+        {
+            stack.Push(groups.Key);
+            stack.NewTable();
+            var i = 0;
+            foreach (var (_, group) in groups)
+            {
+                PushCapture(stack, group, encoding);
+                stack.SetIndex(++i);
+            }
+            lua_rawset(stack.State, -3);
+        }
+    }
+
+    static void PushCapture(LuaStack stack, Group group, Encoding encoding)
+    {
+        if (group.Success)
+        {
+            stack.Push(encoding.GetBytes(group.Value));
+        }
+        else
+        {
+            stack.Push(false);
+        }
+    }
+
+    static LuaRegex Compiled(ReadOnlySpan<byte> pattern, string options)
+    {
+        var utf8 = options.Contains('u', StringComparison.OrdinalIgnoreCase);
+        var key = ((utf8 ? Encoding.UTF8 : Encoding.Latin1).GetString(pattern), options);
+        if (Patterns.TryGetValue(key, out var known))
         {
             return known;
         }
@@ -328,12 +394,13 @@ static partial class LuaHost
         {
             Patterns.Clear();
         }
-        return Patterns.GetOrAdd((pattern, options), static key => Compile(key.Pattern, key.Options));
+        return Patterns.GetOrAdd(key, static key => Compile(key.Pattern, key.Options));
     }
 
-    static Regex Compile(string pattern, string options)
+    static LuaRegex Compile(string pattern, string options)
     {
-        var flags = RegexOptions.CultureInvariant;
+        var flags = RegexOptions.None;
+        var own = PcreOptions.None;
         foreach (var option in options)
         {
             flags |= option switch
@@ -341,37 +408,31 @@ static partial class LuaHost
                 'i' => RegexOptions.IgnoreCase,
                 'm' => RegexOptions.Multiline,
                 's' => RegexOptions.Singleline,
-                'x' => RegexOptions.IgnorePatternWhitespace,
-                _ => RegexOptions.None,
+                'a' or 'x' or 'u' or 'U' or 'D' or 'J' or 'j' or 'o' => RegexOptions.None,
+                'd' => throw new FormatException("matching as a DFA (flag \"d\") is not supported"),
+                _ => throw new LuaException($"unknown flag \"{option}\" (flags \"{options}\")"),
             };
-        }
-        // PCRE's own spellings
-        pattern = pattern.Replace("(?P<", "(?<", StringComparison.Ordinal);
-        pattern = Quoted().Replace(pattern, static match => Regex.Escape(match.Groups[1].Value));
-        pattern = HorizontalSpace().Replace(pattern, @"$1[ \t]");
-        pattern = Possessive().Replace(pattern, "$1");
-        if (options.Contains('a', StringComparison.Ordinal))
-        {
-            pattern = @"\G(?:" + pattern + ")";
+            own |= option switch
+            {
+                'x' => PcreOptions.Extended,
+                's' => PcreOptions.DotAll,
+                'u' or 'U' => PcreOptions.Utf,
+                'D' or 'J' => PcreOptions.SameNames,
+                _ => PcreOptions.None,
+            };
         }
         try
         {
-            // linear: only a very long subject takes long
-            return new Regex(pattern, flags | RegexOptions.NonBacktracking, TimeSpan.FromSeconds(1));
+            var translated = PcrePattern.Translate(pattern, own);
+            if (options.Contains('a', StringComparison.Ordinal))
+            {
+                translated = translated with { Text = $@"\G(?:{translated.Text})" };
+            }
+            return new(Pcre.Compile(translated, flags, LinearLimit, RegexLimit), translated.Names, (own & PcreOptions.Utf) != 0, options.Contains('D', StringComparison.Ordinal));
         }
-        catch (NotSupportedException)
+        catch (PcreException e)
         {
-            return new Regex(pattern, flags, RegexLimit);
+            throw new FormatException(e.Describe((own & PcreOptions.Utf) != 0 ? pattern : Encoding.UTF8.GetString(Encoding.Latin1.GetBytes(pattern))), e);
         }
     }
-
-    [GeneratedRegex(@"\\Q(.*?)(?:\\E|$)", RegexOptions.Singleline)]
-    private static partial Regex Quoted();
-
-    [GeneratedRegex(@"(?<!\\)((?:\\\\)*)\\h(?![^\[]*\])")]
-    private static partial Regex HorizontalSpace();
-
-    /// <summary><c>a++</c> and the like: the same matches but for how fast they fail.</summary>
-    [GeneratedRegex(@"(?<=[^\\(|])([*+?}])\+")]
-    private static partial Regex Possessive();
 }

@@ -37,7 +37,7 @@ static partial class LuaHost
         ("now", Now), ("escape_uri", EscapeUri), ("unescape_uri", UnescapeUri), ("base64", Base64), ("unbase64", Unbase64),
         ("digest", Digest), ("hmac", Hmac), ("crc32", Crc32), ("random", RandomBytes), ("time_text", TimeText), ("http_time", HttpTime), ("parse_http_time", ParseHttpTime),
         ("json_encode", JsonEncode), ("json_decode", JsonDecode), ("check_schema", CheckSchema),
-        ("regex", RegexMatch),
+        ("regex", RegexMatch), ("regex_check", RegexCheck),
         ("sock_new", NewSocket), ("sock_body", BodySocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
         ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),

@@ -25,9 +25,13 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
     {
         var nginx = await both.AskNginxAsync(name);
         var sluice = await both.AskSluiceAsync(name);
-        Assert.True(nginx == sluice, $"nginx answers\n{nginx}\nand Sluice\n{sluice}\n{string.Join('\n', both.Log.Split('\n').TakeLast(3))}");
+        Assert.True(nginx == sluice, $"nginx and Sluice differ:\n{Difference(nginx.Split('\n'), sluice.Split('\n'))}\n{string.Join('\n', both.Log.Split('\n').TakeLast(3))}");
         Assert.False(nginx.StartsWith("500", StringComparison.Ordinal), nginx);
     }
+
+    static string Difference(string[] nginx, string[] sluice) => string.Join('\n', Enumerable.Range(0, Math.Max(nginx.Length, sluice.Length))
+        .Where(line => nginx.ElementAtOrDefault(line) != sluice.ElementAtOrDefault(line))
+        .Select(line => $"{line + 1}: {nginx.ElementAtOrDefault(line)}\n{new string(' ', $"{line + 1}: ".Length)}{sluice.ElementAtOrDefault(line)}"));
 
     [GeneratedRegex(@"\[(\w+)\] \d+#\d+: (?:\*\d+ )?(\[lua\] conformance.*?)(?:, client: .*|, route .*|, context: .*)?$", RegexOptions.Multiline)]
     private static partial Regex ScriptLine();

@@ -25,6 +25,17 @@ local function tell(...)
   say(table.concat(out, " "))
 end
 
+-- What a call returns, or its error without the place
+local function told(f, ...)
+  local function after(ok, ...)
+    if ok then
+      return tell("ok", ...)
+    end
+    tell("error", (tostring((...)):gsub("^[^ ]+:%d+: ", "")))
+  end
+  after(pcall(f, ...))
+end
+
 -- Output
 cases.say = function() say("a", 1, 1.5, true, nil, ngx.null, { "b", { 2, "c" } }) say() end
 cases.print = function() ngx.print("a", 1, false, nil) ngx.print({ "x", 1, "y" }) end
@@ -159,6 +170,38 @@ cases.re_match_ctx = function()
   tell(ngx.re.match("xa", "a", "a")) tell(ngx.re.match("你好", ".", "u"))
 end
 cases.re_match_bad = function() local m, err = ngx.re.match("a", "(") tell(m, err ~= nil) end
+cases.re_flags = function()
+  for _, flags in ipairs { "i", "s", "m", "x", "jo", "ij", "U", "u", "a", "D", "ab", "z", "" } do told(ngx.re.match, "aB\nb c", "b.(?<n>b)", flags) end
+  tell(ngx.re.match("a # b", "a \\# \\ b # all", "x")) tell(ngx.re.match("aab", "a", "a", { pos = 2 })) tell(ngx.re.match("ba", "a", "a"))
+end
+cases.re_names = function()
+  tell(ngx.re.match("xyz", "(?<a>x)(y)(?<b>z)")) tell(ngx.re.match("xyz", "(?P<a>x)(?'b'y)?(?<c>q)?")) tell(ngx.re.match("foo bar", "(?<a>foo)|(?<b>bar)", "D"))
+  for _, flags in ipairs { "D", "DJ" } do tell(ngx.re.match("bar", "(?<a>foo)|(?<a>bar)", flags)) tell(ngx.re.match("foobar", "(?<a>foo)(?<a>bar)", flags)) end
+  tell(ngx.re.match("abc", "(?<n>x)?b", "", nil, { n = 3, 1, 2, 3 }))
+end
+cases.re_arguments = function()
+  told(ngx.re.match, "abc") told(ngx.re.match) told(ngx.re.match, nil, "nil") told(ngx.re.match, "a", "a", 1) told(ngx.re.match, 123, "2") told(ngx.re.match, "1", 1) told(ngx.re.find, nil, "a") told(ngx.re.gsub, 123, "2", 4)
+  for pos = -1, 5 do local ctx = { pos = pos } told(ngx.re.match, "abc", "b?", "", ctx) tell(ctx) told(ngx.re.find, "abc", "c|^", "jo", ctx) tell(ctx) end
+  for nth = -1, 3 do told(ngx.re.find, "abc", "(b)(x)?", "", nil, nth) end
+  local ctx = { pos = 1 } for _ = 1, 3 do tell(ngx.re.find("abcabc", "c", "jo", ctx)) tell(ctx) end
+end
+cases.re_malformed = function()
+  for _, pattern in ipairs { "(", "a)", "[", "*", "a**", "\\", "(?<n", "[z-a]", "\\1", "(?<1>a)", "a{2,1}", "a{99999}", "(?z)", "(?<a>x)(?<a>y)", "[[:foo:]]", "[:alpha:]", "(a)(?(1)b|c|d)", "\\x{100}",
+    "(?#", "^*", "\\b+", "(?<>a)", "\\c", "a{2}{3}", "(?:a", "a|*" } do
+    told(ngx.re.match, "a", pattern) told(ngx.re.find, "a", pattern) told(ngx.re.gsub, "a", pattern, "b") told(ngx.re.gmatch, "a", pattern)
+  end
+  told(ngx.re.match, "a", "\\p{Foo}", "u") told(ngx.re.match, "\255", ".", "u") told(ngx.re.match, "a", "(", "x")
+end
+cases.re_syntax = function()
+  for _, case in ipairs { { "aXbX", "(?|a(X)|b(Y))" }, { "abab", "(?P<n>ab)(?P=n)" }, { "abab", "(ab)\\g1" }, { "abab", "(ab)\\g{-1}" }, { "abab", "(?'n'ab)\\k{n}" }, { "x5 ", "[[:alpha:]][[:digit:][:space:]]+" },
+    { "a-b", "[[:^alpha:]]" }, { "a\tb", "a\\hb" }, { "a\tb", "a[\\h]b" }, { "axb", "a\\Hb" }, { "a\r\nb", "a\\Rb" }, { "a\nb", "a\\Nb" }, { "a-b", "a\\Nb" }, { "a\vb", "a\\vb" }, { "a{1", "a{1" }, { "a{,3}", "a{,3}" },
+    { "a]b", "[]a]+" }, { "a]", "[a-b-[b]]" }, { "\1A", "\\x{1}\\x41" }, { "A\27", "\\101\\e" }, { "aaa", "a++a" }, { "aaaa", "a{2,}+a" }, { "aaa", "(?>a+)a" }, { "ab", "(a)?(?(1)b|c)" }, { "aB", "(?-i)ab", "i" }, { "AB", "a(?i)b" },
+    { "aB", "a(?i)b" }, { "a b", "a[ ]b", "x" }, { "\195\159_1", "\\w+" }, { "\195\159_1", "\\w+", "u" }, { "\217\161", "\\d", "u" }, { "\195\169", "\\pL", "u" }, { "\195\169", "\\p{^Lu}", "u" }, { "\240\159\152\128", "^.$", "u" },
+    { "\240\159\152\128", "^[^a]$", "u" }, { "\240\159\152\128", "[\\x{1F600}-\\x{1F64F}]", "u" }, { "\228\189\160", "^\\p{Han}$", "u" }, { "aaa", "(?U)a+" }, { "a\nb\n", "b$" }, { "a\nb\n", "b\\z" }, { "a\nb\n", "b\\Z" },
+    { "a\nb", "^b$", "m" }, { "\r\n", "^\\s+$" }, { "ab", "a(?#no)b" }, { "a.b", "\\Qa.\\Eb" }, { "ab", "(?<=a)b(?!c)" }, { "a\\b", "a\\\\b" }, { "\160", "\\h" }, { "\133", "\\s" } } do
+    tell(case[2], ngx.re.match(case[1], case[2], case[3] or ""))
+  end
+end
 cases.re_find = function()
   tell(ngx.re.find("hello, 1234", "([0-9])([0-9]+)")) tell(ngx.re.find("hello, 1234", "([0-9])([0-9]+)", "jo", nil, 2)) tell(ngx.re.find("abab", "(b)|(x)", "", nil, 2)) tell(ngx.re.find("x", "y"))
   tell(ngx.re.find("abcabc", "a(b)c(?=a)|c(a)(b)", "", { pos = 3 }, 3)) tell(ngx.re.find("aab", "a(a)b", "", nil, 1))
@@ -174,10 +217,28 @@ end
 cases.re_gsub = function()
   tell(ngx.re.gsub("hello, world", "([a-z])[a-z]+", "[$0,$1]", "i")) tell(ngx.re.gsub("abc", "", "-")) tell(ngx.re.gsub("abc", "x*", "-")) tell(ngx.re.gsub("aaa", "a", function(m) return m[0]:upper() end))
 end
+cases.re_replacements = function()
+  for _, with in ipairs { "[$0]", "[$1]", "[${1}]", "[$2]", "[$$]", "[$$1]", "[$]", "[$x]", "$", "[$n]", "[${n}]", "[${1]", "[$10]", "[${1}0]", "[$1a]", "%0", "\\0", 12, true, "" } do
+    told(ngx.re.sub, "abc", "(?<n>b)(x)?", with) told(ngx.re.gsub, "abcb", "(?<n>b)(x)?", with, "jo")
+  end
+  told(ngx.re.sub, "abc", "b", nil)
+  for _, value in ipairs { 12, "$0", false, "" } do told(ngx.re.gsub, "abcb", "b", function() return value end) end
+  told(ngx.re.sub, "abc", "b", function() end) told(ngx.re.gsub, "abc", "(?<n>b)", function(m) return show(m) end)
+  for _, case in ipairs { { "abc", "" }, { "", "" }, { "", "x" }, { "abcb", "b|" }, { "abc", "^" }, { "a\nb", "^", "m" }, { "abc", "$" }, { "aab", "a", "a" }, { "abc", "x*" }, { "aaa", "a?" } } do
+    told(ngx.re.gsub, case[1], case[2], "-", case[3] or "")
+    for m in ngx.re.gmatch(case[1], case[2], case[3] or "") do tell(m) end
+  end
+  local next_match = ngx.re.gmatch("a,b", "[a-z]") for _ = 1, 4 do tell(next_match()) end
+end
 cases.re_pcre = function()
   tell(ngx.re.match("foobar", "foo(?=bar)")) tell(ngx.re.match("abab", "(?:(a)b)\\1")) tell(ngx.re.match("a.b", "\\Qa.b\\E")) tell(ngx.re.match("x1", "\\h*x\\d"))
 end
 cases.re_split = function() tell(require("ngx.re").split("a,b,c", ",")) tell(require("ngx.re").split("abc", "")) tell(require("ngx.re").split("a1b2", "([0-9])")) tell(require("ngx.re").split("a,b,c", ",", nil, nil, 2)) end
+cases.re_split_more = function()
+  local split = require("ngx.re").split
+  told(split, "a,b,,c,,", ",") told(split, "a,b,c", ",", nil, { pos = 3 }) told(split, "a,b,c", ",", nil, { pos = 3 }, 1) told(split, "a,b,c", ",", nil, nil, 2, { 9, 9, 9, 9, 9 }) told(split, "", ",") told(split, "a b  c", "\\s+")
+  told(split, "abc", "(") told(split, "a1b2c", "(\\d)", nil, nil, 2) told(split, "a,b", ",", nil, nil, -1) told(split, "abcd", "b", nil, { pos = 9 }) told(split, ",a", ",")
+end
 
 -- Shared dictionaries
 cases.dict = function()

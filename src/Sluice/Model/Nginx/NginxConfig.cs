@@ -156,7 +156,7 @@ sealed class NginxServers
     {
         foreach (var (name, candidate) in _patterns)
         {
-            if (NginxPattern.Matches(name, host))
+            if (name.Finds(host))
             {
                 server = candidate;
                 return true;
@@ -234,7 +234,7 @@ sealed class NginxServer
         }
         foreach (var (pattern, scope) in _patterns)
         {
-            if (NginxPattern.Matches(pattern, path))
+            if (pattern.Finds(path))
             {
                 return scope;
             }
@@ -254,39 +254,3 @@ enum NginxLocationKind
 }
 
 sealed record NginxLocation(NginxLocationKind Kind, string Path, Regex? Pattern, NginxScope Scope);
-
-/// <summary>Regular expressions of users: linear time where .NET can, else with a limit.</summary>
-static class NginxPattern
-{
-    public static Regex? Compile(string pattern, bool ignoreCase, out string error)
-    {
-        error = "";
-        var options = RegexOptions.CultureInvariant | (ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None);
-        try
-        {
-            return new Regex(pattern, options | RegexOptions.NonBacktracking);
-        }
-        catch (NotSupportedException)
-        {
-            // look-around, back-references, or too large for an automaton
-            return new Regex(pattern, options, TimeSpan.FromMilliseconds(100));
-        }
-        catch (ArgumentException e)
-        {
-            error = e.Message.ReplaceLineEndings(" ");
-            return null;
-        }
-    }
-
-    public static bool Matches(Regex pattern, ReadOnlySpan<char> text)
-    {
-        try
-        {
-            return pattern.IsMatch(text);
-        }
-        catch (RegexMatchTimeoutException)
-        {
-            return false;
-        }
-    }
-}

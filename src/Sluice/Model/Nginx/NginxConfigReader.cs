@@ -325,9 +325,8 @@ public sealed class NginxConfigReader
             return;
         }
         Regex? pattern = null;
-        if (kind == NginxLocationKind.Pattern && (pattern = NginxPattern.Compile(path, modifier == "~*", out var wrong)) is null)
+        if (kind == NginxLocationKind.Pattern && (pattern = Pattern(directive, path, modifier == "~*")) is null)
         {
-            Error(directive, $"invalid regular expression \"{path}\": {wrong}");
             return;
         }
         var inner = new NginxLevel(level, NginxContexts.Location, $"location {(modifier.Length == 0 ? "" : modifier + " ")}{path} ({level.Block})");
@@ -404,6 +403,19 @@ public sealed class NginxConfigReader
         }
     }
 
+    Regex? Pattern(NginxDirective directive, string text, bool ignoreCase)
+    {
+        try
+        {
+            return Pcre.Compile(text, ignoreCase);
+        }
+        catch (FormatException e)
+        {
+            Error(directive, e.Message);
+            return null;
+        }
+    }
+
     void AddName(NginxDirective directive, ServerBlock server, string written)
     {
         void Add(NginxNameKind kind, string text, Regex? pattern = null) => server.Names.Add((new(kind, text), pattern, written));
@@ -413,13 +425,9 @@ public sealed class NginxConfigReader
             {
                 Error(directive, $"empty regex in server name \"{written}\"");
             }
-            else if (NginxPattern.Compile(expression, ignoreCase: true, out var wrong) is { } pattern)
+            else if (Pattern(directive, expression, ignoreCase: true) is { } pattern)
             {
                 Add(NginxNameKind.Pattern, expression, pattern);
-            }
-            else
-            {
-                Error(directive, $"invalid regular expression \"{expression}\": {wrong}");
             }
             return;
         }

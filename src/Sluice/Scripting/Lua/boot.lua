@@ -7,6 +7,7 @@ local setmetatable, getmetatable, rawget, rawset, unpack, pcall = setmetatable, 
 local next, math_floor, xpcall = next, math.floor, xpcall
 local concat, insert, remove = table.concat, table.insert, table.remove
 local sub, find, byte, gsub, lower, format, gmatch = string.sub, string.find, string.byte, string.gsub, string.lower, string.format, string.gmatch
+local match = string.match
 local co_create, co_resume, co_yield, co_status, co_running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status, coroutine.running
 local getinfo, traceback, io_open = debug.getinfo, debug.traceback, io.open
 local raw_loadstring, new_userdata = loadstring, newproxy
@@ -693,7 +694,22 @@ ngx.worker = {
 
 -- Regular expressions
 
-local regex = raising(host.regex)
+local host_regex, host_regex_check = raising(host.regex), raising(host.regex_check)
+
+-- As resty.core says it
+local function measurable(value, name)
+  if type(value) ~= "string" then
+    error("attempt to get length of local '" .. name .. "' (a " .. type(value) .. " value)", 4)
+  end
+end
+
+local function regex(subject, pattern, options, from, nth)
+  measurable(pattern, "regex")
+  if options ~= nil then
+    measurable(options, "opts")
+  end
+  return host_regex(subject, pattern, options, from, nth)
+end
 
 local function re_match(subject, pattern, options, ctx, result)
   local from, to, captures = regex(tostring(subject), pattern, options, ctx and ctx.pos or 1)
@@ -715,34 +731,67 @@ local function re_match(subject, pattern, options, ctx, result)
   return captures
 end
 
-local function expand(template, captures)
-  local text = gsub(template, "%$(%$?)(%{?)([%w_]*)(%}?)", function(dollar, _, name)
-    if dollar == "$" then
-      return "$" .. name
+-- How many bytes one character has
+local function character(text, at, options)
+  local first = options and find(options, "[uU]") and byte(text, at) or 0
+  return first >= 240 and 4 or first >= 224 and 3 or first >= 192 and 2 or 1
+end
+
+-- The texts and the numbers of groups that a replacement is made of; nil: it is malformed
+local function template_of(text)
+  local parts, position = {}, 1
+  while true do
+    local dollar = find(text, "$", position, true)
+    if not dollar then
+      parts[#parts + 1] = sub(text, position)
+      return parts
     end
-    local value = captures[tonumber(name) or name]
-    return value or ""
-  end)
-  return text
+    parts[#parts + 1] = sub(text, position, dollar - 1)
+    local rest = sub(text, dollar + 1)
+    local written, number = match(rest, "^((%d+))")
+    if not written then
+      written, number = match(rest, "^(%{(%d+)%})")
+    end
+    if written then
+      parts[#parts + 1] = tonumber(number)
+    elseif sub(rest, 1, 1) == "$" then
+      written = "$"
+      parts[#parts + 1] = "$"
+    else
+      return nil
+    end
+    position = dollar + 1 + #written
+  end
+end
+
+local function expand(parts, captures)
+  local out = {}
+  for i, part in ipairs(parts) do
+    out[i] = type(part) == "string" and part or captures[part] or ""
+  end
+  return concat(out)
 end
 
 local function substitute(subject, pattern, replacement, options, all)
   local out, count, position = {}, 0, 1
   subject = tostring(subject)
+  local template = type(replacement) ~= "function" and template_of(tostring(replacement))
   while position <= #subject + 1 do
     local from, to, captures = regex(subject, pattern, options, position)
     if from == false then
       return nil, nil, to
-    end
-    if not from then
+    elseif template == nil then
+      return nil, nil, "failed to compile the replacement template"
+    elseif not from then
       break
     end
     count = count + 1
     out[#out + 1] = sub(subject, position, from - 1)
-    out[#out + 1] = type(replacement) == "function" and tostring(replacement(captures)) or expand(replacement, captures)
+    out[#out + 1] = template and expand(template, captures) or tostring(replacement(captures))
     if to < from then
-      out[#out + 1] = sub(subject, from, from)
-      position = from + 1
+      local after = from + character(subject, from, options)
+      out[#out + 1] = sub(subject, from, after - 1)
+      position = after
     else
       position = to + 1
     end
@@ -767,6 +816,9 @@ ngx.re = {
       end
       return nil
     end
+    if nth_from == false then
+      return nil, nil, "nth out of bound"
+    end
     if ctx then
       ctx.pos = to + 1
     end
@@ -776,6 +828,11 @@ ngx.re = {
     return from, to
   end,
   gmatch = function(subject, pattern, options)
+    measurable(pattern, "regex")
+    local wrong = host_regex_check(pattern, options)
+    if wrong then
+      return nil, wrong
+    end
     local position = 1
     subject = tostring(subject)
     return function()
@@ -784,9 +841,13 @@ ngx.re = {
       end
       local from, to, captures = regex(subject, pattern, options, position)
       if not from then
-        return nil, to
+        position = #subject + 2
+        if from == false then
+          return nil, to
+        end
+        return nil
       end
-      position = to < from and from + 1 or to + 1
+      position = to < from and from + character(subject, from, options) or to + 1
       return captures
     end
   end,
@@ -1402,14 +1463,20 @@ preload["ngx.process"] = function() return { type = function() return "worker" e
 preload["ngx.balancer"] = function() return {} end
 preload["ngx.ssl"] = function() return { server_name = function() return ngx.var.ssl_server_name end } end
 preload["ngx.re"] = function()
-  return { opt = nothing, split = function(subject, pattern, options, _, max)
-    local out, position, search, fields = {}, 1, 1, 1
+  return { opt = nothing, split = function(subject, pattern, options, ctx, max, result)
+    local start = ctx and ctx.pos or 1
+    local out, position, search, fields = {}, start, start, 1
     local limited = max and max > 0
     while not limited or fields < max do
       local from, to, captures = regex(subject, pattern, options, search)
-      if from == false then return nil, to end
+      if from == false then
+        if search == start and start > #subject then
+          return {}
+        end
+        return nil, to
+      end
       if not from or (to < from and from > #subject) then break end
-      search = to < from and from + 1 or to + 1
+      search = to < from and from + character(subject, from, options) or to + 1
       if to >= from or from > position then
         out[#out + 1] = sub(subject, position, from - 1)
         for i = 1, #captures do
@@ -1422,7 +1489,12 @@ preload["ngx.re"] = function()
     while not limited and out[#out] == "" do
       out[#out] = nil
     end
-    return out
+    if result then
+      for i = 1, #out + 1 do
+        result[i] = out[i]
+      end
+    end
+    return result or out
   end }
 end
 for _, algorithm in ipairs { "md5", "sha1", "sha256", "sha384", "sha512" } do
