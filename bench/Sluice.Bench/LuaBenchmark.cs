@@ -124,6 +124,8 @@ public class LuaBenchmark : IDisposable
 
         public bool Answered => false;
 
+        public bool Finished => false;
+
         public ValueTask SendAsync(ReadOnlyMemory<byte> piece) => default;
 
         public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;

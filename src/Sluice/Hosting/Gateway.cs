@@ -121,7 +121,7 @@ public sealed partial class Gateway : IAsyncDisposable
         var forwarder = new Forwarder(_services, _pools, _http2, _resolver, temporary, _loggers.CreateLogger<Forwarder>());
         _proxy = new ProxyApplication(_live, _services, new GatewayPipeline(forwarder, _loggers.CreateLogger<GatewayPipeline>()), _accessLog);
         _services.Inner = _proxy.RunInnerAsync;
-        _services.MakeLua = () => new LuaEngine(Lua(settings), options.Time, _loggers.CreateLogger<LuaEngine>(), _resolver);
+        _services.MakeLua = () => new LuaEngine(PluginServices.LuaOptions(settings), options.Time, _loggers.CreateLogger<LuaEngine>(), _resolver);
         _streams = new StreamEndpoints(new StreamPipeline(_services, _resolver, _streamLog.Write, _loggers.CreateLogger<StreamPipeline>()), _live, _tls, _loggers);
     }
 
@@ -206,20 +206,6 @@ public sealed partial class Gateway : IAsyncDisposable
 
     /// <summary>Who may use the Admin API from now on.</summary>
     void LetIn(GatewaySettings settings) => AdminApi.Access = settings.Admin is { } admin ? AdminAccess.Of(admin) : AdminAccess.Closed;
-
-    static LuaOptions Lua(GatewaySettings settings) =>
-        new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
-        {
-            Jit = settings.LuaJit,
-            LocalConfiguration = LocalConfiguration(settings),
-        };
-
-    /// <summary>As <c>core.config.local_conf()</c> shows it to scripts.</summary>
-    static string LocalConfiguration(GatewaySettings settings)
-    {
-        var attributes = new JsonObject(settings.PluginAttributes.Select(one => KeyValuePair.Create(one.Key, (JsonNode?)one.Value.DeepClone())));
-        return new JsonObject { ["plugin_attr"] = attributes, ["apisix"] = new JsonObject { ["extra_lua_path"] = settings.ExtraLuaPath } }.ToJsonString();
-    }
 
     static LogSeverity Level(GatewaySettings settings) => ErrorLog.ParseLevel(settings.Logs.ErrorLevel) ?? LogSeverity.Warn;
 
@@ -642,7 +628,7 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             Secrets = new(TimeProvider.System, environment, new SecretManagers(TimeProvider.System), NullLogger<SecretStore>.Instance),
         };
-        services.MakeLua = () => new LuaEngine(Lua(settings), TimeProvider.System);
+        services.MakeLua = () => new LuaEngine(PluginServices.LuaOptions(settings), TimeProvider.System);
         var live = new LiveConfiguration(new SnapshotCompiler(services, Builtin.All));
         live.Apply(settings);
         var yaml = new YamlConfiguration(

@@ -46,5 +46,6 @@ sealed class ProxyApplication(LiveConfiguration live, PluginServices services, G
     {
         services.Metrics.RequestEnded();
         accessLog.Write(context);
+        context.EndScripts();
     }
 }

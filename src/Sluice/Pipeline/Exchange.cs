@@ -188,6 +188,15 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>Where this exchange's scripts run.</summary>
     public LuaContext OpenScript() => Script ??= LuaContext.For(Services.Lua, new ScriptExchange(this));
 
+    bool _scriptsEnded;
+
+    /// <summary>No script runs for this exchange any more.</summary>
+    public void EndScripts()
+    {
+        _scriptsEnded = true;
+        Script?.Dispose();
+    }
+
     /// <summary>State that a plugin keeps from one phase to the next, by the plugin's object (not its name: it may be configured twice).</summary>
     public Dictionary<object, object> Items => _items ??= new(ReferenceEqualityComparer.Instance);
 

@@ -18,6 +18,10 @@ public sealed partial class Exchange
         {
             return custom;
         }
+        if (Services.HasScriptVariable(name) && !_scriptsEnded && OpenScript().Variable(name) is { } registered)
+        {
+            return registered;
+        }
         return name switch
         {
             "uri" or "document_uri" => Uri,
@@ -50,7 +54,7 @@ public sealed partial class Exchange
             "request_length" => Number(RequestLength),
             "request_time" => Seconds(ElapsedMs / 1000),
             "request_completion" => Failure is null && _end != 0 ? "OK" : "",
-            "request_id" => RequestId,
+            "request_id" or "apisix_request_id" => RequestId,
             "status" => Number(Response.StatusCode),
             "body_bytes_sent" or "bytes_sent" => Number(BodyBytesSent),
             "connection" => Counts is { } connection ? Number(connection.Serial) : null,

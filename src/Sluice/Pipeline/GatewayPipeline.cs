@@ -37,7 +37,6 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         {
             exchange.End();
             RunLog(exchange);
-            exchange.Script?.Dispose();
         }
     }
 

@@ -28,11 +28,7 @@ public sealed class LiveConfiguration(SnapshotCompiler compiler)
     }
 
     /// <summary>Reads plugins in Lua and all other scripts anew.</summary>
-    public IReadOnlyList<Problem> ReloadPlugins()
-    {
-        compiler.ForgetScripts();
-        return Apply(Current.Settings with { });
-    }
+    public IReadOnlyList<Problem> ReloadPlugins() => Apply(Current.Settings with { });
 
     /// <summary>Compiles and swaps, whole or not at all.</summary>
     /// <param name="settings">Null: as they are.</param>

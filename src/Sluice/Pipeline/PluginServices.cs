@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Sluice.Model.Settings;
 using Sluice.Observability;
 using Sluice.Pipeline.Secrets;
 using Sluice.Scripting;
@@ -33,14 +34,24 @@ public sealed class PluginServices : IDisposable
     /// <summary>Runs Lua; made when the first script is there.</summary>
     public LuaEngine Lua => _lua.Value;
 
+    /// <summary>Whether a script has registered a variable of this name.</summary>
+    public bool HasScriptVariable(string name) => _lua.IsValueCreated && _lua.Value.HasVariable(name);
+
     /// <summary>Lua files are read anew.</summary>
-    public void RenewLua()
+    public void RenewLua(GatewaySettings settings)
     {
         if (_lua.IsValueCreated)
         {
-            _lua.Value.Renew();
+            _lua.Value.Renew(LuaOptions(settings));
         }
     }
+
+    public static LuaOptions LuaOptions(GatewaySettings settings) => new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
+    {
+        Jit = settings.LuaJit,
+        LocalConfiguration = settings.Local,
+        InstanceId = settings.InstanceId,
+    };
 
     /// <summary>How Lua runs here; before the first script.</summary>
     public Func<LuaEngine>? MakeLua { get; set; }

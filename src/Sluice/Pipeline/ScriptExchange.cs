@@ -176,6 +176,8 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public bool Answered { get; private set; }
 
+    public bool Finished { get; private set; }
+
     void Begin()
     {
         if (Answered)
@@ -212,6 +214,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         }
         await WriteAsync(piece);
         await exchange.Response.CompleteAsync();
+        Finished = true;
     }
 
     ReadOnlyMemory<byte> Filter(ReadOnlyMemory<byte> piece, bool last)
@@ -295,6 +298,9 @@ public static class ScriptPhases
                 return Answer.Sent;
             case { End: LuaEnd.Answered }:
                 return Answer.Bare(outcome.Status);
+            case { End: LuaEnd.Failed } when exchange.Script!.Exchange!.Finished:
+                // the client has the whole answer
+                return Answer.Sent;
             default:
                 exchange.Failure = new(FailureSource.Gateway, "script_failed", $"Lua failed in {unit.Where}, see the error log", 500);
                 if (exchange.Script!.Exchange!.Answered)

@@ -26,6 +26,10 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
         var sameSettings = ReferenceEquals(previous?.Settings, settings);
+        if (!sameSettings && previous is not null)
+        {
+            services.RenewLua(settings);
+        }
         var registry = sameSettings ? previous!.Plugins : Registry(settings);
         if (!sameSettings)
         {
@@ -43,9 +47,6 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
 
     PluginRegistry Registry(GatewaySettings settings) => new(
         builtin.Concat(ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)))), settings.Plugins, settings.Streams.Plugins);
-
-    /// <summary>The next compilation reads scripts anew.</summary>
-    public void ForgetScripts() => services.RenewLua();
 
     sealed class Compilation(
         PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)

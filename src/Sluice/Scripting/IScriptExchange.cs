@@ -46,6 +46,9 @@ public interface IScriptExchange : IVariables, IDisposable
     /// <summary>The answer's head has been sent, or is being sent.</summary>
     bool Answered { get; }
 
+    /// <summary>The answer has been sent, its end included.</summary>
+    bool Finished { get; }
+
     /// <summary>Sends the head, if that has not happened, and a piece; returns when the client takes more.</summary>
     ValueTask SendAsync(ReadOnlyMemory<byte> piece);
 

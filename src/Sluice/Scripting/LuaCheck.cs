@@ -18,11 +18,10 @@ public static class LuaCheck
         {
             return missing;
         }
-        var lane = Engine.Value.Pick();
-        using var context = new LuaContext(lane, null);
-        using (lane.Enter())
+        using var context = LuaContext.In(Engine.Value, 0);
+        using (context.Lane.Enter())
         {
-            return lane.Call("check", context, (stack, _) =>
+            return context.Lane.Call("check", context, (stack, _) =>
             {
                 stack.PushUtf8(text);
                 stack.Push(onlySyntax);

@@ -46,15 +46,39 @@ public sealed partial class LuaContext : IDisposable
     bool _finished;
     bool _disposed;
 
+    /// <param name="lane">One that somebody is in.</param>
     internal LuaContext(LuaLane lane, IScriptExchange? exchange)
+        : this(exchange, lane) => lane.Use();
+
+    LuaContext(IScriptExchange? exchange, LuaLane used)
     {
-        Lane = lane;
+        Lane = used;
         Exchange = exchange;
-        lane.Use();
     }
 
     /// <summary>For a request, in the lane whose turn it is.</summary>
-    public static LuaContext For(LuaEngine engine, IScriptExchange exchange) => new(engine.Pick(), exchange);
+    public static LuaContext For(LuaEngine engine, IScriptExchange exchange)
+    {
+        LuaLane lane;
+        do
+        {
+            lane = engine.Pick();
+        }
+        while (!lane.TryUse());
+        return new(exchange, lane);
+    }
+
+    /// <summary>For nobody's request, in a lane that may not be there yet.</summary>
+    internal static LuaContext In(LuaEngine engine, int index)
+    {
+        LuaLane lane;
+        do
+        {
+            lane = engine.At(index);
+        }
+        while (!lane.TryUse());
+        return new(null, lane);
+    }
 
     ConcurrentDictionary<nint, Task<object?[]>> Threads => LazyInitializer.EnsureInitialized(ref _threads, static () => []);
 
@@ -186,6 +210,34 @@ public sealed partial class LuaContext : IDisposable
             }
             Lane.ReturnCoroutine(coroutine, status == 0);
             return yes;
+        }
+    }
+
+    /// <summary>What a script has registered as a variable; null as well when Lua asks for it itself, as in APISIX, whose <c>ngx.var</c> has only nginx's.</summary>
+    public string? Variable(string name)
+    {
+        using (Lane.Enter())
+        {
+            if (_disposed || Lane.Running is not null)
+            {
+                return null;
+            }
+            string? value = null;
+            var error = Lane.Call("variable", this, (stack, lane) =>
+            {
+                stack.PushUtf8(name);
+                stack.PushUtf8(lane.Engine.OwnerOf(name) ?? "");
+                return 2;
+            }, stack =>
+            {
+                value = stack.IsNil(1) ? null : stack.Utf8(1);
+                return null;
+            }, LuaPhase.Log);
+            if (error is not null)
+            {
+                LogFailure("failed to get a registered variable", error, $"${name}");
+            }
+            return value;
         }
     }
 
@@ -673,7 +725,23 @@ public sealed partial class LuaContext : IDisposable
         return semaphore is null ? [null, "no such semaphore"]
             : await semaphore.WaitAsync(0) ? [true]
             : patience == TimeSpan.Zero ? [null, "timeout"]
-            : await semaphore.WaitAsync(patience, Ended) ? [true, null] : [false, "timeout"];
+            : await WaitAsync(semaphore, patience) ? [true, null] : [false, "timeout"];
+    }
+
+    /// <returns>False: it took too long by the gateway's clock.</returns>
+    async ValueTask<bool> WaitAsync(SemaphoreSlim semaphore, TimeSpan patience)
+    {
+        using var late = new CancellationTokenSource(patience, Engine.Time);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(late.Token, Ended);
+        try
+        {
+            await semaphore.WaitAsync(end.Token);
+            return true;
+        }
+        catch (OperationCanceledException) when (!Ended.IsCancellationRequested)
+        {
+            return false;
+        }
     }
 
     // -- Sockets

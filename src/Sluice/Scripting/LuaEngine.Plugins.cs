@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
@@ -17,12 +18,6 @@ public sealed partial class LuaEngine
     /// <summary>What a plugin says of itself (priority, version, schemas, phases), or why it cannot be loaded.</summary>
     public (JsonObject? Facts, string? Error) LoadPlugin(string name)
     {
-        // in a piece of its own: if it has to be stopped, the new one still begins
-        LogStopped(Call("destroy", stack =>
-        {
-            stack.PushUtf8(name);
-            return 1;
-        }, static _ => null));
         JsonObject? facts = null;
         var error = Call("plugin", stack =>
         {
@@ -51,45 +46,129 @@ public sealed partial class LuaEngine
     }, static stack => stack.IsNil(1) ? null : stack.Utf8(1));
 
     /// <summary>Fresh states from here on, with every file read anew; requests that are under way end in the old ones.</summary>
-    public void Renew()
+    public void Renew(LuaOptions options)
     {
         lock (_making)
         {
-            for (var i = 0; i < _lanes.Length; i++)
+            Options = options with { Lanes = _lanes.Length };
+            ForgetVariables();
+            EndAll();
+        }
+    }
+
+    void EndAll()
+    {
+        for (var i = 0; i < _lanes.Length; i++)
+        {
+            if (_lanes[i] is { } lane)
             {
-                if (_lanes[i] is not { } lane)
-                {
-                    continue;
-                }
-                using (var context = new LuaContext(lane, null))
-                using (lane.Enter())
-                {
-                    LogStopped(lane.Call("destroy", context, static (_, _) => 0, static _ => null));
-                }
-                lane.Retire();
-                Volatile.Write(ref _lanes[i], null);
+                End(lane, i, null);
             }
         }
     }
 
-    void LogStopped(string? error)
+    /// <summary>Its plugins are told; whoever is in it goes on to his end, under the watchdog's eyes.</summary>
+    void End(LuaLane lane, int index, LuaLane? fresh)
     {
-        if (error is not null)
+        Retiring(lane);
+        Volatile.Write(ref _lanes[index], fresh);
+        using (var context = new LuaContext(lane, null))
+        using (lane.Enter())
         {
-            LogDestroy(Log, error);
+            if (lane.Call("destroy", context, static (_, _) => 0, static _ => null) is { } error)
+            {
+                LogDestroy(Log, error);
+            }
+        }
+        lane.Retire();
+    }
+
+    // -- core.ctx.register_var
+
+    readonly ConcurrentDictionary<string, (string Plugin, int Renewal)> _variables = new(StringComparer.Ordinal);
+    volatile bool _hasVariables;
+    int _renewal;
+
+    /// <summary>More are not known outside of Lua.</summary>
+    const int MaxVariables = 1024;
+
+    /// <param name="plugin">Who registers it, when it is loaded; empty: a function.</param>
+    internal void Register(string variable, string plugin)
+    {
+        if (_variables.Count < MaxVariables)
+        {
+            _variables[variable] = (plugin, _renewal);
+            _hasVariables = true;
         }
     }
+
+    /// <summary>Those that nobody has registered anew since the last time. The others stay: requests that are under way still read them.</summary>
+    void ForgetVariables()
+    {
+        foreach (var (name, (_, renewal)) in _variables)
+        {
+            if (renewal < _renewal)
+            {
+                _variables.TryRemove(name, out _);
+            }
+        }
+        _renewal++;
+    }
+
+    /// <summary>Whether a script has registered a variable of this name.</summary>
+    public bool HasVariable(string name) => _hasVariables && _variables.ContainsKey(name);
+
+    internal string? OwnerOf(string variable) => _variables.TryGetValue(variable, out var known) ? known.Plugin : null;
+
+    // -- core.id
+
+    readonly Lock _naming = new();
+    string? _id;
+
+    /// <summary>The instance's own name, the same from one start to the next: <c>conf/apisix.uid</c>, where APISIX keeps it too.</summary>
+    internal string Id
+    {
+        get
+        {
+            lock (_naming)
+            {
+                return _id ??= ReadId();
+            }
+        }
+    }
+
+    string ReadId()
+    {
+        var file = Path.Combine(Options.Prefix, "conf", "apisix.uid");
+        try
+        {
+            if (File.Exists(file) && File.ReadAllText(file).TrimEnd() is { Length: > 0 } known)
+            {
+                return known;
+            }
+            var id = Options.InstanceId.Length > 0 ? Options.InstanceId : Guid.NewGuid().ToString();
+            File.WriteAllText(file, id);
+            return id;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LogNotKept(Log, file, e.Message);
+            return Options.InstanceId.Length > 0 ? Options.InstanceId : Guid.NewGuid().ToString();
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "core.id: {File} cannot be read or written, the next start may have another id: {Error}")]
+    static partial void LogNotKept(ILogger logger, string file, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "destroy of a Lua plugin: {Error}")]
     static partial void LogDestroy(ILogger logger, string error);
 
     string? Call(string entry, Func<LuaStack, int> push, Func<LuaStack, string?> read)
     {
-        var lane = At(0);
-        using var context = new LuaContext(lane, null);
-        using (lane.Enter())
+        using var context = LuaContext.In(this, 0);
+        using (context.Lane.Enter())
         {
-            return lane.Call(entry, context, (stack, _) => push(stack), read);
+            return context.Lane.Call(entry, context, (stack, _) => push(stack), read);
         }
     }
 }

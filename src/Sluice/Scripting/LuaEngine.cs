@@ -24,6 +24,9 @@ public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandb
 
     /// <summary>conf/config.yaml as JSON, for <c>core.config.local_conf</c>.</summary>
     public string LocalConfiguration { get; init; } = "{}";
+
+    /// <summary><c>apisix.id</c>; empty: one is made.</summary>
+    public string InstanceId { get; init; } = "";
 }
 
 /// <summary>
@@ -59,7 +62,8 @@ public sealed partial class LuaEngine : IDisposable
         ? null
         : $"Lua needs LuaJIT, which is not installed: apt-get install {LuaNative.Package}";
 
-    public LuaOptions Options { get; }
+    /// <summary>Of the states that are made from now on.</summary>
+    public LuaOptions Options { get; private set; }
 
     public TimeProvider Time { get; }
 
@@ -109,10 +113,16 @@ public sealed partial class LuaEngine : IDisposable
             if (current is not null)
             {
                 LogWorn(Log, index, Options.MemoryLimit >> 20);
-                current.Retire();
             }
             var fresh = new LuaLane(this, index);
-            Volatile.Write(ref _lanes[index], fresh);
+            if (current is null)
+            {
+                Volatile.Write(ref _lanes[index], fresh);
+            }
+            else
+            {
+                End(current, index, fresh);
+            }
             if (_watchdog is null)
             {
                 _watchdog = new Thread(Watch) { IsBackground = true, Name = "lua watchdog" };
@@ -202,12 +212,9 @@ public sealed partial class LuaEngine : IDisposable
     {
         lock (_making)
         {
+            EndAll();
             _disposed = true;
             _wake.Set();
-            foreach (var lane in _lanes)
-            {
-                lane?.Retire();
-            }
         }
     }
 

@@ -45,7 +45,8 @@ static partial class LuaHost
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
         ("consumers_version", ConsumersVersion), ("consumers", Consumers), ("consumer_find", FindConsumer), ("consumer_named", NamedConsumer), ("consumer_attached", AttachedConsumer),
         ("consumer_attach", AttachConsumer),
-        ("sandbox", Sandbox), ("jit", Jit), ("lane", LaneNumber), ("lanes", LaneCount), ("id", RequestId), ("pid", ProcessId), ("find_time", FindTime),
+        ("sandbox", Sandbox), ("jit", Jit), ("lane", LaneNumber), ("lanes", LaneCount), ("id", NewId), ("instance_id", InstanceId), ("register_var", RegisterVariable),
+        ("pid", ProcessId), ("find_time", FindTime),
     ];
 
     static IScriptExchange Exchange(LuaLane lane) =>
@@ -956,7 +957,20 @@ static partial class LuaHost
         return 1;
     }
 
-    static int RequestId(LuaLane lane, LuaStack stack)
+    static int InstanceId(LuaLane lane, LuaStack stack)
+    {
+        stack.PushUtf8(lane.Engine.Id);
+        return 1;
+    }
+
+    /// <summary>name, plugin.</summary>
+    static int RegisterVariable(LuaLane lane, LuaStack stack)
+    {
+        lane.Engine.Register(stack.Utf8(1), stack.Utf8(2));
+        return 0;
+    }
+
+    static int NewId(LuaLane lane, LuaStack stack)
     {
         stack.Push(Guid.NewGuid().ToString());
         return 1;

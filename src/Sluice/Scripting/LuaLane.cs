@@ -213,8 +213,24 @@ sealed unsafe partial class LuaLane
 
     public void Forget(int unit) => _forgotten.Enqueue(unit);
 
-    /// <summary>A context lives in this state from now on.</summary>
+    /// <summary>Another context lives in this state from now on, beside one that does.</summary>
     public void Use() => Interlocked.Increment(ref _users);
+
+    /// <summary>False: it has ended; there is, or will be, another lane in its place.</summary>
+    public bool TryUse()
+    {
+        var users = Volatile.Read(ref _users);
+        while (users > 0)
+        {
+            var seen = Interlocked.CompareExchange(ref _users, users + 1, users);
+            if (seen == users)
+            {
+                return true;
+            }
+            users = seen;
+        }
+        return false;
+    }
 
     public void Release()
     {

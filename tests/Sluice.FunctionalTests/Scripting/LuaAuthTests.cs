@@ -1,10 +1,9 @@
 using System.Net;
-using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Scripting;
 
 /// <summary>Auth plugins in Lua: consumers found, merged in and told to the upstream as with the built-in ones.</summary>
-public sealed class LuaAuthTests : IAsyncLifetime
+public sealed class LuaAuthTests() : LuaGatewayTests("plugins: [token-auth, old-auth, response-rewrite, key-auth]", ("token-auth", Token), ("old-auth", Old))
 {
     /// <summary>key-auth as APISIX writes it.</summary>
     const string Token =
@@ -79,49 +78,31 @@ public sealed class LuaAuthTests : IAsyncLifetime
         return _M
         """;
 
-    TestGateway _gateway = null!;
-    ScriptedOrigin _origin = null!;
-
-    public async ValueTask InitializeAsync()
-    {
-        _origin = EchoOrigin.Start();
-        _gateway = await TestGateway.StartAsync("plugins: [token-auth, old-auth, response-rewrite, key-auth]");
-        _gateway.Write("lua/apisix/plugins/token-auth.lua", Token);
-        _gateway.Write("lua/apisix/plugins/old-auth.lua", Old);
-        await LuaPluginTests.ReloadAsync(_gateway);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _gateway.DisposeAsync();
-        await _origin.DisposeAsync();
-    }
-
     async Task<(int Status, string Body, HttpResponseMessage Answer)> GetAsync(string path, params (string Name, string Value)[] headers)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Get, _gateway.Url(path));
+        using var request = new HttpRequestMessage(HttpMethod.Get, Gateway.Url(path));
         foreach (var (name, value) in headers)
         {
             request.Headers.Add(name, value);
         }
-        var answer = await _gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
+        var answer = await Gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         return ((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), answer);
     }
 
     [Fact]
     public async Task A_consumer_is_found_by_its_credential_and_told_to_the_upstream()
     {
-        await _gateway.RouteAsync("r", "/r", _origin.Port, "\"plugins\":{\"token-auth\":{}}");
+        await Gateway.RouteAsync("r", "/r", Origin, "\"plugins\":{\"token-auth\":{}}");
         Assert.Equal("{\"message\":\"Missing token\"}\n", (await GetAsync("/r")).Body);
         Assert.Equal("{\"message\":\"Missing related consumer\"}\n", (await GetAsync("/r", ("token", "one"))).Body);
-        await _gateway.PutAsync("/consumer_groups/g", """{"plugins":{"response-rewrite":{"headers":{"set":{"X-Group":"$consumer_group_id"}}}}}""");
-        await _gateway.PutAsync("/consumers/jack",
+        await Gateway.PutAsync("/consumer_groups/g", """{"plugins":{"response-rewrite":{"headers":{"set":{"X-Group":"$consumer_group_id"}}}}}""");
+        await Gateway.PutAsync("/consumers/jack",
             """{"username":"jack","group_id":"g","labels":{"custom_id":"7"},"plugins":{"token-auth":{"token":"one"}}}""");
-        await _gateway.PutAsync("/consumers/jack/credentials/c1", """{"plugins":{"token-auth":{"token":"two"}}}""");
+        await Gateway.PutAsync("/consumers/jack/credentials/c1", """{"plugins":{"token-auth":{"token":"two"}}}""");
         Assert.Equal("{\"message\":\"Invalid token\"}\n", (await GetAsync("/r", ("token", "three"))).Body);
 
         var (status, seen, answer) = await GetAsync("/r", ("token", "one"), ("X-Credential-Identifier", "forged"));
-        Assert.True(status == 200, _gateway.ErrorLog);
+        Assert.True(status == 200, Gateway.ErrorLog);
         Assert.Contains("X-Consumer-Username: jack", seen, StringComparison.OrdinalIgnoreCase);
         Assert.Contains("X-Consumer-Custom-ID: 7", seen, StringComparison.OrdinalIgnoreCase);
         Assert.Contains("X-Consumer-Group-Id: g", seen, StringComparison.OrdinalIgnoreCase);
@@ -131,11 +112,11 @@ public sealed class LuaAuthTests : IAsyncLifetime
         Assert.Contains("X-Credential-Identifier: c1", seen, StringComparison.OrdinalIgnoreCase);
 
         // what was found is not kept beyond the configuration
-        await _gateway.PutAsync("/consumers/jack/credentials/c1", """{"plugins":{"token-auth":{"token":"three"}}}""");
+        await Gateway.PutAsync("/consumers/jack/credentials/c1", """{"plugins":{"token-auth":{"token":"three"}}}""");
         Assert.Equal(401, (await GetAsync("/r", ("token", "two"))).Status);
         Assert.Equal(200, (await GetAsync("/r", ("token", "three"))).Status);
-        await _gateway.AdminAsync(HttpMethod.Delete, "/consumers/jack/credentials/c1");
-        await _gateway.AdminAsync(HttpMethod.Delete, "/consumers/jack");
+        await Gateway.AdminAsync(HttpMethod.Delete, "/consumers/jack/credentials/c1");
+        await Gateway.AdminAsync(HttpMethod.Delete, "/consumers/jack");
         Assert.Equal(401, (await GetAsync("/r", ("token", "one"))).Status);
     }
 
@@ -151,18 +132,18 @@ public sealed class LuaAuthTests : IAsyncLifetime
             ("/plugin_metadata/token-auth", "{\"a\":1}", "invalid configuration: property \"issuer\" is required"),
         })
         {
-            var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, path, json);
+            var (status, body) = await Gateway.AdminAsync(HttpMethod.Put, path, json);
             Assert.Equal((HttpStatusCode.BadRequest, error), (status, (string?)body!["error_msg"]));
         }
-        await _gateway.PutAsync("/plugin_metadata/token-auth", "{\"issuer\":\"x\"}");
+        await Gateway.PutAsync("/plugin_metadata/token-auth", "{\"issuer\":\"x\"}");
     }
 
     [Fact]
     public async Task Requests_without_a_credential_may_count_as_the_anonymous_consumer()
     {
-        await _gateway.PutAsync("/consumers/nobody", """{"username":"nobody"}""");
-        await _gateway.RouteAsync("a", "/a", _origin.Port, "\"plugins\":{\"token-auth\":{\"anonymous_consumer\":\"nobody\"}}");
-        await _gateway.RouteAsync("b", "/b", _origin.Port, "\"plugins\":{\"token-auth\":{\"anonymous_consumer\":\"somebody\"}}");
+        await Gateway.PutAsync("/consumers/nobody", """{"username":"nobody"}""");
+        await Gateway.RouteAsync("a", "/a", Origin, "\"plugins\":{\"token-auth\":{\"anonymous_consumer\":\"nobody\"}}");
+        await Gateway.RouteAsync("b", "/b", Origin, "\"plugins\":{\"token-auth\":{\"anonymous_consumer\":\"somebody\"}}");
         Assert.Contains("X-Consumer-Username: nobody", (await GetAsync("/a")).Body, StringComparison.OrdinalIgnoreCase);
         Assert.Equal("{\"message\":\"failed to get anonymous consumer somebody\"}\n", (await GetAsync("/b")).Body);
     }
@@ -170,8 +151,8 @@ public sealed class LuaAuthTests : IAsyncLifetime
     [Fact]
     public async Task A_plugin_that_sets_the_consumer_itself_is_understood_too()
     {
-        await _gateway.RouteAsync("o", "/o", _origin.Port, "\"plugins\":{\"old-auth\":{}}");
-        await _gateway.PutAsync("/consumers/jill",
+        await Gateway.RouteAsync("o", "/o", Origin, "\"plugins\":{\"old-auth\":{}}");
+        await Gateway.PutAsync("/consumers/jill",
             """{"username":"jill","desc":"the second","plugins":{"old-auth":{"word":"hush"},"response-rewrite":{"headers":{"set":{"X-Merged":"yes"}}}}}""");
         Assert.Equal("{\"message\":\"no such word among 1\"}\n", (await GetAsync("/o?word=x")).Body);
         var (_, seen, answer) = await GetAsync("/o?word=hush");

@@ -2,12 +2,11 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
-using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Scripting;
 
 /// <summary>Plugins in Lua that go wrong, wherever they can: the log says where, and everybody else goes on.</summary>
-public sealed class LuaKillTests : IAsyncLifetime
+public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, serverless-pre-function]", ("broken", Broken))
 {
     const string Broken =
         """
@@ -34,34 +33,12 @@ public sealed class LuaKillTests : IAsyncLifetime
         return _M
         """;
 
-    TestGateway _gateway = null!;
-    ScriptedOrigin _origin = null!;
-
-    public async ValueTask InitializeAsync()
-    {
-        _origin = EchoOrigin.Start();
-        _gateway = await TestGateway.StartAsync("plugins: [broken, fine, serverless-pre-function]");
-        await PluginAsync("broken", Broken);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _gateway.DisposeAsync();
-        await _origin.DisposeAsync();
-    }
-
-    async Task PluginAsync(string name, string text)
-    {
-        _gateway.Write($"lua/apisix/plugins/{name}.lua", text);
-        await LuaPluginTests.ReloadAsync(_gateway);
-    }
-
     /// <summary>0: the connection was cut.</summary>
     async Task<int> GetAsync(string path)
     {
         try
         {
-            using var answer = await _gateway.Client.GetAsync(_gateway.Url(path), TestContext.Current.CancellationToken);
+            using var answer = await Gateway.Client.GetAsync(Gateway.Url(path), TestContext.Current.CancellationToken);
             return (int)answer.StatusCode;
         }
         catch (HttpRequestException)
@@ -79,14 +56,14 @@ public sealed class LuaKillTests : IAsyncLifetime
     [InlineData("log", 200)]
     public async Task An_error_in_a_phase_concerns_its_request_only(string phase, int status)
     {
-        await _gateway.RouteAsync("ok", "/ok", _origin.Port, "\"plugins\":{\"broken\":{}}");
+        await Gateway.RouteAsync("ok", "/ok", Origin, "\"plugins\":{\"broken\":{}}");
         foreach (var (how, logged) in new[] { ("error", "trouble"), ("memory", "not enough memory"), ("forever", "stopped: it ran for") })
         {
-            await _gateway.RouteAsync(how, "/" + how, _origin.Port, $$"""  "plugins":{"broken":{"phase":"{{phase}}","how":"{{how}}"} }  """);
+            await Gateway.RouteAsync(how, "/" + how, Origin, $$"""  "plugins":{"broken":{"phase":"{{phase}}","how":"{{how}}"} }  """);
             var answered = await GetAsync("/" + how);
-            Assert.True(answered == status || (phase == "body_filter" && answered == 500), $"{phase} {how}: {answered}\n{_gateway.ErrorLog}");
-            await _gateway.ErrorLogSaysAsync(logged);
-            await _gateway.ErrorLogSaysAsync($"in {phase}, route {how}, plugin broken");
+            Assert.True(answered == status || (phase == "body_filter" && answered == 500), $"{phase} {how}: {answered}\n{Gateway.ErrorLog}");
+            await Gateway.ErrorLogSaysAsync(logged);
+            await Gateway.ErrorLogSaysAsync($"in {phase}, route {how}, plugin broken");
             Assert.Equal(200, await GetAsync("/ok"));
         }
     }
@@ -97,7 +74,7 @@ public sealed class LuaKillTests : IAsyncLifetime
     [InlineData("memory", "not enough memory")]
     public async Task An_error_in_check_schema_is_the_answer_of_the_Admin_API(string how, string said)
     {
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/r",
+        var (status, body) = await Gateway.AdminAsync(HttpMethod.Put, "/routes/r",
             $$"""{"uri":"/r","plugins":{"broken":{"phase":"check","how":"{{how}}"} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(said, (string?)body!["error_msg"], StringComparison.Ordinal);
@@ -109,11 +86,11 @@ public sealed class LuaKillTests : IAsyncLifetime
     public async Task A_plugin_whose_init_fails_is_not_there(string init, string logged)
     {
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine' } function _M.init() " + init + " end return _M");
-        await _gateway.ErrorLogSaysAsync("failed to load plugin [fine] err: ");
-        await _gateway.ErrorLogSaysAsync(logged);
-        var (_, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"fine":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
+        await Gateway.ErrorLogSaysAsync("failed to load plugin [fine] err: ");
+        await Gateway.ErrorLogSaysAsync(logged);
+        var (_, body) = await Gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"fine":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
         Assert.Equal("unknown plugin [fine]", (string?)body!["error_msg"]);
-        await _gateway.RouteAsync("ok", "/ok", _origin.Port, "\"plugins\":{\"broken\":{}}");
+        await Gateway.RouteAsync("ok", "/ok", Origin, "\"plugins\":{\"broken\":{}}");
         Assert.Equal(200, await GetAsync("/ok"));
     }
 
@@ -122,20 +99,13 @@ public sealed class LuaKillTests : IAsyncLifetime
     {
         const string Phase = "function _M.access() return 200, _M.word end return _M";
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'old' } function _M.destroy() error('no end') end " + Phase);
-        await _gateway.RouteAsync("f", "/f", _origin.Port, "\"plugins\":{\"fine\":{}}");
-        Assert.Equal("old", await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken));
+        await Gateway.RouteAsync("f", "/f", Origin, "\"plugins\":{\"fine\":{}}");
+        Assert.Equal("old", await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken));
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'new' } function _M.destroy() while true do end end " + Phase);
-        Assert.True("new" == await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken), _gateway.ErrorLog);
+        Assert.True("new" == await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken), Gateway.ErrorLog);
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'newer' } " + Phase);
-        Assert.Equal("newer", await _gateway.Client.GetStringAsync(_gateway.Url("/f"), TestContext.Current.CancellationToken));
+        Assert.Equal("newer", await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken));
     }
-
-    Task FunctionAsync(string id, string code) => _gateway.PutAsync($"/routes/{id}", JsonSerializer.Serialize(new
-    {
-        uri = $"/{id}",
-        plugins = new Dictionary<string, object> { ["serverless-pre-function"] = new { functions = new[] { "return function() " + code + " end" } } },
-        upstream = new { nodes = new Dictionary<string, int> { ["127.0.0.1:1"] = 1 } },
-    }));
 
     [Fact]
     public async Task Timers_that_go_wrong_are_stopped_and_others_run()
@@ -146,7 +116,7 @@ public sealed class LuaKillTests : IAsyncLifetime
         Assert.Equal(204, await GetAsync("/t"));
         foreach (var logged in new[] { "late trouble", "stopped: it ran for", "not enough memory" })
         {
-            await _gateway.ErrorLogSaysAsync(logged);
+            await Gateway.ErrorLogSaysAsync(logged);
         }
         await Eventually.HoldsAsync(async () => await GetAsync("/ran") == 200, "the last timer did not run");
     }
@@ -172,7 +142,7 @@ public sealed class LuaKillTests : IAsyncLifetime
             }
         });
         await FunctionAsync("w", $"local s = ngx.socket.tcp() s:settimeout(20000) assert(s:connect('127.0.0.1', {((IPEndPoint)server.LocalEndpoint).Port})) ngx.print((s:receive())) s:close()");
-        var answers = await Task.WhenAll(Enumerable.Range(0, Scripts).Select(_ => _gateway.Client.GetStringAsync(_gateway.Url("/w"), TestContext.Current.CancellationToken)));
+        var answers = await Task.WhenAll(Enumerable.Range(0, Scripts).Select(_ => Gateway.Client.GetStringAsync(Gateway.Url("/w"), TestContext.Current.CancellationToken)));
         await serving;
         Assert.All(answers, answer => Assert.Equal("done", answer));
     }

@@ -1,11 +1,10 @@
 using System.Net;
 using System.Text.Json;
-using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Scripting;
 
 /// <summary><c>_meta</c> of plugins in Lua, and <c>_meta.pre_function</c> of all.</summary>
-public sealed class LuaMetaTests : IAsyncLifetime
+public sealed class LuaMetaTests() : LuaGatewayTests("plugins: [one, two, proxy-rewrite, response-rewrite]", ("one", Plugin("one", 20)), ("two", Plugin("two", 10)))
 {
     static string Plugin(string name, int priority) =>
         $$"""
@@ -28,28 +27,10 @@ public sealed class LuaMetaTests : IAsyncLifetime
         return _M
         """;
 
-    TestGateway _gateway = null!;
-    ScriptedOrigin _origin = null!;
-
-    public async ValueTask InitializeAsync()
-    {
-        _origin = EchoOrigin.Start();
-        _gateway = await TestGateway.StartAsync("plugins: [one, two, proxy-rewrite, response-rewrite]");
-        _gateway.Write("lua/apisix/plugins/one.lua", Plugin("one", 20));
-        _gateway.Write("lua/apisix/plugins/two.lua", Plugin("two", 10));
-        await LuaPluginTests.ReloadAsync(_gateway);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _gateway.DisposeAsync();
-        await _origin.DisposeAsync();
-    }
-
     async Task<(int Status, string Body, string? Order, string? Before)> GetAsync(object plugins, string query = "")
     {
-        await _gateway.RouteAsync("m", "/m", _origin.Port, "\"plugins\":" + JsonSerializer.Serialize(plugins));
-        using var answer = await _gateway.Client.GetAsync(_gateway.Url("/m" + query), TestContext.Current.CancellationToken);
+        await Gateway.RouteAsync("m", "/m", Origin, "\"plugins\":" + JsonSerializer.Serialize(plugins));
+        using var answer = await Gateway.Client.GetAsync(Gateway.Url("/m" + query), TestContext.Current.CancellationToken);
         return ((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), Header("X-Order"), Header("X-Before"));
 
         string? Header(string name) => answer.Headers.TryGetValues(name, out var values) ? values.Single() : null;
@@ -105,8 +86,8 @@ public sealed class LuaMetaTests : IAsyncLifetime
         var answer = await GetAsync(plugins);
         Assert.Equal((200, "one"), (answer.Status, answer.Order));
         Assert.Contains("GET /elsewhere", answer.Body, StringComparison.Ordinal);
-        await _gateway.ErrorLogSaysAsync("first trouble");
-        await _gateway.ErrorLogSaysAsync("second trouble");
+        await Gateway.ErrorLogSaysAsync("first trouble");
+        await Gateway.ErrorLogSaysAsync("second trouble");
     }
 
     [Theory]
@@ -114,7 +95,7 @@ public sealed class LuaMetaTests : IAsyncLifetime
     [InlineData("proxy-rewrite")]
     public async Task A_pre_function_that_is_no_Lua_is_refused(string plugin)
     {
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/bad",
+        var (status, body) = await Gateway.AdminAsync(HttpMethod.Put, "/routes/bad",
             $$$"""{"uri":"/bad","plugins":{"{{{plugin}}}":{"_meta":{"pre_function":"not lua"} } },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.StartsWith($"failed to check the configuration of plugin {plugin} err: property \"_meta.pre_function\" validation failed: failed to loadstring: ", (string?)body!["error_msg"], StringComparison.Ordinal);

@@ -191,6 +191,8 @@ public class LuaLaneTests
 
         public bool Answered => false;
 
+        public bool Finished => false;
+
         public string? Get(string name) => name == "uri" ? Uri : null;
 
         public void Set(string name, string value)

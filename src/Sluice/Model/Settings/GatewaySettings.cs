@@ -75,6 +75,12 @@ public sealed record GatewaySettings
     /// <summary>Absolute.</summary>
     public required string DataDirectory { get; init; }
 
+    /// <summary>conf/config.yaml and the defaults as JSON, without secrets: what scripts see of it.</summary>
+    public string Local { get; init; } = "{}";
+
+    /// <summary><c>apisix.id</c>; empty: none is given.</summary>
+    public string InstanceId { get; init; } = "";
+
     /// <summary>Lua's search path, as written.</summary>
     public required string ExtraLuaPath { get; init; }
 

@@ -136,6 +136,9 @@ sealed record SettingsKey(string Path, SettingType Type, string Default, string 
 {
     public bool HasEffect => Effect is null;
 
+    /// <summary>Scripts do not see it.</summary>
+    public bool IsSecret { get => field || Type.IsSecret || Type.Item?.IsSecret == true; init; }
+
     public string Name => Path[(Path.LastIndexOf('.') + 1)..];
 
     public string Parent => Path.LastIndexOf('.') is >= 0 and var dot ? Path[..dot] : "";

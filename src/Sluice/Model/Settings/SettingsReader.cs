@@ -151,6 +151,8 @@ public sealed class SettingsReader
                 int.TryParse(_values.Text("nginx_config.worker_processes"), out var count) ? count : Environment.ProcessorCount),
             ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
             DataDirectory = Absolute(_values.Text("sluice.data_dir")),
+            Local = _values.Whole().ToJsonString(),
+            InstanceId = _values.Text("apisix.id"),
             ExtraLuaPath = _values.Text("apisix.extra_lua_path"),
             LuaSandbox = _values.Flag("sluice.lua.sandbox"),
             LuaJit = _values.Flag("sluice.lua.jit"),

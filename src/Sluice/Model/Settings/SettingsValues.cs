@@ -28,6 +28,9 @@ sealed class SettingsValues
         }
     }
 
+    /// <summary>The file and the defaults, without secrets.</summary>
+    public JsonObject Whole() => LocalConfiguration.Of(_tree.Root, this);
+
     public string Place(string path) => _tree.Place(path);
 
     public void Error(string path, string message) => _problems.Add(Problem.Error(Place(path), message));

@@ -214,19 +214,53 @@ function str.trim(text) return (gsub(text, "^%s*(.-)%s*$", "%1")) end
 
 -- Contexts
 local host_var, host_set_var = inner.raising(host.var), inner.raising(host.set_var)
-local registered = {}
+local registered, changing = {}, {}
+inner.registered_var = function(name)
+  local ctx, own = inner.known_ctx(), registered[name]
+  local kept = ctx and rawget(ctx, "_vars")
+  if kept and kept[name] ~= nil then
+    return kept[name]
+  end
+  local value = own(ctx)
+  if ctx and value ~= nil and not changing[name] then
+    if not kept then
+      kept = {}
+      rawset(ctx, "_vars", kept)
+    end
+    kept[name] = value
+  end
+  return value
+end
+inner.registered = registered
 local var_mt = {
   __index = function(self, key)
     if type(key) ~= "string" then
       error("invalid argument, expect string value", 2)
     end
-    local own = registered[key]
-    if own then
-      return own(inner.known_ctx())
+    if registered[key] then
+      return inner.registered_var(key)
+    elseif sub(key, 1, 4) == "arg_" then
+      -- decoded, where nginx's is not
+      local value = ngx.req.get_uri_args(0)[sub(key, 5)]
+      if type(value) == "table" then
+        return value[1]
+      end
+      return value
+    elseif sub(key, 1, 9) == "post_arg_" and core.request.header(nil, "Content-Type") == "application/x-www-form-urlencoded" then
+      local value = core.request.get_post_args()[sub(key, 10)]
+      if type(value) == "table" then
+        return value[1]
+      end
+      return value
     end
     return host_var(key)
   end,
   __newindex = function(_, key, value)
+    if registered[key] then
+      local ctx = inner.known_ctx()
+      ctx._vars = ctx._vars or {}
+      ctx._vars[key] = value
+    end
     if key == "upstream_uri" or key == "args" or key == "uri" then
       ngx.var[key] = value
     end
@@ -277,11 +311,12 @@ function core.ctx.new() return setmetatable({}, ctx_mt) end
 function core.ctx.set_vars_meta(ctx) ctx.var = shared_var end
 core.ctx.release_vars = nothing
 -- a variable for scripts: what the function makes of the request's ctx
-function core.ctx.register_var(name, f)
+function core.ctx.register_var(name, f, options)
   if type(f) ~= "function" then
     error("the getter of a registered var should be a function", 2)
   end
-  registered[name] = f
+  registered[name], changing[name] = f, options and options.no_cacheable or nil
+  host.register_var(name, inner.loading or "")
 end
 
 -- Requests
@@ -360,7 +395,33 @@ function req.get_body(max, ctx)
   end
   return body
 end
-local JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+local JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+-- Name and value of each part; of several with one name the last
+local function parts_of(body, content_type)
+  local boundary = content_type:match('boundary="([^"]+)"') or content_type:match("boundary=([^;%s]+)")
+  if not boundary then
+    return nil
+  end
+  local parts, mark = {}, "--" .. boundary
+  local at = find(body, mark, 1, true)
+  while at and sub(body, at + #mark, at + #mark + 1) ~= "--" do
+    local head = find(body, "\r\n", at + #mark, true)
+    local after = head and find(body, "\r\n" .. mark, head, true)
+    local value = after and find(body, "\r\n\r\n", head, true)
+    if not value then
+      return nil
+    end
+    if value < after then
+      local fields = sub(body, head, value)
+      local name = fields:match('[;%s]name="([^"]*)"') or fields:match("[;%s]name=([^;%s]+)")
+      if name then
+        parts[name] = sub(body, value + 4, after - 1)
+      end
+    end
+    at = after + 2
+  end
+  return at and parts
+end
 -- Parsed once for the request; a type that is named goes before the request's own
 function req.get_request_body_table(ctx, content_type)
   ctx = ctx_of(ctx)
@@ -372,8 +433,9 @@ function req.get_request_body_table(ctx, content_type)
   end
   local given, value, err = content_type or req.header(ctx, "Content-Type") or "", nil, nil
   local kind = find(given, JSON, 1, true) and JSON or find(given, FORM, 1, true) and FORM
+    or find(given, PARTS, 1, true) and PARTS
   if not kind then
-    return nil, "unsupported content-type: " .. given .. ", supported types are: " .. JSON .. ", " .. FORM
+    return nil, "unsupported content-type: " .. given .. ", supported types are: " .. JSON .. ", " .. FORM .. ", " .. PARTS
   elseif kind == FORM then
     value = req.get_post_args(ctx)
   else
@@ -382,9 +444,16 @@ function req.get_request_body_table(ctx, content_type)
     if not body then
       return nil, "could not get body: " .. (err or "request body is empty")
     end
-    value, err = json.decode(body)
-    if not value then
-      return nil, "could not parse JSON request body: " .. (err or "invalid JSON")
+    if kind == PARTS then
+      value = parts_of(body, given)
+      if not value then
+        return nil, "failed to parse multipart form data"
+      end
+    else
+      value, err = json.decode(body)
+      if not value then
+        return nil, "could not parse JSON request body: " .. (err or "invalid JSON")
+      end
     end
   end
   ctx._request_body_table, ctx._request_body_type = value, kind
@@ -669,13 +738,12 @@ local function address(text, v6)
 end
 function utils.parse_ipv4(text) return address(text, false) and true or false end
 function utils.parse_ipv6(text) return address(type(text) == "string" and gsub(text, "[%[%]]", "") or text, true) and true or false end
-function core.config.local_conf() return host.local_conf() end
--- the same for all states as long as the process lives
-function core.id.get()
-  local known = ngx.shared["apisix"]
-  known:add("id", host.id())
-  return known:get("id")
+local local_conf
+function core.config.local_conf()
+  local_conf = local_conf or host.local_conf()
+  return local_conf
 end
+function core.id.get() return host.instance_id() end
 function core.id.gen_uuid_v4() return host.id() end
 function core.ip.create_ip_matcher(list)
   for _, text in ipairs(list) do

@@ -6,32 +6,53 @@ local plugins, metadata = {}, {}
 local plugin = {}
 local phases = { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "log" }
 
--- What the host needs to know of a plugin, as JSON; or nil and why it cannot be loaded
-function plugin.load(name)
-  package.loaded["apisix.plugins." .. name] = nil
+-- Once per state. Nil, or why it cannot be loaded
+local function load(name)
   local ok, found = pcall(require, "apisix.plugins." .. name)
   if not ok then
-    return nil, found
+    return found
   end
   if type(found) ~= "table" then
-    return nil, "the file of plugin " .. name .. " returns no table"
+    return "the file of plugin " .. name .. " returns no table"
   end
   for _, field in ipairs { "priority", "version" } do
     if type(found[field]) ~= "number" then
-      return nil, "plugin [" .. name .. "] misses field: " .. field
+      return "plugin [" .. name .. "] misses field: " .. field
     end
   end
   if found.name and found.name ~= name then
-    return nil, "plugin [" .. name .. "] calls itself " .. tostring(found.name)
+    return "plugin [" .. name .. "] calls itself " .. tostring(found.name)
   end
-  plugins[name] = found
   if type(found.init) == "function" then
     local fine, err = pcall(found.init)
     if not fine then
-      return nil, "init of plugin [" .. name .. "]: " .. tostring(err)
+      return "init of plugin [" .. name .. "]: " .. tostring(err)
     end
   end
-  local has = {}
+  plugins[name] = found
+end
+
+local function loaded(name)
+  if plugins[name] then
+    return nil
+  end
+  local outer = inner.loading
+  inner.loading = name
+  local err = load(name)
+  inner.loading = outer
+  if err then
+    package.loaded["apisix.plugins." .. name] = nil
+  end
+  return err
+end
+
+-- What the host needs to know of a plugin, as JSON; or nil and why it cannot be loaded
+function plugin.load(name)
+  local err = loaded(name)
+  if err then
+    return nil, err
+  end
+  local found, has = plugins[name], {}
   for _, phase in ipairs(phases) do
     if type(found[phase]) == "function" then
       has[#has + 1] = phase
@@ -44,9 +65,7 @@ function plugin.load(name)
 end
 
 function plugin.get(name)
-  if not plugins[name] then
-    plugin.load(name)
-  end
+  loaded(name)
   return plugins[name]
 end
 
@@ -85,10 +104,9 @@ function plugin.plugin_attr(name)
   return conf and conf.plugin_attr and conf.plugin_attr[name]
 end
 
--- One of them, or all
-function plugin.destroy(only)
+function plugin.destroy()
   for name, found in pairs(plugins) do
-    if (not only or name == only) and type(found.destroy) == "function" then
+    if type(found.destroy) == "function" then
       local ok, err = pcall(found.destroy)
       if not ok then
         core.log.error("destroy of plugin [", name, "]: ", err)

@@ -1829,11 +1829,21 @@ function entries.plugin_check(name, kind, conf)
   return require("apisix.plugin").check(name, kind, conf)
 end
 
--- Of one plugin, or of all
-function entries.destroy(name)
+-- Of all plugins
+function entries.destroy()
   if loaded["apisix.plugin"] then
-    require("apisix.plugin").destroy(name)
+    require("apisix.plugin").destroy()
   end
+end
+
+-- What a script makes of a variable that it has registered, perhaps in another state
+function entries.variable(name, plugin)
+  local ctx = api_ctx()
+  if plugin ~= "" and not (inner.registered and inner.registered[name]) then
+    require("apisix.plugin").get(plugin)
+  end
+  local value = inner.registered[name] and ctx.var[name]
+  return value ~= nil and tostring(value) or nil
 end
 
 return entries
