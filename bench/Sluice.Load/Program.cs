@@ -13,19 +13,20 @@ string[] cpus = [.. File.ReadLines("/proc/cpuinfo").Where(line => line.StartsWit
 var machine = string.Create(CultureInfo.InvariantCulture,
     $"{cpus.Length} cores ({cpus.FirstOrDefault()}), {RuntimeInformation.OSDescription}, .NET {Environment.Version}, {options.Rounds} rounds of {options.Seconds} s, warmed up for {options.Warmup} s.");
 Console.WriteLine(machine);
-foreach (var scenario in Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name)))
+Scenario[] scenarios = [.. Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name))];
+// all gateways are up all the time and measured in turns, so that each round's figures are of the same minute of a machine that others use too;
+// memory alone is that of a process that has done nothing else
+RunningGateway[] up = Array.TrueForAll(scenarios, scenario => scenario.IsMemory) ? [] : [.. options.Gateways.Select(gateways.Start)];
+foreach (var scenario in scenarios.Where(scenario => !scenario.IsMemory))
 {
-    // memory is that of a process that has done nothing else; the others are up all the time and measured in turns, so that each round's figures are
-    // of the same minute of a machine that others use too
-    RunningGateway[] up = scenario.IsMemory ? [] : [.. options.Gateways.Select(gateways.Start)];
-    foreach (var gateway in up)
+    Array.ForEach(up, gateway => Measurement.WarmUp(scenario, gateway, options));
+}
+for (var round = 1; round <= options.Rounds; round++)
+{
+    // what is compared comes one after the other, and each round in another order: what one leaves behind must not always hit the same
+    foreach (var compared in scenarios.GroupBy(scenario => scenario.Beside ?? scenario.Name).Shuffle())
     {
-        Measurement.WarmUp(scenario, gateway, options);
-    }
-    for (var round = 1; round <= options.Rounds; round++)
-    {
-        // each round in another order: what one leaves behind must not always hit the same
-        foreach (var name in options.Gateways.OrderBy(_ => Random.Shared.Next()))
+        foreach (var (scenario, name) in compared.SelectMany(scenario => options.Gateways.Select(name => (scenario, name))).Shuffle())
         {
             using var fresh = scenario.IsMemory ? gateways.Start(name) : null;
             if (Measurement.Run(scenario, fresh ?? Array.Find(up, gateway => gateway.Name == name)!, round, options) is not { } result)
@@ -37,8 +38,8 @@ foreach (var scenario in Scenario.All.Where(scenario => options.Scenarios.Contai
                 $"{round} {result.Scenario,-9} {result.Gateway,-8} {result.Cost,9:F1} {(scenario.IsMemory ? "bytes/stream" : "µs/" + scenario.Operation),-13} {result.PerSecond,9:F0}/s p50 {result.P50Us,8:F0} p99 {result.P99Us,8:F0} wrong {result.Wrong} {result.FirstWrong}"));
         }
     }
-    Array.ForEach(up, gateway => gateway.Dispose());
 }
+Array.ForEach(up, gateway => gateway.Dispose());
 Directory.Delete(directory, recursive: true);
 var markdown = Report.Markdown(results, machine);
 Console.WriteLine();
