@@ -124,6 +124,12 @@ public class LuaBenchmark : IDisposable
 
         public bool Answered => false;
 
+        public (Stream? Connection, string? Error) TakeConnection(bool bodyBegun) => (null, "no connection");
+
+        public void Sent(int bytes)
+        {
+        }
+
         public bool Finished => false;
 
         public ValueTask SendAsync(ReadOnlyMemory<byte> piece) => default;

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Sluice.Net.Http1;
 using Sluice.Relay;
 using Sluice.Scripting;
 
@@ -156,6 +157,23 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public Stream? OpenBody() => exchange.CanHaveBody ? exchange.Request.BodyReader.AsStream(leaveOpen: true) : null;
 
+    public (Stream? Connection, string? Error) TakeConnection(bool bodyBegun)
+    {
+        if (exchange.Http.Features.Get<IRawConnection>() is not { } raw)
+        {
+            return (null, exchange.Request.Protocol == "HTTP/3" ? "http v3 not supported yet" : "http v2 not supported yet");
+        }
+        if (raw.TakeOver(bodyBegun) is not { } connection)
+        {
+            return (null, "pending request body reading in some other thread");
+        }
+        Answered = Finished = true;
+        exchange.AnsweredByGateway = true;
+        return (connection, null);
+    }
+
+    public void Sent(int bytes) => exchange.BodyBytesSent += bytes;
+
     public void ReplaceBody(ReadOnlyMemory<byte> body) => ReplaceBody(new MemoryStream(body.ToArray(), writable: false), body.Length);
 
     public void ReplaceBody(Stream body) => ReplaceBody(body, null);
@@ -186,7 +204,14 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         }
         Answered = true;
         exchange.AnsweredByGateway = true;
-        exchange.Response.ContentType ??= Answer.PlainText;
+        if (exchange.Response.StatusCode == StatusCodes.Status101SwitchingProtocols)
+        {
+            exchange.Response.Headers.Connection = "upgrade";
+        }
+        else
+        {
+            exchange.Response.ContentType ??= Answer.PlainText;
+        }
         HeaderPhase.Run(exchange);
         _filters = BodyFilters.Open(exchange);
         if (_filters is not null)

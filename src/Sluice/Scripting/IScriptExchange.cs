@@ -37,6 +37,13 @@ public interface IScriptExchange : IVariables, IDisposable
     /// <summary>The body as it comes in; null when there is none.</summary>
     Stream? OpenBody();
 
+    /// <summary>The client's connection as it is, behind the request's head; the answer is the script's own business then. Or why not.</summary>
+    /// <param name="bodyBegun">Somebody reads the request's body, or has read it.</param>
+    (Stream? Connection, string? Error) TakeConnection(bool bodyBegun);
+
+    /// <summary>A script has sent so many bytes over the connection that it took.</summary>
+    void Sent(int bytes);
+
     /// <summary>Another body instead of the client's.</summary>
     void ReplaceBody(ReadOnlyMemory<byte> body);
 

@@ -43,6 +43,7 @@ public sealed partial class LuaContext : IDisposable
     SemaphoreSlim? _turn;
     Task? _sending;
     CancellationTokenSource? _end;
+    CancellationTokenRegistration _client;
     bool _finished;
     bool _disposed;
 
@@ -124,9 +125,19 @@ public sealed partial class LuaContext : IDisposable
             // light threads may ask at once
             using (Lane.Enter())
             {
-                return (_end ??= CancellationTokenSource.CreateLinkedTokenSource(Exchange?.Http.RequestAborted ?? default)).Token;
+                return (_end ??= End()).Token;
             }
         }
+    }
+
+    CancellationTokenSource End()
+    {
+        var end = new CancellationTokenSource();
+        if (Exchange is not null && !_raw)
+        {
+            _client = Exchange.Http.RequestAborted.UnsafeRegister(static end => ((CancellationTokenSource)end!).Cancel(), end);
+        }
+        return end;
     }
 
     // -- Run
@@ -479,7 +490,7 @@ public sealed partial class LuaContext : IDisposable
             case LuaWait.Handshake:
                 return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, Ended);
             case LuaWait.ReadBody:
-                Body ??= _bodyTaken ? null : await Exchange!.ReadBodyAsync();
+                await ReadBodyAsync();
                 return [];
             case LuaWait.Capture:
                 return await CaptureAsync(arguments);
@@ -758,6 +769,17 @@ public sealed partial class LuaContext : IDisposable
     }
 
     bool _bodyTaken;
+    bool _bodyRead;
+    bool _raw;
+
+    async ValueTask ReadBodyAsync()
+    {
+        if (Body is null && !_bodyTaken)
+        {
+            _bodyRead = true;
+            Body = await Exchange!.ReadBodyAsync();
+        }
+    }
 
     /// <summary>The request's body as a socket; or why not.</summary>
     internal (int Socket, string? Error) OpenBody()
@@ -775,6 +797,32 @@ public sealed partial class LuaContext : IDisposable
         Exchange.ReplaceBody(Socket(socket).Read(body));
         return (socket, null);
     }
+
+    /// <summary>The client's connection as a socket; or why not. From here on the client is gone when a read or a write says so.</summary>
+    internal (int Socket, string? Error) OpenConnection()
+    {
+        var error = _raw ? "duplicate call"
+            : _finished ? "seen eof"
+            : _output is { WrittenCount: > 0 } || _sending is { IsCompleted: false } ? "pending data to write"
+            : null;
+        if (error is not null)
+        {
+            return (0, error);
+        }
+        var (connection, refused) = Exchange!.TakeConnection(_bodyRead || _bodyTaken);
+        if (connection is null)
+        {
+            return (0, refused);
+        }
+        _raw = _finished = _bodyTaken = Printed = true;
+        _client.Unregister();
+        var socket = OpenSocket();
+        Socket(socket).Take(connection, Exchange.Sent);
+        return (socket, null);
+    }
+
+    /// <summary>The script has taken the connection: there is no answer of the gateway's any more.</summary>
+    internal bool HasConnection => _raw;
 
     internal LuaSocket Socket(object? number) => Socket((int)(double)number!);
 
@@ -828,6 +876,7 @@ public sealed partial class LuaContext : IDisposable
             _disposed = true;
             Lane.Drop(this);
         }
+        _client.Dispose();
         _end?.Cancel();
         Exchange?.Dispose();
         foreach (var socket in _sockets ?? [])

@@ -151,7 +151,7 @@ static partial class LuaHost
     static int SetStatus(LuaLane lane, LuaStack stack)
     {
         var http = Exchange(lane).Http;
-        if (http.Response.HasStarted)
+        if (IsTooLate(lane))
         {
             return TooLate(lane, "ngx.status");
         }
@@ -159,6 +159,8 @@ static partial class LuaHost
         http.Response.StatusCode = status is >= 100 and <= 999 ? status : throw new LuaException($"bad status: {status}");
         return 0;
     }
+
+    static bool IsTooLate(LuaLane lane) => Exchange(lane).Http.Response.HasStarted || lane.Running!.HasConnection;
 
     /// <summary>As with nginx, a line of the error log and no error.</summary>
     static int TooLate(LuaLane lane, string what)
@@ -188,7 +190,7 @@ static partial class LuaHost
     /// <summary>name, value (nil: away), add.</summary>
     static int SetResponseHeader(LuaLane lane, LuaStack stack)
     {
-        if (Exchange(lane).Http.Response.HasStarted)
+        if (IsTooLate(lane))
         {
             return TooLate(lane, "ngx.header.HEADER");
         }
@@ -595,11 +597,11 @@ static partial class LuaHost
         return 1;
     }
 
-    /// <summary>The request's body: its number; or nil and why there is none.</summary>
+    /// <summary>The request's body, or its whole connection: its number; or nil and why there is none.</summary>
     static int BodySocket(LuaLane lane, LuaStack stack)
     {
         _ = Exchange(lane);
-        var (number, error) = lane.Running!.OpenBody();
+        var (number, error) = stack.Flag(1) ? lane.Running!.OpenConnection() : lane.Running!.OpenBody();
         if (error is null)
         {
             stack.Push(number);

@@ -27,6 +27,7 @@ sealed class LuaSocket(LuaEngine engine)
     Socket? _socket;
     Stream? _stream;
     Stream? _body;
+    Action<int>? _sent;
     byte[] _buffer = [];
     int _start;
     int _end;
@@ -35,6 +36,9 @@ sealed class LuaSocket(LuaEngine engine)
 
     /// <summary>The other side has ended it, and all that it sent has been taken.</summary>
     bool _ended;
+
+    /// <summary>The client's connection: it has sent its last, and may still be sent to.</summary>
+    bool _inputEnded;
 
     public TimeSpan ConnectTimeout { get; set; } = TimeSpan.FromSeconds(60);
 
@@ -195,6 +199,7 @@ sealed class LuaSocket(LuaEngine engine)
             else
             {
                 await _stream!.WriteAsync(bytes, limit.Token);
+                _sent?.Invoke(bytes.Length);
             }
             return [bytes.Length];
         }
@@ -243,7 +248,7 @@ sealed class LuaSocket(LuaEngine engine)
     /// <param name="size">Bytes wanted, or the most that may come.</param>
     public async ValueTask<object?[]> ReceiveAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive, CancellationToken cancellation)
     {
-        if (!IsOpen && _start == _end)
+        if ((!IsOpen || _inputEnded) && _start == _end)
         {
             return _ended && mode == ReceiveMode.All ? [""] : [null, "closed"];
         }
@@ -279,13 +284,13 @@ sealed class LuaSocket(LuaEngine engine)
                 case null:
                     continue;
                 case "closed" when mode == ReceiveMode.All:
-                    Close();
+                    EndInput();
                     _ended = true;
                     return [Rest()];
                 case "timeout":
                     return [null, "timeout", Rest()];
                 case var error:
-                    Close();
+                    EndInput();
                     return [null, error, Rest()];
             }
         }
@@ -326,7 +331,7 @@ sealed class LuaSocket(LuaEngine engine)
     async ValueTask<string?> FillAsync(CancellationToken cancellation)
     {
         MakeRoom();
-        if (_stream is null)
+        if (_stream is null || _inputEnded)
         {
             return "closed";
         }
@@ -430,7 +435,23 @@ sealed class LuaSocket(LuaEngine engine)
         socket?.Dispose();
     }
 
-    // -- The request's body
+    void EndInput()
+    {
+        if (_sent is null)
+        {
+            Close();
+        }
+        _inputEnded = _sent is not null;
+    }
+
+    // -- The request's body, or its connection
+
+    /// <param name="sent">Told how many bytes went out.</param>
+    public void Take(Stream connection, Action<int> sent)
+    {
+        _stream = _body = connection;
+        _sent = sent;
+    }
 
     /// <summary>It is the request's body that is read from now on.</summary>
     /// <returns>What the script leaves of it, for whoever reads it next.</returns>

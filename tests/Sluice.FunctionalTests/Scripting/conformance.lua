@@ -52,6 +52,7 @@ cases.eof_then = function()
   ngx.say("a") ngx.eof() ngx.say("b")
   tell(ngx.eof()) tell(ngx.print("c")) tell(ngx.flush())
 end
+cases.eof_then_fails = function() ngx.print("whole") ngx.eof() ngx.sleep(0) error("late trouble") end
 cases.headers_sent = function() tell(ngx.headers_sent) ngx.flush(true) tell(ngx.headers_sent) end
 cases.header = function()
   ngx.header.X_Under = "u" ngx.header["X-List"] = { "a", "b" } ngx.header["X-Gone"] = "x" ngx.header["X-Gone"] = nil ngx.header.content_type = "text/html"
@@ -414,12 +415,54 @@ cases.tls = function()
   s = dial() tell((s:sslhandshake(nil, "localhost", false)))
 end
 
+-- The client's connection itself
+local function raw_answer(s, ...)
+  local out = {}
+  for i = 1, select("#", ...) do
+    out[i] = tostring((select(i, ...)))
+  end
+  local text = table.concat(out, "\n")
+  return s:send({ "HTTP/1.1 200 OK\r\nConnection: close\r\n", { "Content-Length: ", #text, "\r\n\r\n" }, text })
+end
+-- "a=1&b=x%20y&a=2" comes
+cases.raw = function()
+  local s, lines = ngx.req.socket(true), {}
+  local function note(...) lines[#lines + 1] = select("#", ...) .. ": " .. table.concat({ tostring((...)), tostring((select(2, ...))), tostring((select(3, ...))) }, " ") end
+  note(s:receive(3)) note(s:receiveuntil("b=")()) note(s:receiveany(1)) s:settimeout(30) note(s:receive("*l")) note(s:receive(100)) s:settimeouts(100, 100, 30) note(s:receiveany(10))
+  note(ngx.say("x")) note(ngx.print("x")) note(ngx.flush(true)) note(ngx.eof()) note(ngx.send_headers()) note(ngx.headers_sent) note(ngx.req.socket(true)) note(ngx.req.socket())
+  ngx.req.read_body() note(ngx.req.get_body_data()) ngx.status = 201 ngx.header["X-Late"] = "1" note(ngx.header["X-Late"]) note(ngx.req.get_method())
+  note(s.close, s.connect, s.setkeepalive) note(type(s.send), type(s.settimeout))
+  raw_answer(s, unpack(lines))
+end
+cases.raw_after_body = function()
+  ngx.req.read_body()
+  local s = ngx.req.socket(true) s:settimeout(30)
+  raw_answer(s, ngx.req.get_body_data(), s:receive(1))
+end
+cases.raw_behind_head = function()
+  ngx.header["X-Own"] = "head" ngx.header["Content-Length"] = 5 ngx.send_headers() ngx.flush(true)
+  local s, err = ngx.req.socket(true)
+  s:send(s and "hello" or err)
+  return ngx.exit(200)
+end
+cases.raw_fails = function() raw_answer(ngx.req.socket(true), "sent") error("late trouble") end
+cases.raw_thread = function()
+  local s = ngx.req.socket(true)
+  local reader = ngx.thread.spawn(function() return s:receive(15) end)
+  local _, data = ngx.thread.wait(reader)
+  raw_answer(s, data)
+end
+cases.raw_subrequest = function() ngx.req.read_body() tell(ngx.location.capture("/inner", { args = "raw=1" }).body) end
+
 -- Subrequests
 cases.is_internal = function() tell(ngx.req.is_internal(), ngx.is_subrequest) ngx.req.set_uri("/other") tell(ngx.req.is_internal(), ngx.is_subrequest) end
 cases.capture_internal = function() ngx.req.read_body() tell(ngx.location.capture("/inner", { args = "internal=1" }).body) end
 cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args, " ", ngx.var.uri, " ", ngx.var.arg_c and ngx.req.is_internal(), " ", ngx.ctx.lost)
   if ngx.var.arg_internal then
     tell(ngx.req.is_internal(), ngx.is_subrequest, ngx.req.get_method())
+  end
+  if ngx.var.arg_raw then
+    told(ngx.req.socket, true) told(ngx.req.socket)
   end
   if ngx.var.arg_body then
     ngx.req.read_body() tell(ngx.req.get_body_data())

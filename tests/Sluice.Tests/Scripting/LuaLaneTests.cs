@@ -191,6 +191,12 @@ public class LuaLaneTests
 
         public bool Answered => false;
 
+        public (Stream? Connection, string? Error) TakeConnection(bool bodyBegun) => (null, "no connection");
+
+        public void Sent(int bytes)
+        {
+        }
+
         public bool Finished => false;
 
         public string? Get(string name) => name == "uri" ? Uri : null;

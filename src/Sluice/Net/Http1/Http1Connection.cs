@@ -62,6 +62,15 @@ public interface IDiscardableAnswer
     void Discard();
 }
 
+/// <summary>A feature of requests over HTTP/1: the connection can be had as it is.</summary>
+public interface IRawConnection
+{
+    /// <summary>What comes behind the request's head, or behind its body if that was read, and whatever the client is to get; the connection ends with the request.</summary>
+    /// <param name="bodyBegun">Somebody reads the body, or has read it.</param>
+    /// <returns>Null: it is being read.</returns>
+    Stream? TakeOver(bool bodyBegun);
+}
+
 /// <summary>
 /// HTTP/1.1 and 1.0 on one connection, request after request (RFC 9112). It is its own collection of features and used again for each of them, so that an
 /// idle stream costs little memory and a small request little garbage; whatever carries bytes both ways can be below (an event loop, sockets, TLS).
@@ -69,7 +78,7 @@ public interface IDiscardableAnswer
 public sealed class Http1Connection :
     IFeatureCollection, IHttpRequestFeature, IHttpRequestBodyDetectionFeature, IRequestBodyPipeFeature, IHttpMaxRequestBodySizeFeature,
     IHttpRequestTrailersFeature, IHttpResponseFeature, IHttpResponseBodyFeature, IHttpResponseTrailersFeature, IHttpConnectionFeature,
-    IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer, IConnectionCounts
+    IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer, IConnectionCounts, IRawConnection
 {
     /// <summary>What of an unread body is received and thrown away, so that the connection can go on.</summary>
     const int MaxDiscarded = 256 * 1024;
@@ -587,6 +596,16 @@ public sealed class Http1Connection :
         StatusCode = StatusCodes.Status101SwitchingProtocols;
         Answer["Connection"] = "Upgrade";
         await _writer.FlushAsync();
+        _upgraded = true;
+        return new UpgradedStream(_input, _output);
+    }
+
+    Stream? IRawConnection.TakeOver(bool bodyBegun)
+    {
+        if (bodyBegun && _body is { IsDone: false })
+        {
+            return null;
+        }
         _upgraded = true;
         return new UpgradedStream(_input, _output);
     }

@@ -305,8 +305,9 @@ local function put(...)
   if box[2] > BEFORE_PROXY then
     error("API disabled in the context of " .. contexts[box[2]], 3)
   end
-  if kept_of("eof") then
-    return nil, "seen eof"
+  local over = kept_of("over")
+  if over then
+    return nil, over
   end
   local waiting
   if type((...)) == "table" or select("#", ...) > 1 then
@@ -349,8 +350,9 @@ function ngx.flush(until_taken)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if kept_of("eof") then
-    return nil, "seen eof"
+  local over = kept_of("over")
+  if over then
+    return nil, over
   end
   wait(FLUSH, until_taken and true or false)
   return 1
@@ -359,6 +361,9 @@ end
 function ngx.send_headers()
   if box[2] > BEFORE_PROXY then
     disabled()
+  end
+  if kept_of("over") then
+    return 1
   end
   host_print("")
   wait(FLUSH, true)
@@ -370,11 +375,12 @@ function ngx.eof()
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if kept_of("eof") then
-    return nil, "seen eof"
+  local over = kept_of("over")
+  if over then
+    return nil, over
   end
   host_print("")
-  request_table().eof = true
+  request_table().over = "seen eof"
   wait(EOF)
   return 1
 end
@@ -1350,18 +1356,28 @@ for _, name in ipairs { "receive", "receiveany", "receiveuntil", "settimeout", "
   body_socket[name] = socket[name]
 end
 
+-- The client's connection, both ways: the script writes the answer itself
+local raw_socket = { send = socket.send }
+raw_socket.__index = raw_socket
+for name, method in pairs(body_socket) do
+  raw_socket[name] = raw_socket[name] or method
+end
+
 function ngx.req.socket(raw)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if raw then
-    return nil, "raw request socket is not supported"
+  if host_is_subrequest() then
+    error("attempt to read the request body in a subrequest", 2)
   end
-  local n, err = checked(host.sock_body())
+  local n, err = checked(host.sock_body(raw and true or false))
   if err then
     return nil, err
   end
-  return setmetatable({ n = n }, body_socket)
+  if raw then
+    request_table().over = "raw request socket acquired"
+  end
+  return setmetatable({ n = n }, raw and raw_socket or body_socket)
 end
 
 -- ------------------------------------------------------------------------------------------------------------------- modules
