@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Primitives;
 using Sluice.Model.Json;
@@ -451,19 +452,32 @@ static partial class LuaHost
 
     static int HttpTime(LuaLane lane, LuaStack stack)
     {
-        stack.Push(DateTimeOffset.FromUnixTimeSeconds((long)stack.Number(1)).ToString("R", System.Globalization.CultureInfo.InvariantCulture));
+        stack.Push(DateTimeOffset.FromUnixTimeSeconds((long)Math.Clamp(stack.Number(1), 0, 253402300799)).ToString("R", System.Globalization.CultureInfo.InvariantCulture));
         return 1;
     }
 
+    /// <summary>In RFC 1123's, RFC 850's or asctime's format; as in nginx the day of the week counts for nothing.</summary>
     static int ParseHttpTime(LuaLane lane, LuaStack stack)
     {
-        if (!DateTimeOffset.TryParseExact(stack.Text(1), "R", System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.None, out var time))
+        var match = HttpTimes().Match(stack.Text(1));
+        if (!match.Success)
         {
             return 0;
         }
-        stack.Push(time.ToUnixTimeSeconds());
-        return 1;
+        string Part(string name) => match.Groups[name].Value;
+        var year = Part("year");
+        year = year.Length > 2 ? year : string.CompareOrdinal(year, "70") < 0 ? "20" + year : "19" + year;
+        if (DateTimeOffset.TryParseExact($"{year} {Part("month")} {Part("day").PadLeft(2, '0')} {Part("time")}", "yyyy MMM dd HH:mm:ss",
+            System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.AssumeUniversal, out var time))
+        {
+            stack.Push(time.ToUnixTimeSeconds());
+            return 1;
+        }
+        return 0;
     }
+
+    [GeneratedRegex(@"^\w+(?:, ?(?<day>\d\d)[ -](?<month>\w{3})[ -](?<year>\d{4}|\d\d) (?<time>\d\d:\d\d:\d\d)| (?<month>\w{3}) +(?<day>\d{1,2}) (?<time>\d\d:\d\d:\d\d) (?<year>\d{4}))")]
+    private static partial Regex HttpTimes();
 
     static int FindTime(LuaLane lane, LuaStack stack)
     {
@@ -471,17 +485,20 @@ static partial class LuaHost
         return 1;
     }
 
+    /// <summary>Which printable characters each of nginx's ways escapes: as a URI, in arguments, as a component (the default), and four for other uses.</summary>
+    static readonly string[] EscapedPrintables = ["#%?", "#%+?", "\"#$%&+,/:;<=>?@[\\]^`{|}", "\"#%'", "\"'", "%", "%"];
+
     static int EscapeUri(LuaLane lane, LuaStack stack)
     {
-        // 0: as a whole URI; 2 (the default): as a component
-        var plain = stack.OptionalInteger(2) == 0 ? "!\"$&'()*+,-./:;<=>@[\\]^_`{|}~" : "-._~!'()*";
+        var kind = stack.OptionalInteger(2) ?? 2;
+        var special = EscapedPrintables[kind];
         var escaped = new StringBuilder();
         foreach (var b in stack.Bytes(1))
         {
             var c = (char)b;
-            _ = char.IsAsciiLetterOrDigit(c) || plain.Contains(c, StringComparison.Ordinal)
-                ? escaped.Append(c)
-                : escaped.Append('%').Append(b.ToString("X2", System.Globalization.CultureInfo.InvariantCulture));
+            _ = c <= ' ' || (c >= '\x7f' && kind < 5) || special.Contains(c, StringComparison.Ordinal)
+                ? escaped.Append('%').Append(b.ToString("X2", System.Globalization.CultureInfo.InvariantCulture))
+                : escaped.Append(c);
         }
         stack.Push(escaped.ToString());
         return 1;
@@ -519,7 +536,7 @@ static partial class LuaHost
 
     static int Unbase64(LuaLane lane, LuaStack stack)
     {
-        var text = stack.Text(1).TrimEnd('=');
+        var text = stack.Text(1).Split('=', 2)[0];
         var padded = text.PadRight((text.Length + 3) / 4 * 4, '=');
         var bytes = new byte[padded.Length];
         if (!Convert.TryFromBase64String(padded, bytes, out var length))

@@ -196,14 +196,19 @@ sealed class SharedDictionary(TimeProvider time, long capacity = SharedDictionar
     {
         lock (_lock)
         {
-            var list = Live(key)?.Value as LinkedList<object>;
-            if (list is null && _entries.ContainsKey(key))
+            var known = Live(key);
+            if (known is { Value: not LinkedList<object> })
             {
                 return (0, "value not a list");
             }
-            list ??= new LinkedList<object>();
+            var expires = known?.Expires ?? 0;
+            var list = known?.Value as LinkedList<object> ?? new LinkedList<object>();
             _ = left ? list.AddFirst(value) : list.AddLast(value);
             var (error, _) = Put(key, list, 0, 0, false);
+            if (error is null)
+            {
+                _entries[key].Value.Expires = expires;
+            }
             return (list.Count, error);
         }
     }

@@ -160,6 +160,47 @@ cases.digests = function()
 end
 cases.quote_sql = function() tell(ngx.quote_sql_str("a'b\\c\n\0\"")) end
 
+cases.escape_arguments = function()
+  local all = {} for i = 0, 255 do all[i + 1] = string.char(i) end all = table.concat(all)
+  for kind = 0, 6 do tell(ngx.escape_uri(all, kind)) end
+  told(ngx.escape_uri) told(ngx.escape_uri, nil) told(ngx.escape_uri, "a b", -1) told(ngx.escape_uri, "a b", 7) told(ngx.escape_uri, "a b", "x") told(ngx.escape_uri, true)
+  told(ngx.unescape_uri) for _, text in ipairs { "", 12, "%", "%4", "%41%4", "%g1", "a%", "%%41", "%4g%41", "%u0041", true } do told(ngx.unescape_uri, text) end
+end
+cases.args_arguments = function()
+  told(function() return (ngx.encode_args()) end) told(function() return (ngx.encode_args(nil)) end) told(function() return (ngx.encode_args("x")) end)
+  for _, value in ipairs { 1, "", true, { "x", true, false, 1 }, print, { {} }, { print }, 1.5, ngx.null, "b c+%/&=" } do told(function() return (ngx.encode_args({ ["a=&"] = value })) end) end
+  told(ngx.encode_args, { "x" }) told(ngx.encode_args, { [true] = 1 }) told(ngx.encode_args, {}, 1)
+  told(function() return (ngx.decode_args()) end) told(function() return (ngx.decode_args(nil)) end) told(function() return (ngx.decode_args("a", "x")) end) told(ngx.decode_args, 12)
+  for max = -1, 3 do for _, text in ipairs { "a=b&c=d", "a=1&b=2&", "a=1&b=2&&", "=1&b=2&c=3", "a&b" } do told(ngx.decode_args, text, max) end end
+  for _, text in ipairs { "a&b&c=&=d&=&&a", "a%20b=c%20d+e&x=y=z", "a=1&a=2&a&a=", "&", "=", "a%3D=%26" } do told(ngx.decode_args, text) end
+  for n = 99, 101 do
+    local pairs_of, count = {}, 0
+    for i = 1, n do pairs_of[i] = "k" .. i .. "=" .. i end
+    local args, err = ngx.decode_args(table.concat(pairs_of, "&")) for _ in pairs(args) do count = count + 1 end tell(count, err)
+  end
+end
+cases.base64_arguments = function()
+  told(ngx.encode_base64) told(ngx.encode_base64, true) told(ngx.encode_base64, 1.5) told(ngx.encode_base64, "a", 1) told(ngx.encode_base64, "\0\255", false)
+  told(ngx.decode_base64) told(ngx.decode_base64, 12) told(ngx.decode_base64, {})
+  for _, text in ipairs { "YQ", "YQ=", "YQ==", "Y", "YQ==YQ==", "Y Q==", "YWI\n", "-_8=", "+/8=", "=", "YR==", "YWJj====" } do told(ngx.decode_base64, text) end
+  local url = require("ngx.base64") told(url.encode_base64url, "a\255\254") told(url.encode_base64url, 1) told(url.encode_base64url, "a")
+  for _, text in ipairs { "Yf_-", "Yf/+", "YQ==", "", "!" } do told(url.decode_base64url, text) end told(url.decode_base64url)
+end
+cases.digest_arguments = function()
+  for _, name in ipairs { "md5", "crc32_long", "crc32_short" } do told(ngx[name]) told(ngx[name], nil) told(ngx[name], "") told(ngx[name], 12) told(ngx[name], false) told(ngx[name], true) end
+  told(function() return (ngx.hmac_sha1()) end) told(function() return (ngx.hmac_sha1("k")) end) told(function() return (ngx.hmac_sha1("k", nil)) end) told(function() return (ngx.hmac_sha1({}, "x")) end)
+  tell(ngx.encode_base64(ngx.hmac_sha1("", "")), ngx.encode_base64(ngx.hmac_sha1(1, 2)), ngx.encode_base64(ngx.hmac_sha1(("k"):rep(100), "v")))
+  told(function() return (ngx.quote_sql_str()) end) told(function() return (ngx.quote_sql_str(nil)) end) told(ngx.quote_sql_str, 12) told(ngx.quote_sql_str, "\26\r\t\b")
+end
+cases.time_arguments = function()
+  for _, name in ipairs { "http_time", "cookie_time" } do for _, value in ipairs { 0, 1.9, -1, "12", 1290079655, 4102444800, true } do told(ngx[name], value) end told(ngx[name]) end
+  told(ngx.parse_http_time)
+  for _, text in ipairs { "", "Thu, 18 Nov 2010 11:27:35 GMT", "Thursday, 18-Nov-10 11:27:35 GMT", "Thu Nov 18 11:27:35 2010", "Thu Nov  8 11:27:35 2010", "Fri, 18 Nov 2010 11:27:35 GMT", "Thu, 18 Nov 2010 11:27:35",
+    12, "Thu, 31 Feb 2010 11:27:35 GMT", "18 Nov 2010 11:27:35 GMT", "Thursday, 18-Nov-71 11:27:35 GMT" } do told(ngx.parse_http_time, text) end
+  told(function() ngx.sleep() end) told(function() ngx.sleep(nil) end) told(function() ngx.sleep("x") end) told(ngx.sleep, -1) told(ngx.sleep, "0.001") told(ngx.sleep, 0, 1)
+  tell(type(ngx.config.prefix()), type(ngx.config.nginx_configure()), type(ngx.config.nginx_version), type(ngx.config.ngx_lua_version), type(ngx.worker.id()), tostring(ngx.null), ngx.null == nil)
+end
+
 -- Regular expressions
 cases.re_match = function()
   tell(ngx.re.match("hello, 1234", "([0-9])[0-9]+")) tell(ngx.re.match("hello", "[0-9]")) tell(ngx.re.match("ab", "(a)(x)?(b)")) tell(ngx.re.match("x 12", "(?<word>[a-z]) (?<n>[0-9]+)"))
@@ -259,6 +300,48 @@ cases.dict_expire = function()
   d:flush_all() d:flush_expired()
   d:set("a", 1, 100) local t = d:ttl("a") tell(t > 90 and t <= 100) tell(d:ttl("no")) tell(d:expire("a", 5)) tell(d:expire("no", 5)) d:set("e", 1) tell(d:ttl("e"))
   tell(#d:get_keys(0)) tell(type(d:capacity()), type(d:free_space())) d:set("q", 1, 0.01) ngx.sleep(0.03) tell(d:get("q")) local v, f, s = d:get_stale("q") tell(v, s)
+end
+
+local function emptied() local d = ngx.shared.d d:flush_all() d:flush_expired() return d end
+cases.dict_keys = function()
+  local d = emptied()
+  for _, name in ipairs { "get", "get_stale", "set", "safe_set", "add", "safe_add", "replace", "delete", "incr", "ttl", "expire", "lpush", "rpush", "lpop", "rpop", "llen" } do
+    local value = not (name:find("pop") or name == "llen") and { 1 } or {}
+    for _, key in ipairs { "", ("x"):rep(65536), name .. 1, 12 } do tell(name) told(d[name], d, key, unpack(value)) end
+    told(d[name], d, nil, unpack(value)) told(d[name], d) told(d[name], nil, "x") told(d[name], {}, "x")
+  end
+  d:set(1.5, "n") tell(d:get("1.5")) d:set(true, 1) tell(d:get("true")) d:set("b\0in", "v\0w") tell(d:get("b\0in")) tell(#d:get_keys())
+end
+cases.dict_store = function()
+  for _, name in ipairs { "set", "safe_set", "add", "safe_add", "replace" } do
+    local d = emptied()
+    local function call(...) told(d[name], d, ...) tell(d:get("a")) end
+    call("a", 1, -1) call("a", 1, "x") call("a", 1) call("a", 2, 0, 5) call("a", 2.7, nil, nil) call("a", "s", 100, 1.7) call("a", false) call("a", print) call("a", {}) call("a", ngx.null) call("a", 1 / 0) call("a", nil) call("a") call("new", "x")
+  end
+end
+cases.dict_incr = function()
+  local d = emptied()
+  for _, arguments in ipairs { { "n" }, { "n", 1 }, { "n", "x" }, { "n", 1, "x" }, { "n", 1, 5 }, { "n", 1, 5, 100 }, { "n", -3 }, { "n", 1.5 }, { "n", "2" }, { "n", 1, 0, -1 }, { "n", 1, 5, "x" }, { "m", 1, "3" } } do
+    told(d.incr, d, unpack(arguments))
+  end
+  told(d.incr, d, "n", 1, nil, 5) d:set("s", "x") told(d.incr, d, "s", 1) told(d.incr, d, "s", 1, 0) d:rpush("l", 1) told(d.incr, d, "l", 1, 2)
+  told(d.incr, d, "t", 1, 0, 0.02) tell(d:ttl("t") > 0) ngx.sleep(0.04) tell(d:get("t")) told(d.incr, d, "t", 1) told(d.incr, d, "t", 1, 9) tell(d:ttl("t"))
+end
+cases.dict_lists = function()
+  local d = emptied()
+  for _, name in ipairs { "lpush", "rpush" } do for _, value in ipairs { true, {}, "v", 1.5 } do told(d[name], d, "k", value) end told(d[name], d, "k", nil) told(d[name], d, "k") end
+  tell(d:llen("k")) for _, name in ipairs { "lpop", "rpop", "lpop", "rpop", "rpop" } do told(d[name], d, "k") end tell(d:llen("k"))
+  d:set("s", 1) told(d.lpop, d, "s") told(d.llen, d, "s") told(d.rpush, d, "s", 1)
+  d:rpush("k", 1) told(d.get, d, "k") told(d.get_stale, d, "k") told(d.add, d, "k", 1) told(d.replace, d, "k", 1) told(d.get, d, "k") d:rpush("k2", 1) told(d.set, d, "k2", 2) d:rpush("k3", 1) told(d.delete, d, "k3") tell(d:llen("k3"))
+  d:rpush("k4", 1) told(d.expire, d, "k4", 100) tell(d:rpush("k4", 2)) tell(d:ttl("k4") > 90) d:expire("k4", 0.01) ngx.sleep(0.03) tell(d:llen("k4")) tell(d:rpush("k4", 1)) tell(d:ttl("k4"))
+end
+cases.dict_times = function()
+  local d = emptied()
+  told(d.expire, d, "a") told(d.expire, d, "a", "x") told(d.expire, d, "a", 1) told(d.ttl, d, "a") d:set("a", 1, 100) told(d.expire, d, "a", 0) tell(d:ttl("a")) told(d.expire, d, "a", "5") tell(d:ttl("a") > 4)
+  d:set("f", 1, 0, 7) tell(d:get_stale("f")) tell(d:get("f")) tell(d:get_stale("none")) told(d.flush_all, d) tell(d:get("f")) told(d.flush_expired, d) told(function() return (d:flush_expired("x")) end) told(d.flush_expired, d, 1, 2)
+  for i = 1, 5 do d:set("k" .. i, 1, i < 4 and 0.01 or 0) end ngx.sleep(0.03) tell(#d:get_keys())
+  d = emptied() for i = 1, 5 do d:set("k" .. i, 1) end tell(#d:get_keys(1), #d:get_keys(-1), #d:get_keys(0), #d:get_keys()) told(function() return (d:get_keys("x")) end) told(d.get_keys, d, 1, 2)
+  told(d.capacity, 1) told(d.free_space) tell(d:free_space() < d:capacity())
 end
 
 -- Sockets

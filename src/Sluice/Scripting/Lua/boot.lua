@@ -186,7 +186,7 @@ ngx = {
   HTTP_REQUEST_TIMEOUT = 408, HTTP_CONFLICT = 409, HTTP_GONE = 410, HTTP_UPGRADE_REQUIRED = 426, HTTP_TOO_MANY_REQUESTS = 429, HTTP_CLOSE = 444,
   HTTP_ILLEGAL = 451, HTTP_INTERNAL_SERVER_ERROR = 500, HTTP_METHOD_NOT_IMPLEMENTED = 501, HTTP_NOT_IMPLEMENTED = 501, HTTP_BAD_GATEWAY = 502,
   HTTP_SERVICE_UNAVAILABLE = 503, HTTP_GATEWAY_TIMEOUT = 504, HTTP_VERSION_NOT_SUPPORTED = 505, HTTP_INSUFFICIENT_STORAGE = 507,
-  arg = {}, config = { subsystem = "http", debug = false, nginx_version = 1021004, ngx_lua_version = 10021, prefix = host.prefix,
+  arg = {}, config = { subsystem = "http", debug = false, nginx_version = 1021004, ngx_lua_version = 10021, prefix = function() return host.prefix .. "/" end,
     nginx_configure = function() return "" end },
 }
 for name, level in pairs(levels) do
@@ -488,7 +488,27 @@ ngx.resp = {
 
 -- Arguments
 
-local escape, unescape = raising(host.escape_uri), raising(host.unescape_uri)
+-- Raises for a function of ngx what Lua's own functions raise
+local function must_be(kind, value, n, name)
+  if type(value) ~= kind then
+    error("bad argument #" .. n .. " to '" .. name .. "' (" .. kind .. " expected, got " .. type(value) .. ")", 3)
+  end
+end
+
+local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
+
+local host_escape, host_unescape = raising(host.escape_uri), raising(host.unescape_uri)
+local function escape(text, kind)
+  if kind ~= nil then
+    if type(kind) ~= "number" then
+      error('"type" is not a number', 2)
+    elseif kind < 0 or kind > 6 then
+      error('"type" ' .. kind .. " out of range", 2)
+    end
+  end
+  return host_escape(text_of(text), kind)
+end
+local function unescape(text) return host_unescape(text_of(text)) end
 
 local function add_arg(args, key, value)
   local old = args[key]
@@ -501,22 +521,36 @@ local function add_arg(args, key, value)
   end
 end
 
-function ngx.decode_args(text, max)
+function ngx.decode_args(...)
+  if select("#", ...) == 0 then
+    error("expecting 1 or 2 arguments but seen 0", 2)
+  end
+  local text, max = ...
+  if type(text) ~= "number" then
+    must_be("string", text, 1, "decode_args")
+  end
+  if max ~= nil and not tonumber(max) then
+    must_be("number", max, 2, "decode_args")
+  end
   local args, count = {}, 0
-  max = max or 100
-  for pair in gmatch(text, "[^&]+") do
-    if max > 0 and count >= max then
-      return args, "truncated"
-    end
+  max = tonumber(max) or 100
+  for pair, separator in gmatch(text, "([^&]*)(&?)") do
     count = count + 1
     local equals = find(pair, "=", 1, true)
-    if equals then
+    if pair == "" then
+      if separator == "" then
+        return args
+      end
+    elseif equals then
       local key = unescape(sub(pair, 1, equals - 1))
       if key ~= "" then
         add_arg(args, key, unescape(sub(pair, equals + 1)))
       end
     else
       add_arg(args, unescape(pair), true)
+    end
+    if count == max and separator == "&" then
+      return args, "truncated"
     end
   end
   return args
@@ -541,10 +575,17 @@ local function encode_arg(out, key, value)
   end
 end
 
-function ngx.encode_args(args)
-  local out = {}
+function ngx.encode_args(...)
+  local args, out = ..., {}
+  if select("#", ...) ~= 1 then
+    error("expecting 1 argument but seen " .. select("#", ...), 2)
+  end
+  must_be("table", args, 1, "encode_args")
   for key, value in pairs(args) do
-    encode_arg(out, tostring(key), value)
+    if type(key) ~= "string" then
+      error('attempt to use a non-string key in the "args" option table', 2)
+    end
+    encode_arg(out, key, value)
   end
   return concat(out, "&")
 end
@@ -657,15 +698,37 @@ function ngx.today() return host.time_text(false, true) end
 function ngx.localtime() return host.time_text(false, false) end
 function ngx.utctime() return host.time_text(true, false) end
 function ngx.update_time() end
-ngx.http_time, ngx.parse_http_time = raising(host.http_time), raising(host.parse_http_time)
+local http_time, parse_http_time = raising(host.http_time), raising(host.parse_http_time)
+function ngx.http_time(seconds)
+  if type(seconds) ~= "number" then
+    error("number argument only", 2)
+  end
+  return http_time(seconds)
+end
 function ngx.cookie_time(seconds)
-  return (gsub(host.http_time(seconds), "(%d%d) (%a%a%a) (%d%d)(%d%d)", "%1-%2-%4", 1))
+  if type(seconds) ~= "number" then
+    error("number argument only", 2)
+  end
+  return (gsub(http_time(seconds), "(%d%d) (%a%a%a) (%d%d)(%d%d)", function(day, month, century, year)
+    return day .. "-" .. month .. "-" .. (century .. year > "2037" and century or "") .. year
+  end, 1))
+end
+function ngx.parse_http_time(text)
+  if type(text) ~= "string" then
+    error("string argument only", 2)
+  end
+  return (parse_http_time(text))
 end
 
-function ngx.sleep(seconds)
-  seconds = tonumber(seconds)
-  if not seconds or seconds < 0 then
-    error("invalid sleep duration \"" .. tostring(seconds) .. "\"", 2)
+function ngx.sleep(...)
+  if select("#", ...) ~= 1 then
+    error("attempt to pass " .. select("#", ...) .. " arguments, but accepted 1", 2)
+  end
+  local seconds = tonumber((...))
+  if not seconds then
+    must_be("number", ..., 1, "sleep")
+  elseif seconds < 0 then
+    error("invalid sleep duration \"" .. seconds * 1000 .. "\"", 2)
   end
   wait(SLEEP, seconds)
 end
@@ -677,15 +740,44 @@ local function hex(bytes)
 end
 
 local encode64, decode64, digest, hmac = raising(host.base64), raising(host.unbase64), raising(host.digest), raising(host.hmac)
-local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
-function ngx.encode_base64(text, no_padding) return encode64(text_of(text), no_padding) end
-ngx.decode_base64 = decode64
+function ngx.encode_base64(text, no_padding)
+  if no_padding ~= nil and type(no_padding) ~= "boolean" then
+    error("bad no_padding: boolean expected, got " .. type(no_padding), 2)
+  end
+  return encode64(text_of(text), no_padding)
+end
+function ngx.decode_base64(text)
+  if type(text) ~= "string" then
+    error("string argument only", 2)
+  end
+  return (decode64(text))
+end
 function ngx.md5(text) return hex(digest("md5", text_of(text))) end
 function ngx.md5_bin(text) return digest("md5", text_of(text)) end
 function ngx.sha1_bin(text) return digest("sha1", text_of(text)) end
-function ngx.hmac_sha1(key, text) return hmac("sha1", key, text) end
-ngx.crc32_long, ngx.crc32_short = raising(host.crc32), raising(host.crc32)
-function ngx.quote_sql_str(text)
+function ngx.hmac_sha1(...)
+  if select("#", ...) ~= 2 then
+    error("expecting 2 arguments, but got " .. select("#", ...), 2)
+  end
+  for i = 1, 2 do
+    local value = select(i, ...)
+    if type(value) ~= "number" then
+      must_be("string", value, i, "hmac_sha1")
+    end
+  end
+  return hmac("sha1", ...)
+end
+local crc32 = raising(host.crc32)
+function ngx.crc32_long(text) return crc32(text_of(text)) end
+ngx.crc32_short = ngx.crc32_long
+function ngx.quote_sql_str(...)
+  if select("#", ...) ~= 1 then
+    error("expecting one argument", 2)
+  end
+  local text = ...
+  if type(text) ~= "number" then
+    must_be("string", text, 1, "quote_sql_str")
+  end
   return "'" .. gsub(text, "[%z\b\n\r\t\26\\'\"]", { ["\0"] = "\\0", ["\b"] = "\\b", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
     ["\26"] = "\\Z", ["\\"] = "\\\\", ["'"] = "\\'", ['"'] = '\\"' }) .. "'"
 end
@@ -867,67 +959,171 @@ ngx.re = {
 
 -- Shared dictionaries
 
+do
+
 local dict_get, dict_store, dict_incr, dict_op = raising(host.dict_get), raising(host.dict_store), raising(host.dict_incr), raising(host.dict_op)
 local SET, ADD, REPLACE = 0, 1, 2
 
-local function stored(self, mode, safe, key, value, seconds, flags)
+local function zone_of(self)
+  return type(self) == "table" and rawget(self, "name") or error('bad "zone" argument', 3)
+end
+
+-- The key as text; or nil and what is wrong with it
+local function key_of(key)
   if key == nil then
     return nil, "nil key"
   end
   key = tostring(key)
   if key == "" then
     return nil, "empty key"
+  elseif #key > 65535 then
+    return nil, "key too long"
+  end
+  return key
+end
+
+local function stored(self, mode, safe, key, value, seconds, flags)
+  local zone = zone_of(self)
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
+  end
+  if (seconds or 0) < 0 then
+    error('bad "exptime" argument', 3)
   end
   local kind = type(value)
   if kind == "table" or kind == "function" or kind == "userdata" or kind == "thread" then
     return nil, "bad value type"
+  elseif value == nil and mode ~= SET then
+    return false, "attempt to add or replace nil values", false
   end
-  local ok, err, forcible = dict_store(self.name, mode, safe, key, value, seconds or 0, flags or 0)
-  return ok, err, forcible
+  return dict_store(zone, mode, safe, text, value, seconds or 0, flags or 0)
 end
 
 local dict = {}
 dict.__index = dict
 function dict:get(key)
-  if key == nil then
-    return nil, "nil key"
+  local zone = zone_of(self)
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
   end
-  if key == "" then
-    return nil, "empty key"
-  end
-  local value, flags = dict_get(self.name, tostring(key))
+  local value, flags = dict_get(zone, text)
   if flags ~= nil then
     return value, flags
   end
   return value
 end
 function dict:get_stale(key)
-  return dict_get(self.name, tostring(key), true)
+  local zone = zone_of(self)
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
+  end
+  local value, flags, stale = dict_get(zone, text, true)
+  if value ~= nil then
+    return value, flags, stale
+  elseif flags then
+    return nil, flags
+  end
+  return nil
 end
 function dict:set(key, value, seconds, flags) return stored(self, SET, false, key, value, seconds, flags) end
 function dict:safe_set(key, value, seconds, flags) return stored(self, SET, true, key, value, seconds, flags) end
 function dict:add(key, value, seconds, flags) return stored(self, ADD, false, key, value, seconds, flags) end
 function dict:safe_add(key, value, seconds, flags) return stored(self, ADD, true, key, value, seconds, flags) end
 function dict:replace(key, value, seconds, flags) return stored(self, REPLACE, false, key, value, seconds, flags) end
-function dict:delete(key) dict_store(self.name, SET, false, tostring(key), nil, 0, 0) return true, nil, false end
-function dict:incr(key, by, initial, seconds)
-  local value, err, forcible = dict_incr(self.name, tostring(key), by or 1, initial, seconds or 0)
-  if initial ~= nil then
-    return value, err, forcible
-  elseif value then
-    return value
+function dict:delete(key) return stored(self, SET, false, key) end
+
+local function number_or_nil(value, name)
+  if value ~= nil and not tonumber(value) then
+    error("bad " .. name .. " arg: number expected, got " .. type(value), 3)
   end
-  return nil, err
+  return tonumber(value)
 end
-for _, operation in ipairs { "lpush", "rpush", "lpop", "rpop", "llen", "expire", "ttl", "flush_all", "flush_expired", "get_keys", "capacity", "free_space" } do
-  dict[operation] = function(self, key, value)
-    local result, err = dict_op(self.name, operation, key, value)
+function dict:incr(key, by, initial, seconds)
+  local zone = zone_of(self)
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
+  end
+  local amount, first, ttl = tonumber(by), number_or_nil(initial, "init"), number_or_nil(seconds, "init_ttl")
+  if not amount then
+    error("cannot convert 'nil' to 'double'", 2)
+  elseif ttl and ttl < 0 then
+    error('bad "init_ttl" argument', 2)
+  elseif ttl and not first then
+    error('must provide "init" when providing "init_ttl"', 2)
+  end
+  local value, forcible
+  value, err, forcible = dict_incr(zone, text, amount, first, ttl or 0)
+  if not value then
+    return nil, err
+  elseif first then
+    return value, nil, forcible
+  end
+  return value
+end
+
+-- Of lists: how many arguments there must be
+for operation, n in pairs { lpush = 3, rpush = 3, lpop = 2, rpop = 2, llen = 2 } do
+  dict[operation] = function(...)
+    if select("#", ...) ~= n then
+      error("expecting " .. n .. " arguments, but only seen " .. select("#", ...), 2)
+    end
+    local self, key, value = ...
+    local zone = zone_of(self)
+    local text, err = key_of(key)
+    if not text then
+      return nil, err
+    elseif n == 3 and type(value) ~= "string" and type(value) ~= "number" then
+      return nil, "bad value type"
+    end
+    local result
+    result, err = dict_op(zone, operation, text, value)
     if err then
       return nil, err
     end
     return result
   end
 end
+function dict:ttl(key)
+  local zone = zone_of(self)
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
+  end
+  return dict_op(zone, "ttl", text)
+end
+function dict:expire(key, exptime)
+  local zone = zone_of(self)
+  if not exptime then
+    error('bad "exptime" argument', 2)
+  end
+  local text, err = key_of(key)
+  if not text then
+    return nil, err
+  end
+  local found, missing = dict_op(zone, "expire", text, exptime + 0)
+  if not found then
+    return nil, missing
+  end
+  return true
+end
+for _, operation in ipairs { "flush_expired", "get_keys" } do
+  dict[operation] = function(...)
+    local self, max = ...
+    if select("#", ...) > 2 then
+      error("expecting 1 or 2 argument(s), but saw " .. select("#", ...), 2)
+    elseif max ~= nil and not tonumber(max) then
+      must_be("number", max, 1, operation)
+    end
+    return dict_op(zone_of(self), operation, max)
+  end
+end
+function dict:flush_all() dict_op(zone_of(self), "flush_all") end
+function dict:capacity() return dict_op(zone_of(self), "capacity") end
+function dict:free_space() return dict_op(zone_of(self), "free_space") end
 
 ngx.shared = setmetatable({}, {
   __index = function(shared, name)
@@ -939,6 +1135,8 @@ ngx.shared = setmetatable({}, {
     return made
   end,
 })
+
+end
 
 -- Timers, threads, semaphores
 
@@ -1384,7 +1582,7 @@ end
 
 local shipped = {
   "apisix.core", "apisix.plugin", "apisix.consumer", "cjson", "cjson.safe", "resty.http", "resty.string", "resty.lrucache", "resty.md5", "resty.sha1", "resty.sha256",
-  "resty.random", "ngx.semaphore", "ngx.re", "ngx.req", "ngx.resp", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
+  "resty.random", "ngx.semaphore", "ngx.base64", "ngx.re", "ngx.req", "ngx.resp", "ngx.ssl", "ngx.errlog", "ngx.balancer", "ngx.process", "table.new", "table.clear", "table.nkeys",
   "table.isarray", "bit", "jit", "string", "table", "math", "os", "io", "coroutine", "debug",
 }
 
@@ -1475,6 +1673,26 @@ preload["ngx.req"] = function()
 end
 preload["ngx.semaphore"] = function() return semaphore end
 preload["ngx.errlog"] = function() return { raw_log = function(level, text) host.log(level, place(2), text) end, get_sys_filter_level = function() return 8 end } end
+preload["ngx.base64"] = function()
+  return {
+    encode_base64url = function(text)
+      if type(text) ~= "string" then
+        return nil, "must provide a string"
+      end
+      return (gsub(encode64(text, true), "[+/]", { ["+"] = "-", ["/"] = "_" }))
+    end,
+    decode_base64url = function(text)
+      if type(text) ~= "string" then
+        return nil, "must provide a string"
+      end
+      local bytes = not find(text, "[+/]") and decode64((gsub(text, "[-_]", { ["-"] = "+", _ = "/" })))
+      if not bytes then
+        return nil, "invalid input"
+      end
+      return bytes
+    end,
+  }
+end
 preload["ngx.process"] = function() return { type = function() return "worker" end } end
 preload["ngx.balancer"] = function() return {} end
 preload["ngx.ssl"] = function() return { server_name = function() return ngx.var.ssl_server_name end } end
