@@ -137,7 +137,7 @@ public class LuaBenchmark : IDisposable
         public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
 
         public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
-            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables) =>
+            string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options) =>
             Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);
     }
 }

@@ -186,7 +186,10 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     public LuaContext? Script { get; private set; }
 
     /// <summary>Where this exchange's scripts run.</summary>
-    public LuaContext OpenScript() => Script ??= LuaContext.For(Services.Lua, new ScriptExchange(this));
+    public LuaContext OpenScript() => Script ??= Opens is null ? LuaContext.For(Services.Lua, new ScriptExchange(this)) : Opens(new ScriptExchange(this));
+
+    /// <summary>Of a script's subrequest: where its own scripts run; null: anywhere.</summary>
+    internal Func<IScriptExchange, LuaContext>? Opens { get; init; }
 
     bool _scriptsEnded;
 

@@ -149,7 +149,7 @@ public sealed partial class Exchange
     public void Set(string name, string value) => (_custom ??= [])[name] = value;
 
     /// <summary>For a request made by <paramref name="outer"/>.</summary>
-    internal void TakeVariables(Exchange outer, SubrequestVariables variables)
+    internal void TakeVariables(Exchange outer, SubrequestOptions variables)
     {
         _custom = variables.Sharing switch
         {

@@ -13,8 +13,8 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
     /// <summary>What it answers goes to a client in the place of an error.</summary>
     public bool ForErrorPage { get; init; }
 
-    /// <summary>What it has of the variables of the outer request; null: nothing.</summary>
-    public SubrequestVariables? Variables { get; init; }
+    /// <summary>What it has of the outer request, when that is a script's; null: nothing.</summary>
+    public SubrequestOptions? Options { get; init; }
 
     /// <summary>Runs it as the client of <paramref name="outer"/>: same addresses, same scheme, same snapshot.</summary>
     /// <returns>Null when it took too long or its answer broke off.</returns>
@@ -28,10 +28,11 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
         var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp())
         {
             ConnectionRequests = outer.ConnectionRequests,
+            Opens = Options?.Open,
         };
-        if (Variables is not null)
+        if (Options is not null)
         {
-            exchange.TakeVariables(outer, Variables);
+            exchange.TakeVariables(outer, Options);
         }
         await outer.Services.Inner(exchange);
         if (!lifetime.Aborted)

@@ -271,8 +271,8 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
     }
 
     public async Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
-        string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables) =>
-        await new InnerRequest(method, target, headers, body) { Variables = variables }.RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
+        string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options) =>
+        await new InnerRequest(method, target, headers, body) { Options = options }.RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
             ? (answer.Status, answer.Headers, answer.Body)
             : null;
 }

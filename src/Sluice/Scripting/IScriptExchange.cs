@@ -63,7 +63,7 @@ public interface IScriptExchange : IVariables, IDisposable
     ValueTask FinishAsync(ReadOnlyMemory<byte> piece);
 
     /// <summary>Makes a request to the gateway itself; null when it failed.</summary>
-    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestVariables variables);
+    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options);
 }
 
 /// <summary>What a subrequest has of the variables that its request has set.</summary>
@@ -79,8 +79,12 @@ public enum VariableSharing
     Shared,
 }
 
-/// <param name="Set">These it has besides.</param>
-public sealed record SubrequestVariables(VariableSharing Sharing, IReadOnlyList<(string Name, string Value)> Set);
+/// <param name="Set">Variables that it has besides.</param>
+public sealed record SubrequestOptions(VariableSharing Sharing, IReadOnlyList<(string Name, string Value)> Set)
+{
+    /// <summary>Where its scripts run; null: in any lane.</summary>
+    public Func<IScriptExchange, LuaContext>? Open { get; init; }
+}
 
 /// <summary>A request's body that was read: in memory, or in a file that lives as long as the request.</summary>
 public readonly record struct ScriptBody(ReadOnlyMemory<byte> Bytes, string? File = null);

@@ -588,9 +588,9 @@ public sealed partial class LuaContext : IDisposable
         };
     }
 
-    /// <summary>Method, target, body, sharing and variables of each request, all at once; status, headers and body of each answer.</summary>
+    /// <summary>Method, target, body, sharing, variables and ctx of each request, all at once; status, headers and body of each answer.</summary>
     async ValueTask<object?[]> CaptureAsync(object?[] arguments) =>
-        [.. (await Task.WhenAll(arguments.Chunk(5).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
+        [.. (await Task.WhenAll(arguments.Chunk(6).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
 
     async Task<object?[]> CaptureOneAsync(object?[] request)
     {
@@ -609,10 +609,32 @@ public sealed partial class LuaContext : IDisposable
         }
         var method = System.Text.Encoding.Latin1.GetString((byte[])request[0]!);
         var target = System.Text.Encoding.Latin1.GetString((byte[])request[1]!);
-        var variables = new SubrequestVariables((VariableSharing)(int)(double)request[3]!, Pairs(request[4] as byte[] ?? []));
-        return await Exchange.CaptureAsync(method, target, headers, body, variables) is { } answer
+        var options = new SubrequestOptions((VariableSharing)(int)(double)request[3]!, Pairs(request[4] as byte[] ?? []))
+        {
+            Open = request[5] is double ctx ? exchange => Lend(exchange, (int)ctx) : null,
+        };
+        return await Exchange.CaptureAsync(method, target, headers, body, options) is { } answer
             ? [answer.Status, answer.Headers, answer.Body]
             : [500, new HeaderDictionary(), Array.Empty<byte>()];
+    }
+
+    /// <summary>Where a subrequest runs that has a table of this state's as its <c>ngx.ctx</c>.</summary>
+    LuaContext Lend(IScriptExchange exchange, int ctx)
+    {
+        if (!Lane.TryUse())
+        {
+            return For(Engine, exchange);
+        }
+        var context = new LuaContext(exchange, Lane);
+        using (Lane.Enter())
+        {
+            Lane.Call("adopt", context, (stack, _) =>
+            {
+                stack.Push(ctx);
+                return 1;
+            }, static _ => null);
+        }
+        return context;
     }
 
     static (string Name, string Value)[] Pairs(byte[] text) =>

@@ -261,7 +261,15 @@ public class ServerlessTests : IAsyncLifetime
         Assert.Equal("nil nil -|m nil -|m 1 -|main|m nil -|sub", await SayAsync("ngx.var.mine = 'm' local c = ngx.location.capture local out = {} "
             + "for _, o in ipairs {{}, {copy_all_vars = true}, {copy_all_vars = true, vars = {given = 1}}} do out[#out + 1] = c('/sub', o).body end "
             + "out[#out + 1] = ngx.var.mine == 'm' and 'main' or ngx.var.mine out[#out + 1] = c('/sub', {share_all_vars = true}).body out[#out + 1] = ngx.var.mine ngx.print(table.concat(out, '|'))"));
-        Assert.Equal("false option ctx is not supported", (await SayAsync("local ok, err = pcall(ngx.location.capture, '/sub', {ctx = {}}) ngx.print(ok, ' ', err:match('option .- supported'))")));
+    }
+
+    /// <summary>What functions get as <c>ctx</c> is each request's own.</summary>
+    [Fact]
+    public async Task A_subrequest_may_have_the_requests_ngx_ctx()
+    {
+        await RouteAsync("sub", "access", "return function(conf, ctx) ngx.print(ngx.ctx.word, ' ', tostring(ctx.word), ' ', ctx.var.uri) ngx.ctx.word, ctx.word = 'changed', 'inner' end");
+        Assert.Equal("shared nil /sub changed true /say", await SayAsync("ngx.ctx.word, ctx.word = 'shared', 'outer' "
+            + "ngx.print(ngx.location.capture('/sub', {ctx = ngx.ctx}).body, ' ', ngx.ctx.word, ' ', ngx.ctx.api_ctx == ctx and ctx.word == 'outer', ' ', ngx.var.uri)"));
     }
 
     [Fact]

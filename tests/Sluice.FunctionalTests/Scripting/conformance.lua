@@ -544,6 +544,12 @@ cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.
   if ngx.var.arg_internal then
     tell(ngx.req.is_internal(), ngx.is_subrequest, ngx.req.get_method())
   end
+  if ngx.var.arg_ctx then
+    tell(ngx.ctx.n, ngx.ctx.lost) ngx.ctx.n, ngx.ctx.seen = (ngx.ctx.n or 0) + 1, { ngx.var.uri }
+    if ngx.var.arg_ctx == "new" then
+      ngx.ctx = { n = 0 }
+    end
+  end
   if ngx.var.arg_raw then
     told(ngx.req.socket, true) told(ngx.req.socket)
   end
@@ -563,6 +569,16 @@ cases.capture_body = function()
   for _, options in ipairs { {}, { method = ngx.HTTP_PUT }, { method = ngx.HTTP_PUT, body = "x" }, { method = ngx.HTTP_PATCH, always_forward_body = true } } do
     tell(ngx.location.capture("/inner?body=1", options).body)
   end
+end
+cases.capture_ctx = function()
+  ngx.req.read_body() ngx.ctx.n, ngx.ctx.lost = 1, "not lost"
+  local ctx = { n = 5 }
+  for _, options in ipairs { { args = "ctx=1", ctx = ctx }, { args = "ctx=1", ctx = ngx.ctx }, { args = "ctx=new", ctx = ctx }, { args = "ctx=1" }, { args = "ctx=1", ctx = {} } } do
+    local body = ngx.location.capture("/inner", options).body
+    tell(ctx.n, ctx.seen, ngx.ctx.n, ngx.ctx.seen and ngx.ctx.seen[1], ngx.ctx.lost) say(body)
+  end
+  ngx.location.capture_multi({ { "/inner", { args = "ctx=1", ctx = ctx } }, { "/inner", { args = "ctx=1", ctx = ctx } }, { "/inner" } }) tell(ctx.n, ngx.ctx.n)
+  told(ngx.location.capture, "/inner", { ctx = 1 })
 end
 cases.capture_bad = function() tell((pcall(ngx.location.capture, "/inner", { vars = 1 }))) tell((pcall(ngx.location.capture, "/inner", { body = {} }))) end
 cases.capture_multi = function() ngx.req.read_body() local a, b = ngx.location.capture_multi({ { "/inner", { args = "n=1" } }, { "/inner", { args = "n=2" } } }) tell(a.body, b.body) end

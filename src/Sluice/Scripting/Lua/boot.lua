@@ -440,7 +440,7 @@ function ngx.exec(uri, args)
   ngx.req.set_uri(uri)
   ngx.req.set_uri_args(own and (args == "" and own or own .. "&" .. args) or args)
   local request = request_table()
-  request.ctx, box[3] = nil, nil
+  request.ctx, request.lent, box[3] = nil, nil, nil
   return co_yield(WAIT, EXIT, 0, true)
 end
 
@@ -1317,11 +1317,21 @@ local function variables(vars)
   return concat(out)
 end
 
+-- Tables that subrequests get as their ngx.ctx, by numbers; they run in this state, then
+local lent, last_lent = setmetatable({}, { __mode = "v" }), 0
+local function lend(ctx)
+  if ctx == nil then
+    return nil
+  elseif type(ctx) ~= "table" then
+    error("Bad ctx option value type " .. type(ctx) .. ", expected a Lua table", 4)
+  end
+  last_lent = last_lent + 1
+  lent[last_lent] = ctx
+  return last_lent
+end
+
 local function subrequest(uri, options)
   options = options or {}
-  if options.ctx ~= nil then
-    error("option ctx is not supported: a subrequest may run in another Lua state", 3)
-  end
   local args = options.args
   if type(args) == "table" then
     args = ngx.encode_args(args)
@@ -1334,7 +1344,7 @@ local function subrequest(uri, options)
     error("Bad http request body", 3)
   end
   local sharing = options.share_all_vars and SHARED or options.copy_all_vars and COPIED or OWN
-  return METHODS[options.method] or "GET", uri, body or own_body(options), sharing, variables(options.vars)
+  return METHODS[options.method] or "GET", uri, body or own_body(options), sharing, variables(options.vars), lend(options.ctx)
 end
 
 local function captured(status, headers, body, ...)
@@ -1357,13 +1367,13 @@ function ngx.location.capture_multi(requests)
   end
   local asked = {}
   for i, request in ipairs(requests) do
-    local n = 5 * i
-    asked[n - 4], asked[n - 3], asked[n - 2], asked[n - 1], asked[n] = subrequest(request[1], request[2])
+    local n = 6 * i
+    asked[n - 5], asked[n - 4], asked[n - 3], asked[n - 2], asked[n - 1], asked[n] = subrequest(request[1], request[2])
   end
   if #requests == 0 then
     error("at least one subrequest should be specified", 2)
   end
-  return captured(wait(CAPTURE, unpack(asked, 1, 5 * #requests)))
+  return captured(wait(CAPTURE, unpack(asked, 1, 6 * #requests)))
 end
 
 -- ------------------------------------------------------------------------------------------------------------------- sockets
@@ -1797,7 +1807,8 @@ local units = {}
 -- what functions get as ctx; the host gives it to another request when nothing was put into it
 local ctx_mt = {}
 local function known_ctx()
-  local ctx = kept_of("ctx")
+  local request = box[1]
+  local ctx = request and not request.lent and request.ctx
   return ctx and ctx.api_ctx or box[3]
 end
 local function running_unit()
@@ -1825,9 +1836,9 @@ local function api_ctx()
     known = require("apisix.core").ctx.new()
     box[3] = known
   end
-  local ctx = kept_of("ctx")
-  if ctx then
-    ctx.api_ctx = known
+  local request = box[1]
+  if request and request.ctx and not request.lent then
+    request.ctx.api_ctx = known
   end
   return known
 end
@@ -2068,6 +2079,12 @@ function entries.destroy()
   if loaded["apisix.plugin"] then
     require("apisix.plugin").destroy()
   end
+end
+
+-- A subrequest begins with another request's table as its ngx.ctx; what plugins get as ctx is its own
+function entries.adopt(number)
+  local request = request_table()
+  request.ctx, request.lent = lent[number], true
 end
 
 -- What a script makes of a variable that it has registered, perhaps in another state
