@@ -17,195 +17,41 @@ static partial class LuaHost
     const int MaxDepth = 1000;
     const int MaxPatterns = 4096;
 
-    // -- JSON, with lua-cjson's rules and words
+    // -- JSON
 
-    /// <summary>value: its text, or nil and an error.</summary>
+    /// <summary>value, then what <see cref="LuaJsonWriter.OptionsAt"/> says: its text, or nil and an error.</summary>
     static int JsonEncode(LuaLane lane, LuaStack stack)
     {
-        var output = new ArrayBufferWriter<byte>();
-        lua_settop(stack.State, 1);
-        if (Encode(lane, stack, output, 1) is { } error)
+        var writer = new LuaJsonWriter(stack, lane.ArrayMetatable, LuaJsonWriter.OptionsAt(stack, 2));
+        if (writer.Write(1) is { } error)
         {
             lua_settop(stack.State, 0);
             stack.PushNil();
             stack.Push(error);
             return 2;
         }
-        stack.Push(output.WrittenSpan);
+        stack.Push(writer.Text);
         return 1;
     }
 
-    /// <summary>Writes the value on top; the error, or null.</summary>
-    static string? Encode(LuaLane lane, LuaStack stack, ArrayBufferWriter<byte> output, int depth)
-    {
-        switch (stack.TypeAt(-1))
-        {
-            case LuaType.Nil:
-                output.Write("null"u8);
-                return null;
-            case LuaType.LightUserData when lua_touserdata(stack.State, -1) == 0:
-                output.Write("null"u8);
-                return null;
-            case LuaType.Boolean:
-                output.Write(stack.Flag(-1) ? "true"u8 : "false"u8);
-                return null;
-            case LuaType.Number:
-                var number = stack.Number(-1);
-                if (!double.IsFinite(number))
-                {
-                    return "Cannot serialise number: must not be NaN or Infinity";
-                }
-                output.Write(Encoding.Latin1.GetBytes(LuaStack.Format(number)));
-                return null;
-            case LuaType.String:
-                WriteString(output, stack.Bytes(-1));
-                return null;
-            case LuaType.Table:
-                return depth > MaxDepth ? $"Cannot serialise, excessive depth ({depth})" : EncodeTable(lane, stack, output, depth);
-            case var type:
-                return $"Cannot serialise {LuaStack.Name(type)}: type not supported";
-        }
-    }
-
-    static string? EncodeTable(LuaLane lane, LuaStack stack, ArrayBufferWriter<byte> output, int depth)
-    {
-        lua_checkstack(stack.State, 8);
-        var marked = false;
-        if (lua_getmetatable(stack.State, -1) != 0)
-        {
-            lua_rawgeti(stack.State, Registry, lane.ArrayMetatable);
-            marked = lua_rawequal(stack.State, -1, -2) != 0;
-            lua_settop(stack.State, -3);
-        }
-        var length = marked ? (int)lua_objlen(stack.State, -1) : ArrayLength(stack);
-        if (length < 0 && length != NotAnArray)
-        {
-            return "Cannot serialise table: excessively sparse array";
-        }
-        if (marked || length > 0)
-        {
-            output.Write("["u8);
-            for (var i = 1; i <= length; i++)
-            {
-                if (i > 1)
-                {
-                    output.Write(","u8);
-                }
-                lua_rawgeti(stack.State, -1, i);
-                if (Encode(lane, stack, output, depth + 1) is { } error)
-                {
-                    return error;
-                }
-                lua_settop(stack.State, -2);
-            }
-            output.Write("]"u8);
-            return null;
-        }
-        return EncodeObject(lane, stack, output, depth);
-    }
-
-    static string? EncodeObject(LuaLane lane, LuaStack stack, ArrayBufferWriter<byte> output, int depth)
-    {
-        output.Write("{"u8);
-        var first = true;
-        stack.PushNil();
-        while (lua_next(stack.State, -2) != 0)
-        {
-            if (!first)
-            {
-                output.Write(","u8);
-            }
-            first = false;
-            switch (stack.TypeAt(-2))
-            {
-                case LuaType.String:
-                    WriteString(output, stack.Bytes(-2));
-                    break;
-                case LuaType.Number:
-                    output.Write(Encoding.Latin1.GetBytes($"\"{LuaStack.Format(stack.Number(-2))}\""));
-                    break;
-                default:
-                    return "Cannot serialise table: table key must be a number or string";
-            }
-            output.Write(":"u8);
-            if (Encode(lane, stack, output, depth + 1) is { } error)
-            {
-                return error;
-            }
-            lua_settop(stack.State, -2);
-        }
-        output.Write("}"u8);
-        return null;
-    }
-
-    const int NotAnArray = -1;
-    const int TooSparse = -2;
-
-    /// <summary>The highest index when all keys are positive whole numbers; 0: empty.</summary>
-    static int ArrayLength(LuaStack stack)
-    {
-        var (max, items) = (0.0, 0);
-        stack.PushNil();
-        while (lua_next(stack.State, -2) != 0)
-        {
-            var key = stack.TypeAt(-2) == LuaType.Number ? stack.Number(-2) : 0;
-            if (key < 1 || key != Math.Floor(key))
-            {
-                lua_settop(stack.State, -3);
-                return NotAnArray;
-            }
-            max = Math.Max(max, key);
-            items++;
-            lua_settop(stack.State, -2);
-        }
-        return max > 10 && max > items * 2.0 ? TooSparse : (int)max;
-    }
-
-    static void WriteString(ArrayBufferWriter<byte> output, ReadOnlySpan<byte> text)
-    {
-        output.Write("\""u8);
-        var plain = 0;
-        for (var i = 0; i < text.Length; i++)
-        {
-            var b = text[i];
-            if (b is >= (byte)' ' and not ((byte)'"' or (byte)'\\' or 127))
-            {
-                continue;
-            }
-            output.Write(text[plain..i]);
-            plain = i + 1;
-            output.Write(b switch
-            {
-                (byte)'"' => "\\\""u8,
-                (byte)'\\' => "\\\\"u8,
-                (byte)'\b' => "\\b"u8,
-                (byte)'\f' => "\\f"u8,
-                (byte)'\n' => "\\n"u8,
-                (byte)'\r' => "\\r"u8,
-                (byte)'\t' => "\\t"u8,
-                _ => Encoding.Latin1.GetBytes($"\\u{b:x4}"),
-            });
-        }
-        output.Write(text[plain..]);
-        output.Write("\""u8);
-    }
-
-    /// <summary>text, whether arrays get the metatable: the value, or nil and cjson's words.</summary>
+    /// <summary>text, whether arrays get the metatable, how deep it may be, whether only JSON's own numbers are taken: the value, or nil and cjson's words.</summary>
     static int JsonDecode(LuaLane lane, LuaStack stack)
     {
-        JsonNode? node;
+        var top = stack.Top;
         try
         {
-            node = CjsonReader.Parse(stack.Bytes(1), MaxDepth);
+            var strict = stack.Flag(4);
+            var depth = Math.Min(stack.OptionalInteger(3) ?? LuaJson.DefaultDepth, LuaJson.MaxDepth);
+            new LuaJsonReader(stack, stack.Bytes(1), stack.Flag(2) ? lane.ArrayMetatable : 0, depth, strict).Read();
+            return 1;
         }
         catch (JsonTextException e)
         {
+            lua_settop(stack.State, top);
             stack.PushNil();
             stack.Push(e.Message);
             return 2;
         }
-        stack.Push(node, stack.Flag(2) ? lane.ArrayMetatable : 0);
-        return 1;
     }
 
     // -- Schemas

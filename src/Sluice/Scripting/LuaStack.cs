@@ -59,7 +59,7 @@ readonly unsafe struct LuaStack(nint state)
     /// <summary>A number as Lua prints it.</summary>
     public static string Format(double number)
     {
-        if (number == Math.Floor(number) && Math.Abs(number) < 1e14)
+        if (number == Math.Floor(number) && Math.Abs(number) < 1e14 && (number != 0 || !double.IsNegative(number)))
         {
             return ((long)number).ToString(CultureInfo.InvariantCulture);
         }

@@ -16,6 +16,20 @@ public sealed class LuaCoreTests(LuaCoreTests.Running running) : IClassFixture<L
     [InlineData("p(core.json.decode('{'))", "nil Expected object key string but found T_END at character 2")]
     [InlineData("p(core.json.stably_encode({b = 1, a = {d = 1, c = {2, 1}}}))", """{"a":{"c":[2,1],"d":1},"b":1}""")]
     [InlineData("p(tostring(core.json.delay_encode({a = 1})), tostring(core.json.delay_encode({a = print}, true)):match('builtin') or 'function')", """{"a":1} function""")]
+    // cjson as OpenResty has it, which is not installed here
+    [InlineData("local j = require('cjson') p(j.encode({setmetatable({}, j.empty_array_mt), setmetatable({1}, j.empty_array_mt), setmetatable({}, j.array_mt), setmetatable({a = 1}, j.array_mt), j.empty_array, {}}))",
+        "[[],[1],[],[],[],{}]")]
+    [InlineData("local j = require('cjson').new() p(j.encode('a/b'), j.encode_escape_forward_slash(false), j.encode('a/b'), require('cjson').encode('/'), require('cjson.safe').encode('/'))",
+        "\"a\\/b\" false \"a/b\" \"\\/\" \"/\"")]
+    [InlineData("local j = require('cjson').new() p(j.encode_empty_table_as_object(), j.encode_empty_table_as_object(false), j.encode({a = {}}), require('cjson').encode({}))", """true false {"a":[]} {}""")]
+    [InlineData("local j = require('cjson').new() p(j.encode(j.decode('[]')), j.decode_array_with_array_mt(true), j.encode(j.decode('[]')), j.encode(j.decode('{}')))", "{} true [] {}")]
+    [InlineData("local j = require('cjson').new() p(j.encode_invalid_numbers(true), j.encode({1/0, -1/0, 0/0}), j.encode_number_precision(16), j.encode(0.1), select(2, pcall(j.encode_number_precision, 17)))",
+        "true [Infinity,-Infinity,NaN] 16 0.1 bad argument #1 to 'encode_number_precision' (expected integer between 1 and 16)")]
+    [InlineData("p(select(2, pcall(require('cjson').encode, {{0/0}})), select(2, require('cjson.safe').encode(1/0)))",
+        "Cannot serialise number: must not be NaN or Infinity Cannot serialise number: must not be NaN or Infinity")]
+    [InlineData("local t = {} t.t = t p(select(2, require('cjson.safe').encode(t)))", "Cannot serialise, excessive depth (1001)")]
+    [InlineData("local j = require('cjson.safe').new() j.encode_max_depth(1e9) j.decode_max_depth(1e9) local t = {} t.t = t p(select(2, j.encode(t)), select(2, j.decode(('['):rep(1e5))))",
+        "Cannot serialise, excessive depth (4001) Found too many nested data structures (4001) at character 4001")]
     // table
     [InlineData("local t = {1} p(core.table.insert_tail(t, 2, 3), #t, core.table.concat(t, ','))", "3 3 1,2,3")]
     [InlineData("local t = {9, 9, 9} core.table.set(t, 1, 2) p(core.table.concat(t, ','))", "1,2,9")]

@@ -282,6 +282,46 @@ cases.re_split_more = function()
   told(split, "abc", "(") told(split, "a1b2c", "(\\d)", nil, nil, 2) told(split, "a,b", ",", nil, nil, -1) told(split, "abcd", "b", nil, { pos = 9 }) told(split, ",a", ",")
 end
 
+-- JSON: beside Debian's lua-cjson. OpenResty's, which Sluice follows, has other words for NaN and for nesting, and more settings
+cases.cjson_encode = function()
+  local json = require("cjson")
+  told(json.encode, nil) told(function() return (json.encode()) end) told(function() return (json.encode(1, 2)) end)
+  for _, value in ipairs { ngx.null, "x", true, false, {}, { 1, 2 }, { a = 1 }, { 1, nil, 3 }, { [1] = 1, [11] = 2 }, { [1] = 1, [21] = 2 }, { [12] = 1 }, { [0] = 1 }, { [1.5] = 1 }, { [-1] = 1 }, { { {} } }, print, { print },
+    { a = print }, { [true] = 1 }, { [{}] = 1 }, { [1] = { a = { "b" } } }, "a\"\\/\b\f\n\r\t\0\1\31\127\195\169\255", { ["k\"\n"] = "v/" } } do told(json.encode, value) end
+  for _, number in ipairs { 0, -0, 1, 1.5, 1e14, 1e15, 1e16, 123456789012345, 1234567890123456, 0.1, 1 / 3, 1e-5, 1e100, -1e-300, 2 ^ 53, 2 ^ 63, 1e20, 3.14159265358979 } do told(json.encode, number) tell(number) end
+  local deep = {} for _ = 1, 999 do deep = { deep } end tell(#json.encode(deep))
+end
+cases.cjson_decode = function()
+  local json = require("cjson")
+  told(function() return (json.decode()) end) told(function() return (json.decode(nil)) end) told(json.decode, 12)
+  for _, text in ipairs { "null", "true", "1", "-1.5e3", "\"x\"", "[]", "{}", "[null]", "{\"a\":null,\"b\":[1,{\"c\":2}]}", "\"\\u4f60\\ud83d\\ude00\\n\\/\"", "\"\\u0000\"", " [ 1 , 2 ] ", "{\"a\":1,\"a\":2}", "{\"1\":1}",
+    "", " ", "{", "[", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "nul", "tru", "[1 2]", "1 2", "\"abc", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"\\udc00\"", "\"\\ud83d\\u0041\"", "'a'", "[1]x", "\"a\nb\"", "\"\255\"",
+    "[1]\0x", "\0[", "[\0", "01", "-01", "+1", ".5", "1.", "1e", "0x10", "-0x1f", "NaN", "nan", "Infinity", "-Infinity", "inf", "1e400", "-0", "1E5", "12345678901234567890", "-", "1-1", "0x", "1.5.5", "--1", "tRue" } do
+    told(json.decode, text)
+  end
+  for depth = 999, 1001 do told(function() return type(json.decode(("["):rep(depth) .. ("]"):rep(depth))) end) end
+end
+cases.cjson_safe = function()
+  local json = require("cjson.safe").new()
+  for _, value in ipairs { print, { print }, { 1 }, "a/b" } do tell(json.encode(value)) end tell(json.encode(nil))
+  for _, text in ipairs { "{", "", "[1]", "null", 12, {}, true } do tell(json.decode(text)) end tell(json.decode(nil)) told(function() return (json.decode()) end) told(function() return (json.encode()) end)
+end
+cases.cjson_settings = function()
+  local json = require("cjson").new()
+  local function call(f, value) told(function() return f(value) end) end
+  tell(json.encode_sparse_array()) tell(json.encode_sparse_array(true)) call(json.encode, { [1] = 1, [100] = 2 }) tell(json.encode_sparse_array(false, 3, 2)) call(json.encode, { [1] = 1, [3] = 2 })
+  call(json.encode, { [1] = 1, [8] = 2 }) tell(json.encode_sparse_array("on")) tell(json.encode_sparse_array(nil, 0)) call(json.encode, { [1] = 1, [30] = 2 })
+  told(function() json.encode_sparse_array("x") end) told(function() json.encode_sparse_array(true, -1) end) told(function() json.encode_sparse_array(true, "x") end) told(function() json.encode_sparse_array(1, 2, 3, 4) end)
+  tell(json.encode_max_depth()) tell(json.encode_max_depth(2)) call(json.encode, { { 1 } }) told(function() json.encode_max_depth(0) end) told(function() json.encode_max_depth("x") end)
+  tell(json.decode_max_depth()) tell(json.decode_max_depth(2)) call(json.decode, "[[1]]") call(json.decode, "[[[1]]]") call(json.decode, "{\"a\":{\"b\":{}}}") told(function() json.decode_max_depth(0) end)
+  tell(json.encode_number_precision()) tell(json.encode_number_precision(3)) for _, number in ipairs { 3.14159, 1234, 100, 0.00001234, 1e100 } do call(json.encode, number) end
+  tell(json.encode_number_precision(1)) call(json.encode, 25) tell(json.encode_number_precision("14")) call(json.encode, 1 / 3)
+  tell(json.encode_invalid_numbers()) tell(json.encode_invalid_numbers("null")) call(json.encode, { 1 / 0, 0 / 0 }) tell(json.encode_invalid_numbers(true)) tell(json.encode_invalid_numbers("off")) told(function() json.encode_invalid_numbers("x") end)
+  tell(json.decode_invalid_numbers()) tell(json.decode_invalid_numbers(false)) for _, text in ipairs { "NaN", "Infinity", "-inf", "0x10", "01", "+1", "-01", "1", "-1.5", "0", "0.5" } do call(json.decode, text) end
+  tell(json.decode_invalid_numbers(true)) call(json.decode, "0x10") tell(json.encode_keep_buffer()) tell(json.encode_keep_buffer(false)) told(function() json.encode_keep_buffer({}) end)
+  json.encode_number_precision(3) tell(json.encode(1 / 3), require("cjson").encode(1 / 3), json.new().encode(1 / 3)) tell(json._NAME, type(json._VERSION), json.null == ngx.null)
+end
+
 -- Shared dictionaries
 cases.dict = function()
   local d = ngx.shared.d

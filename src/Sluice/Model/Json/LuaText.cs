@@ -33,8 +33,8 @@ public static class LuaText
             : double.Parse(value.ToJsonString(), FloatStyle, CultureInfo.InvariantCulture);
     }
 
-    /// <summary><c>tostring(number)</c>: C's <c>%.14g</c>.</summary>
-    public static string Number(double value)
+    /// <summary><c>tostring(number)</c>: C's <c>%.14g</c>, or with another number of digits.</summary>
+    public static string Number(double value, int digits = 14)
     {
         if (value == 0)
         {
@@ -44,15 +44,15 @@ public static class LuaText
         {
             return double.IsNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
         }
-        var scientific = value.ToString("E13", CultureInfo.InvariantCulture);
+        var scientific = value.ToString($"E{digits - 1}", CultureInfo.InvariantCulture);
         var at = scientific.IndexOf('E', StringComparison.Ordinal);
         var exponent = int.Parse(scientific.AsSpan(at + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
-        if (exponent is < -4 or >= 14)
+        if (exponent < -4 || exponent >= digits)
         {
-            var mantissa = scientific[..at].TrimEnd('0').TrimEnd('.');
+            var mantissa = scientific[..at].Contains('.', StringComparison.Ordinal) ? scientific[..at].TrimEnd('0').TrimEnd('.') : scientific[..at];
             return string.Create(CultureInfo.InvariantCulture, $"{mantissa}e{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}");
         }
-        var plain = value.ToString("F" + (13 - exponent).ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
+        var plain = value.ToString("F" + (digits - 1 - exponent).ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
         return plain.Contains('.', StringComparison.Ordinal) ? plain.TrimEnd('0').TrimEnd('.') : plain;
     }
 

@@ -1599,50 +1599,132 @@ local shipped = {
 local loaded = package.loaded
 package.path = host.prefix .. "/lua/?.lua"
 
-local function check_json(value, err)
-  if value == nil and err then
-    error(err, 3)
+local INVALID = { off = 0, on = 1, null = 2 }
+local empty_array_mt = {}
+
+-- What is the current choice, as it was chosen
+local function choice(value, name, options)
+  if type(value) == "boolean" then
+    return value
+  elseif type(value) ~= "string" and type(value) ~= "number" then
+    must_be("string", value, 1, name)
+  elseif not options[value] then
+    error("bad argument #1 to '" .. name .. "' (invalid option '" .. value .. "')", 3)
   end
-  return value
+  return value ~= "off" and (value == "on" or value)
 end
 
-local arrays_marked = false
-local function cjson(safe)
+local function whole(value, n, name, least, most)
+  local number = tonumber(value)
+  if not number then
+    must_be("number", value, n, name)
+  elseif number < least or number > most then
+    error("bad argument #1 to '" .. name .. "' (expected integer between " .. least .. " and " .. most .. ")", 3)
+  end
+  return math_floor(number)
+end
+
+local MANY = 2147483647
+
+-- As OpenResty's lua-cjson; each instance has settings of its own
+local function cjson(safe, slashes, marked)
+  local sparse, ratio, sparse_safe = false, 2, 10
+  local encode_depth, decode_depth, digits = 1000, 1000, 14
+  local encode_invalid, decode_invalid, keep, as_object = false, true, true, true
+  local function at_most(n, name, ...)
+    if select("#", ...) > n then
+      error("bad argument #" .. n + 1 .. " to '" .. name .. "' (found too many arguments)", 3)
+    end
+  end
   local json = {
-    null = null, _NAME = "cjson", _VERSION = "2.1.0.13", array_mt = array_mt, empty_array_mt = array_mt, empty_array = setmetatable({}, array_mt),
-    decode_array_with_array_mt = function(on) arrays_marked = on return on end,
-    encode_sparse_array = nothing, encode_max_depth = nothing, decode_max_depth = nothing, encode_number_precision = nothing,
-    encode_keep_buffer = nothing, encode_invalid_numbers = nothing, decode_invalid_numbers = nothing, encode_empty_table_as_object = nothing,
-    encode_escape_forward_slash = nothing,
+    null = null, _NAME = "cjson", _VERSION = "2.1.0.13", array_mt = array_mt, empty_array_mt = empty_array_mt, empty_array = setmetatable({}, array_mt),
+    new = function() return cjson(safe, true, false) end,
+    decode_array_with_array_mt = function(...)
+      if (...) ~= nil then marked = choice(..., "decode_array_with_array_mt", INVALID) end
+      return marked
+    end,
+    encode_empty_table_as_object = function(...)
+      if (...) ~= nil then as_object = choice(..., "encode_empty_table_as_object", INVALID) end
+      return as_object
+    end,
+    encode_escape_forward_slash = function(...)
+      if (...) ~= nil then slashes = choice(..., "encode_escape_forward_slash", INVALID) end
+      return slashes
+    end,
+    encode_keep_buffer = function(...)
+      if (...) ~= nil then keep = choice(..., "encode_keep_buffer", { on = 1, off = 0 }) end
+      return keep
+    end,
+    encode_invalid_numbers = function(...)
+      if (...) ~= nil then encode_invalid = choice(..., "encode_invalid_numbers", INVALID) end
+      return encode_invalid
+    end,
+    decode_invalid_numbers = function(...)
+      if (...) ~= nil then decode_invalid = choice(..., "decode_invalid_numbers", { on = 1, off = 0 }) end
+      return decode_invalid
+    end,
+    encode_sparse_array = function(...)
+      at_most(3, "encode_sparse_array", ...)
+      local convert, of, least = ...
+      if convert ~= nil then sparse = choice(convert, "encode_sparse_array", { on = 1, off = 0 }) end
+      if of ~= nil then ratio = whole(of, 2, "encode_sparse_array", 0, MANY) end
+      if least ~= nil then sparse_safe = whole(least, 3, "encode_sparse_array", 0, MANY) end
+      return sparse, ratio, sparse_safe
+    end,
+    encode_max_depth = function(...)
+      at_most(1, "encode_max_depth", ...)
+      if (...) ~= nil then encode_depth = whole(..., 1, "encode_max_depth", 1, MANY) end
+      return encode_depth
+    end,
+    decode_max_depth = function(...)
+      at_most(1, "decode_max_depth", ...)
+      if (...) ~= nil then decode_depth = whole(..., 1, "decode_max_depth", 1, MANY) end
+      return decode_depth
+    end,
+    encode_number_precision = function(...)
+      at_most(1, "encode_number_precision", ...)
+      if (...) ~= nil then digits = whole(..., 1, "encode_number_precision", 1, 16) end
+      return digits
+    end,
   }
   local function encode(value)
-    return checked(host.json_encode(value))
+    return checked(host.json_encode(value, empty_array_mt, slashes, not as_object, encode_invalid == "null" and 2 or encode_invalid and 1 or 0, encode_depth, digits,
+      sparse, ratio, sparse_safe))
   end
   local function decode(text)
-    if type(text) ~= "string" then
-      error("bad argument #1 to 'decode' (string expected, got " .. type(text) .. ")", 3)
-    end
-    return host.json_decode(text, arrays_marked)
+    return checked(host.json_decode(text, marked, decode_depth, not decode_invalid))
   end
-  if safe then
-    json.encode = encode
-    json.decode = function(text)
-      if type(text) ~= "string" then
-        return nil, "expect a string"
-      end
-      return host.json_decode(text, arrays_marked)
+  function json.encode(...)
+    if select("#", ...) ~= 1 then
+      error("bad argument #1 to 'encode' (expected 1 argument)", 2)
     end
-  else
-    json.encode = function(value) return check_json(encode(value)) end
-    json.decode = function(text)
-      local value, err = decode(text)
-      if err then
-        error(err, 2)
+    local text, err = encode((...))
+    if text then
+      return text
+    elseif safe then
+      return nil, err
+    end
+    error(err, 2)
+  end
+  function json.decode(...)
+    if select("#", ...) ~= 1 then
+      error("bad argument #1 to 'decode' (expected 1 argument)", 2)
+    end
+    local text = ...
+    if type(text) ~= "string" and type(text) ~= "number" then
+      if safe then
+        return nil, "bad argument #1 to '?' (string expected, got " .. type(text) .. ")"
       end
+      must_be("string", text, 1, "decode")
+    end
+    local value, err = decode(tostring(text))
+    if not err then
       return value
+    elseif safe then
+      return nil, err
     end
+    error(err, 2)
   end
-  json.new = function() return cjson(safe) end
   return json
 end
 
@@ -1671,8 +1753,9 @@ local function hasher(algorithm)
 end
 
 local preload = package.preload
-preload["cjson"] = function() return cjson(false) end
-preload["cjson.safe"] = function() return cjson(true) end
+preload["cjson"] = function() return cjson(false, true, false) end
+-- with the settings that APISIX gives it for all
+preload["cjson.safe"] = function() return cjson(true, false, true) end
 preload["table.new"] = function() return table_new end
 preload["table.clear"] = function() return table_clear end
 preload["table.nkeys"] = function() return nkeys end
