@@ -37,14 +37,8 @@ public sealed class PluginServices : IDisposable
     /// <summary>Whether a script has registered a variable of this name.</summary>
     public bool HasScriptVariable(string name) => _lua.IsValueCreated && _lua.Value.HasVariable(name);
 
-    /// <summary>Lua files are read anew.</summary>
-    public void RenewLua(GatewaySettings settings)
-    {
-        if (_lua.IsValueCreated)
-        {
-            _lua.Value.Renew(LuaOptions(settings));
-        }
-    }
+    /// <summary>Runs Lua, if there has been a script.</summary>
+    public LuaEngine? RunningLua => _lua.IsValueCreated ? _lua.Value : null;
 
     public static LuaOptions LuaOptions(GatewaySettings settings) => new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
     {

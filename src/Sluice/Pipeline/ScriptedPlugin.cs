@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
+using Sluice.Model;
 using Sluice.Relay;
 using Sluice.Scripting;
 
@@ -61,33 +62,42 @@ static partial class ScriptedPlugins
     }
 
     /// <summary>Those of <c>plugins:</c> in conf/config.yaml that are Lua files (<c>apisix/plugins/NAME.lua</c> on the Lua path) and no built-in ones.</summary>
-    public static IEnumerable<PluginDescriptor> Load(PluginServices services, IEnumerable<string> names)
+    /// <param name="running">Those that there are now: what would be lost of them is a problem.</param>
+    public static (IReadOnlyList<PluginDescriptor> Loaded, IReadOnlyList<Problem> Broken) Load(PluginServices services, IEnumerable<string> names, PluginRegistry? running)
     {
+        List<PluginDescriptor> loaded = [];
+        List<Problem> broken = [];
         foreach (var name in names)
         {
             if (!LuaEngine.IsPluginName(name) || !services.Lua.HasPlugin(name))
             {
                 continue;
             }
-            PluginDescriptor? made = null;
-            try
-            {
-                var (facts, error) = services.Lua.LoadPlugin(name);
-                if (facts is null)
-                {
-                    LogNotLoaded(services.Loggers.CreateLogger("Lua"), name, error);
-                    continue;
-                }
-                made = Of(name, facts, services.Lua);
-            }
-            catch (Exception e) when (e is FormatException or JsonException or InvalidOperationException or ArgumentException)
-            {
-                LogNotLoaded(services.Loggers.CreateLogger("Lua"), name, e.Message);
-            }
+            var (made, error) = Load(services.Lua, name);
             if (made is not null)
             {
-                yield return made;
+                loaded.Add(made);
+                continue;
             }
+            LogNotLoaded(services.Loggers.CreateLogger("Lua"), name, error);
+            if (running?.Find(name) is not null)
+            {
+                broken.Add(Problem.Error($"plugin {name}", $"{error}; the one that runs stays"));
+            }
+        }
+        return (loaded, broken);
+    }
+
+    static (PluginDescriptor? Made, string? Error) Load(LuaEngine engine, string name)
+    {
+        try
+        {
+            var (facts, error) = engine.LoadPlugin(name);
+            return facts is null ? (null, error) : (Of(name, facts, engine), null);
+        }
+        catch (Exception e) when (e is FormatException or JsonException or InvalidOperationException or ArgumentException)
+        {
+            return (null, e.Message);
         }
     }
 

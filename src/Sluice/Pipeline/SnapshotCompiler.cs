@@ -25,28 +25,42 @@ public sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Plug
     /// <summary>Compiles, sharing with <paramref name="previous"/> what did not change. Null when there is any error.</summary>
     public (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) Compile(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
-        var sameSettings = ReferenceEquals(previous?.Settings, settings);
-        if (!sameSettings && previous is not null)
+        if (previous is not null && ReferenceEquals(previous.Settings, settings))
         {
-            services.RenewLua(settings);
+            return new Compilation(services, _upstreams, _roots, previous.Plugins, settings, documents, previous, previous).Run();
         }
-        var registry = sameSettings ? previous!.Plugins : Registry(settings);
-        if (!sameSettings)
+        var renewed = previous is null ? null : services.RunningLua;
+        renewed?.Renew(PluginServices.LuaOptions(settings));
+        var (snapshot, problems) = CompileAnew(settings, documents, previous);
+        if (snapshot is not null)
         {
-            try
-            {
-                _roots = settings.Http.TrustedCaFile is { } file ? new TrustedRoots(File.ReadAllText(file)) : null;
-            }
-            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
-            {
-                return (null, [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
-            }
+            renewed?.Commit();
         }
-        return new Compilation(services, _upstreams, _roots, registry, settings, documents, sameSettings ? previous : null, previous).Run();
+        else
+        {
+            renewed?.Withdraw();
+        }
+        return (snapshot, problems);
     }
 
-    PluginRegistry Registry(GatewaySettings settings) => new(
-        builtin.Concat(ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)))), settings.Plugins, settings.Streams.Plugins);
+    (Snapshot? Snapshot, IReadOnlyList<Problem> Problems) CompileAnew(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
+    {
+        var (scripted, broken) = ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)), previous?.Plugins);
+        if (broken.Count > 0)
+        {
+            return (null, broken);
+        }
+        try
+        {
+            _roots = settings.Http.TrustedCaFile is { } file ? new TrustedRoots(File.ReadAllText(file)) : null;
+        }
+        catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
+        {
+            return (null, [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
+        }
+        var registry = new PluginRegistry([.. builtin, .. scripted], settings.Plugins, settings.Streams.Plugins);
+        return new Compilation(services, _upstreams, _roots, registry, settings, documents, null, previous).Run();
+    }
 
     sealed class Compilation(
         PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginRegistry registry, GatewaySettings settings, DocumentSet documents, Snapshot? reusable, Snapshot? previous)

@@ -69,7 +69,10 @@ public sealed partial class LuaContext : IDisposable
         return new(exchange, lane);
     }
 
-    /// <summary>For nobody's request, in a lane that may not be there yet.</summary>
+    /// <summary>For nobody's request; null: the lane has ended.</summary>
+    internal static LuaContext? TryIn(LuaLane lane) => lane.TryUse() ? new(null, lane) : null;
+
+    /// <summary>The same, in a lane that may not be there yet.</summary>
     internal static LuaContext In(LuaEngine engine, int index)
     {
         LuaLane lane;

@@ -45,33 +45,80 @@ public sealed partial class LuaEngine
         return 3;
     }, static stack => stack.IsNil(1) ? null : stack.Utf8(1));
 
-    /// <summary>Fresh states from here on, with every file read anew; requests that are under way end in the old ones.</summary>
+    /// <summary>Where plugins are loaded and asked while a change of configuration is tried.</summary>
+    LuaLane? _next;
+
+    /// <summary>
+    /// A fresh state, with every file read anew, in which plugins are loaded from here on. Requests stay in the old states until <see cref="Commit"/>, or for good
+    /// when the new configuration turns out not to work (<see cref="Withdraw"/>).
+    /// </summary>
     public void Renew(LuaOptions options)
     {
         lock (_making)
         {
-            Options = options with { Lanes = _lanes.Length };
-            ForgetVariables();
-            EndAll();
+            _renewal++;
+            options = options with { Lanes = _lanes.Length };
+            if (Array.TrueForAll(_lanes, static lane => lane is null))
+            {
+                Options = options;
+                return;
+            }
+            var next = new LuaLane(this, 0, options);
+            Apart(next);
+            Volatile.Write(ref _next, next);
         }
     }
 
-    void EndAll()
+    /// <summary>All that comes from here on finds fresh states; requests that are under way end in the old ones.</summary>
+    public void Commit()
     {
-        for (var i = 0; i < _lanes.Length; i++)
+        lock (_making)
         {
-            if (_lanes[i] is { } lane)
+            if (_next is not { } next)
             {
-                End(lane, i, null);
+                return;
+            }
+            Options = next.Options;
+            ForgetVariables();
+            Volatile.Write(ref _next, null);
+            for (var i = 0; i < _lanes.Length; i++)
+            {
+                Put(i, i == 0 ? next : null);
+            }
+            Closed(next);
+        }
+    }
+
+    /// <summary>Everything stays as it is.</summary>
+    public void Withdraw()
+    {
+        lock (_making)
+        {
+            if (_next is { } next)
+            {
+                Volatile.Write(ref _next, null);
+                End(next);
             }
         }
     }
 
-    /// <summary>Its plugins are told; whoever is in it goes on to his end, under the watchdog's eyes.</summary>
-    void End(LuaLane lane, int index, LuaLane? fresh)
+    void Put(int index, LuaLane? fresh)
     {
-        Retiring(lane);
+        var old = _lanes[index];
+        if (old is not null)
+        {
+            Apart(old);
+        }
         Volatile.Write(ref _lanes[index], fresh);
+        if (old is not null)
+        {
+            End(old);
+        }
+    }
+
+    /// <summary>Its plugins are told; whoever is in it goes on to his end.</summary>
+    void End(LuaLane lane)
+    {
         using (var context = new LuaContext(lane, null))
         using (lane.Enter())
         {
@@ -102,17 +149,16 @@ public sealed partial class LuaEngine
         }
     }
 
-    /// <summary>Those that nobody has registered anew since the last time. The others stay: requests that are under way still read them.</summary>
+    /// <summary>Those that nobody has registered in this renewal or the one before. The others stay: requests that are under way still read them.</summary>
     void ForgetVariables()
     {
         foreach (var (name, (_, renewal)) in _variables)
         {
-            if (renewal < _renewal)
+            if (renewal < _renewal - 1)
             {
                 _variables.TryRemove(name, out _);
             }
         }
-        _renewal++;
     }
 
     /// <summary>Whether a script has registered a variable of this name.</summary>
@@ -165,7 +211,7 @@ public sealed partial class LuaEngine
 
     string? Call(string entry, Func<LuaStack, int> push, Func<LuaStack, string?> read)
     {
-        using var context = LuaContext.In(this, 0);
+        using var context = (Volatile.Read(ref _next) is { } next ? LuaContext.TryIn(next) : null) ?? LuaContext.In(this, 0);
         using (context.Lane.Enter())
         {
             return context.Lane.Call(entry, context, (stack, _) => push(stack), read);

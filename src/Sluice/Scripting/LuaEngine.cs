@@ -38,7 +38,7 @@ public sealed partial class LuaEngine : IDisposable
     readonly LuaLane?[] _lanes;
     readonly Lock _making = new();
     readonly ConcurrentDictionary<string, SharedDictionary> _dictionaries = new(StringComparer.Ordinal);
-    readonly ConcurrentDictionary<LuaLane, bool> _retiring = new();
+    readonly ConcurrentDictionary<LuaLane, bool> _apart = new();
     readonly AutoResetEvent _wake = new(false);
     Thread? _watchdog;
     volatile bool _parked;
@@ -114,15 +114,8 @@ public sealed partial class LuaEngine : IDisposable
             {
                 LogWorn(Log, index, Options.MemoryLimit >> 20);
             }
-            var fresh = new LuaLane(this, index);
-            if (current is null)
-            {
-                Volatile.Write(ref _lanes[index], fresh);
-            }
-            else
-            {
-                End(current, index, fresh);
-            }
+            var fresh = new LuaLane(this, index, Options);
+            Put(index, fresh);
             if (_watchdog is null)
             {
                 _watchdog = new Thread(Watch) { IsBackground = true, Name = "lua watchdog" };
@@ -132,9 +125,10 @@ public sealed partial class LuaEngine : IDisposable
         }
     }
 
-    internal void Retiring(LuaLane lane) => _retiring[lane] = true;
+    /// <summary>No request comes to it, any more or yet; the watchdog looks after it as well.</summary>
+    internal void Apart(LuaLane lane) => _apart[lane] = true;
 
-    internal void Closed(LuaLane lane) => _retiring.TryRemove(lane, out _);
+    internal void Closed(LuaLane lane) => _apart.TryRemove(lane, out _);
 
     internal IEnumerable<LuaLane> Made
     {
@@ -200,7 +194,7 @@ public sealed partial class LuaEngine : IDisposable
             {
                 idle = lane?.Watch(limit) == true ? 0 : idle;
             }
-            foreach (var (lane, _) in _retiring)
+            foreach (var (lane, _) in _apart)
             {
                 idle = lane.Watch(limit) ? 0 : idle;
             }
@@ -212,7 +206,10 @@ public sealed partial class LuaEngine : IDisposable
     {
         lock (_making)
         {
-            EndAll();
+            for (var i = 0; i < _lanes.Length; i++)
+            {
+                Put(i, null);
+            }
             _disposed = true;
             _wake.Set();
         }

@@ -70,7 +70,7 @@ static partial class LuaHost
 
     static int LocalConfiguration(LuaLane lane, LuaStack stack)
     {
-        stack.Push(CjsonReader.Parse(Encoding.UTF8.GetBytes(lane.Engine.Options.LocalConfiguration)), lane.ArrayMetatable);
+        stack.Push(CjsonReader.Parse(Encoding.UTF8.GetBytes(lane.Options.LocalConfiguration)), lane.ArrayMetatable);
         return 1;
     }
 
@@ -94,7 +94,7 @@ static partial class LuaHost
             throw new LuaException($"bad module name '{name}'");
         }
         var tried = new StringBuilder();
-        foreach (var file in FilesOf(lane.Engine.Options, stack.Utf8(1)))
+        foreach (var file in FilesOf(lane.Options, stack.Utf8(1)))
         {
             if (File.Exists(file))
             {
@@ -948,13 +948,13 @@ static partial class LuaHost
 
     static int Sandbox(LuaLane lane, LuaStack stack)
     {
-        stack.Push(lane.Engine.Options.Sandbox);
+        stack.Push(lane.Options.Sandbox);
         return 1;
     }
 
     static int Jit(LuaLane lane, LuaStack stack)
     {
-        stack.Push(lane.Engine.Options.Jit);
+        stack.Push(lane.Options.Jit);
         return 1;
     }
 
@@ -966,7 +966,7 @@ static partial class LuaHost
 
     static int LaneCount(LuaLane lane, LuaStack stack)
     {
-        stack.Push(lane.Engine.Options.Lanes > 0 ? lane.Engine.Options.Lanes : Environment.ProcessorCount);
+        stack.Push(lane.Options.Lanes > 0 ? lane.Options.Lanes : Environment.ProcessorCount);
         return 1;
     }
 

@@ -60,12 +60,13 @@ sealed unsafe partial class LuaLane
     bool _retired;
     bool _closed;
 
-    public LuaLane(LuaEngine engine, int index)
+    public LuaLane(LuaEngine engine, int index, LuaOptions options)
     {
         Engine = engine;
+        Options = options;
         Index = index;
         _memory = (Memory*)NativeMemory.AllocZeroed((nuint)sizeof(Memory));
-        _memory->Limit = engine.Options.MemoryLimit;
+        _memory->Limit = options.MemoryLimit;
         _state = lua_newstate(&Allocate, _memory);
         if (_state == 0)
         {
@@ -74,13 +75,16 @@ sealed unsafe partial class LuaLane
         t_lane = this;
         luaL_openlibs(_state);
         // compiled code calls no hooks, and the watchdog stops scripts by one
-        luaJIT_setmode(_state, 0, engine.Options.Jit ? CompilerOn : CompilerOff);
+        luaJIT_setmode(_state, 0, options.Jit ? CompilerOn : CompilerOff);
         Boot();
         (RunEntry, FilterEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["ask"], _entries["ctx_mt"]);
         t_lane = null;
     }
 
     public LuaEngine Engine { get; }
+
+    /// <summary>As they were when it was made.</summary>
+    public LuaOptions Options { get; }
 
     public int Index { get; }
 
@@ -148,7 +152,7 @@ sealed unsafe partial class LuaLane
         lua_pushlightuserdata(_state, LuaHost.Wait);
         lua_rawset(_state, -3);
         new LuaStack(_state).Push("prefix");
-        new LuaStack(_state).PushUtf8(Engine.Options.Prefix);
+        new LuaStack(_state).PushUtf8(Options.Prefix);
         lua_rawset(_state, -3);
         new LuaStack(_state).Push("null");
         lua_pushlightuserdata(_state, 0);
@@ -251,7 +255,7 @@ sealed unsafe partial class LuaLane
             }
             _retired = true;
         }
-        Engine.Retiring(this);
+        Engine.Apart(this);
         Release();
     }
 
@@ -599,7 +603,7 @@ sealed unsafe partial class LuaLane
             lua_getinfo(state, what, debug);
         }
         var source = Encoding.UTF8.GetString(MemoryMarshal.CreateReadOnlySpanFromNullTerminated((byte*)&debug->ShortSource));
-        _stopped = $"{source}:{debug->CurrentLine}: stopped: it ran for {Engine.Options.TimeLimit.TotalMilliseconds:F0} ms without waiting for anything";
+        _stopped = $"{source}:{debug->CurrentLine}: stopped: it ran for {Options.TimeLimit.TotalMilliseconds:F0} ms without waiting for anything";
         lua_sethook(state, Raise, MaskCount, 1);
     }
 

@@ -1,6 +1,8 @@
+using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
+using Sluice.Model;
 
 namespace Sluice.FunctionalTests.Scripting;
 
@@ -45,6 +47,26 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
             Assert.All(now.Where(counts => seen.ContainsKey(counts.Key)), counts => Assert.Equal(seen[counts.Key].Init + 1, counts.Value.Init));
             seen = now;
         }
+    }
+
+    /// <summary>An auth plugin with a slip in it must not leave routes without any.</summary>
+    [Theory]
+    [InlineData("this is no lua", "counted.lua:1: '=' expected near 'is'")]
+    [InlineData("return { version = 1, priority = 1, name = 'counted', init = function() error('not today') end }", "init of plugin [counted]: ")]
+    [InlineData("return { version = 1, priority = 1, name = 'counted', init = function() while true do end end }", "stopped: it ran for")]
+    public async Task A_reload_that_would_lose_a_plugin_changes_nothing(string file, string said)
+    {
+        await Gateway.RouteAsync("r", "/r", Origin, "\"plugins\":{\"counted\":{}}");
+        var seen = await CountsAsync();
+        Gateway.Write("lua/apisix/plugins/counted.lua", file);
+        var (status, body) = await Gateway.AdminAsync(HttpMethod.Put, "/plugins/reload");
+        Assert.Equal(HttpStatusCode.InternalServerError, status);
+        Assert.Contains("plugin counted: ", (string?)body!["error_msg"], StringComparison.Ordinal);
+        Assert.Contains(said, (string?)body["error_msg"], StringComparison.Ordinal);
+        Assert.Contains(said, Assert.Single(await Gateway.Gateway.ReloadAsync(), problem => problem.Severity == Severity.Error).ToString(), StringComparison.Ordinal);
+        Assert.Equal(seen, (await CountsAsync()).Where(counts => seen.ContainsKey(counts.Key)).ToDictionary());
+        await PluginAsync("counted", Counted);
+        Assert.All(await CountsAsync(), counts => Assert.Equal(counts.Value.Init, counts.Value.Destroyed + 1));
     }
 
     [Fact]

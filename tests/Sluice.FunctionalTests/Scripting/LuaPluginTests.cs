@@ -134,7 +134,7 @@ public class LuaPluginTests
     {
         await using var gateway = await StartAsync();
         gateway.Write("lua/apisix/plugins/greeter.lua", "return { version = 1 ");
-        await ReloadAsync(gateway);
+        await gateway.RestartAsync();
         await gateway.ErrorLogSaysAsync("failed to load plugin [greeter] err: error loading module 'apisix.plugins.greeter'");
         var (_, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"greeter":{} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal("unknown plugin [greeter]", (string?)body!["error_msg"]);
