@@ -565,10 +565,10 @@ end
 cases.raw_behind_head = function()
   ngx.header["X-Own"] = "head" ngx.header["Content-Length"] = 5 ngx.send_headers() ngx.flush(true)
   local s, err = ngx.req.socket(true)
-  s:send(s and "hello" or err)
+  s:receive(15) s:send(s and "hello" or err)
   return ngx.exit(200)
 end
-cases.raw_fails = function() raw_answer(ngx.req.socket(true), "sent") error("late trouble") end
+cases.raw_fails = function() local s = ngx.req.socket(true) raw_answer(s, s:receive(15)) error("late trouble") end
 cases.raw_thread = function()
   local s = ngx.req.socket(true)
   local reader = ngx.thread.spawn(function() return s:receive(15) end)
