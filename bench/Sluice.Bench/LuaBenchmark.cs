@@ -136,6 +136,8 @@ public class LuaBenchmark : IDisposable
 
         public ValueTask FinishAsync(ReadOnlyMemory<byte> piece) => default;
 
+        public bool MayCapture => false;
+
         public Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
             string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options) =>
             Task.FromResult<(int, IHeaderDictionary, ReadOnlyMemory<byte>)?>(null);

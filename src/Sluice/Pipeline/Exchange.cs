@@ -165,6 +165,9 @@ public sealed partial class Exchange(HttpContext http, Snapshot snapshot, Plugin
     /// <summary>The client's connection; null where connections are not counted (HTTP/3).</summary>
     internal IConnectionCounts? Counts => Http.Features.Get<IConnectionCounts>();
 
+    /// <summary>How many <see cref="InnerRequest"/>s are under way for it.</summary>
+    internal int InnerRequests;
+
     /// <summary>Which of its connection's requests this is; 0: the one that the connection is at, there are no two at once.</summary>
     internal long ConnectionRequests { get; init; }
 

@@ -10,6 +10,12 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
 {
     public const int MaxBody = 10 * 1024 * 1024;
 
+    /// <summary>As in nginx (NGX_HTTP_MAX_SUBREQUESTS and one).</summary>
+    const int MaxDepth = 51;
+
+    /// <summary>So many may be under way for one request of a client.</summary>
+    const int MaxAtOnce = 1000;
+
     /// <summary>What it answers goes to a client in the place of an error.</summary>
     public bool ForErrorPage { get; init; }
 
@@ -22,7 +28,8 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
     {
         using var tooLong = new CancellationTokenSource(timeout, outer.Services.Time);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(tooLong.Token, outer.Http.RequestAborted);
-        var lifetime = new Lifetime(end, ForErrorPage);
+        var parent = LifetimeOf(outer);
+        var lifetime = new Lifetime(end, ForErrorPage, parent?.Client ?? outer, (parent?.Depth ?? 0) + 1);
         var response = new Response();
         using var body = new BoundedBody(response, MaxBody);
         var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp())
@@ -34,18 +41,33 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
         {
             exchange.TakeVariables(outer, Options);
         }
-        await outer.Services.Inner(exchange);
-        if (!lifetime.Aborted)
+        Interlocked.Increment(ref lifetime.Client.InnerRequests);
+        try
         {
-            await exchange.Response.CompleteAsync();
+            await outer.Services.Inner(exchange);
+            if (!lifetime.Aborted)
+            {
+                await exchange.Response.CompleteAsync();
+            }
+        }
+        finally
+        {
+            Interlocked.Decrement(ref lifetime.Client.InnerRequests);
         }
         return lifetime.Aborted || end.IsCancellationRequested ? null : new(response.StatusCode, response.Headers, body.ToArray());
     }
 
     /// <summary>Whether the exchange is one of these.</summary>
-    public static bool Is(Exchange exchange) => exchange.Http is DefaultHttpContext http && http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime;
+    public static bool Is(Exchange exchange) => LifetimeOf(exchange) is not null;
 
-    public static bool IsForErrorPage(Exchange exchange) => exchange.Http.Features.Get<IHttpRequestLifetimeFeature>() is Lifetime { ForErrorPage: true };
+    public static bool IsForErrorPage(Exchange exchange) => LifetimeOf(exchange) is { ForErrorPage: true };
+
+    /// <summary>False: too many are inside each other, or beside each other.</summary>
+    public static bool MayMake(Exchange outer) => LifetimeOf(outer) is { } inner
+        ? inner.Depth < MaxDepth && Volatile.Read(ref inner.Client.InnerRequests) < MaxAtOnce
+        : Volatile.Read(ref outer.InnerRequests) < MaxAtOnce;
+
+    static Lifetime? LifetimeOf(Exchange exchange) => exchange.Http is DefaultHttpContext http ? http.Features.Get<IHttpRequestLifetimeFeature>() as Lifetime : null;
 
     FeatureCollection Features(Exchange outer, Lifetime lifetime, Response response, Stream body)
     {
@@ -78,9 +100,15 @@ public sealed record InnerRequest(string Method, string Target, IHeaderDictionar
 
     sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;
 
-    sealed class Lifetime(CancellationTokenSource end, bool forErrorPage) : IHttpRequestLifetimeFeature
+    /// <param name="client">The request that all of them are made for.</param>
+    /// <param name="depth">1: made by that one itself.</param>
+    sealed class Lifetime(CancellationTokenSource end, bool forErrorPage, Exchange client, int depth) : IHttpRequestLifetimeFeature
     {
         public bool ForErrorPage { get; } = forErrorPage;
+
+        public Exchange Client { get; } = client;
+
+        public int Depth { get; } = depth;
 
         public bool Aborted { get; private set; }
 

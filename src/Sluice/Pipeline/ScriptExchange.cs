@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Sluice.Net.Http1;
@@ -260,7 +261,10 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         if (!piece.IsEmpty && HasBody)
         {
             exchange.FirstByteTimestamp = exchange.FirstByteTimestamp == 0 ? exchange.Services.Time.GetTimestamp() : exchange.FirstByteTimestamp;
-            await exchange.Response.BodyWriter.WriteAsync(piece, client);
+            if ((await exchange.Response.BodyWriter.WriteAsync(piece, client)).IsCompleted)
+            {
+                throw new ConnectionAbortedException("the client closed the connection");
+            }
             exchange.BodyBytesSent += piece.Length;
         }
         else if (!exchange.Response.HasStarted)
@@ -270,9 +274,11 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
         client.ThrowIfCancellationRequested();
     }
 
+    public bool MayCapture => InnerRequest.MayMake(exchange);
+
     public async Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(
         string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options) =>
-        await new InnerRequest(method, target, headers, body) { Options = options }.RunAsync(exchange, TimeSpan.FromMinutes(1)) is { } answer
+        await new InnerRequest(method, target, headers, body) { Options = options }.RunAsync(exchange, Timeout.InfiniteTimeSpan) is { } answer
             ? (answer.Status, answer.Headers, answer.Body)
             : null;
 }

@@ -62,6 +62,9 @@ public interface IScriptExchange : IVariables, IDisposable
     /// <summary>The last piece: the client sees the end of the answer.</summary>
     ValueTask FinishAsync(ReadOnlyMemory<byte> piece);
 
+    /// <summary>False: too many requests to the gateway itself are inside each other, or under way at once.</summary>
+    bool MayCapture { get; }
+
     /// <summary>Makes a request to the gateway itself; null when it failed.</summary>
     Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options);
 }

@@ -24,6 +24,9 @@ public sealed partial class LuaContext
     void LogFailure(string what, string error, string phase) =>
         LogError(Engine.Log, what, error, phase == "timer" ? "" : $", in {phase}", Place);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "lua subrequests cycle while processing \"{Uri}\"{Place}")]
+    static partial void LogCycle(ILogger logger, string uri, string place);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "{What}: {Error}{Phase}{Place}")]
     static partial void LogError(ILogger logger, string what, string error, string phase, string place);
 }

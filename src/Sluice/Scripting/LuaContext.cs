@@ -3,6 +3,7 @@ using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Primitives;
+using Sluice.Net.Epoll;
 using static Sluice.Scripting.LuaNative;
 
 namespace Sluice.Scripting;
@@ -382,6 +383,11 @@ public sealed partial class LuaContext : IDisposable
     async ValueTask<(int Status, Stop Stop)> WaitAsync((nint State, int Reference) coroutine, Stop stop)
     {
         var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
+        if (EventLoop.Current is { IsLate: true })
+        {
+            // what it waits for may be there at once, again and again
+            await EventLoop.Later();
+        }
         using (Lane.Enter())
         {
             if (_disposed || _killed?.ContainsKey(coroutine.State) == true)
@@ -471,7 +477,7 @@ public sealed partial class LuaContext : IDisposable
         switch (wait)
         {
             case LuaWait.Yield:
-                await Task.Yield();
+                await EventLoop.Later();
                 return [];
             case LuaWait.Flush:
                 if (arguments[0] is not true)
@@ -511,7 +517,7 @@ public sealed partial class LuaContext : IDisposable
         }
     }
 
-    static TimeSpan Seconds(object? value) => TimeSpan.FromSeconds(Math.Clamp((double)value!, 0, 1_000_000));
+    static TimeSpan Seconds(object? value) => (double)value! is > 0 and var seconds ? TimeSpan.FromSeconds(Math.Min(seconds, 1_000_000)) : TimeSpan.Zero;
 
     /// <summary>Sends without waiting; while the client has not taken the last piece, what is printed stays for the next.</summary>
     void BeginFlush()
@@ -591,11 +597,15 @@ public sealed partial class LuaContext : IDisposable
         };
     }
 
-    /// <summary>Method, target, body, sharing, variables and ctx of each request, all at once; status, headers and body of each answer.</summary>
-    async ValueTask<object?[]> CaptureAsync(object?[] arguments) =>
-        [.. (await Task.WhenAll(arguments.Chunk(6).Select(CaptureOneAsync))).SelectMany(static answer => answer)];
+    /// <summary>Method, target, body, sharing, variables and ctx of each request, all at once; status, headers and body of each answer. Nil: one was not made.</summary>
+    async ValueTask<object?[]> CaptureAsync(object?[] arguments)
+    {
+        var answers = await Task.WhenAll(arguments.Chunk(6).Select(CaptureOneAsync));
+        return answers.Contains(null) ? [null] : [.. answers.SelectMany(static answer => answer!)];
+    }
 
-    async Task<object?[]> CaptureOneAsync(object?[] request)
+    /// <returns>Null: it was not made.</returns>
+    async Task<object?[]?> CaptureOneAsync(object?[] request)
     {
         var headers = new HeaderDictionary();
         foreach (var (name, values) in Exchange!.Http.Request.Headers)
@@ -612,6 +622,11 @@ public sealed partial class LuaContext : IDisposable
         }
         var method = System.Text.Encoding.Latin1.GetString((byte[])request[0]!);
         var target = System.Text.Encoding.Latin1.GetString((byte[])request[1]!);
+        if (!Exchange.MayCapture)
+        {
+            LogCycle(Engine.Log, target.Split('?')[0], Place);
+            return null;
+        }
         var options = new SubrequestOptions((VariableSharing)(int)(double)request[3]!, Pairs(request[4] as byte[] ?? []))
         {
             Open = request[5] is double ctx ? exchange => Lend(exchange, (int)ctx) : null,
@@ -680,7 +695,7 @@ public sealed partial class LuaContext : IDisposable
     {
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            await Task.Yield();
+            await EventLoop.Later();
         }
         try
         {

@@ -57,13 +57,17 @@ static partial class LuaHost
 
     // -- Logs and modules
 
+    /// <summary>Characters of one line that a script logs; the rest is left out.</summary>
+    const int LongestText = 64 * 1024;
+
     /// <summary>level (nginx's number), place, text.</summary>
     static int Write(LuaLane lane, LuaStack stack)
     {
         var severity = (LogSeverity)Math.Clamp(stack.Integer(1), 0, (int)LogSeverity.Debug);
         if (lane.Engine.Log.IsEnabled(SevereText.LevelOf(severity)))
         {
-            SevereText.Log(lane.Engine.Log, severity, $"[lua] {stack.Utf8(2)} {stack.Utf8(3)}{lane.Running?.Place}");
+            var text = stack.Utf8(3);
+            SevereText.Log(lane.Engine.Log, severity, $"[lua] {stack.Utf8(2)} {(text.Length > LongestText ? text[..LongestText] + "…" : text)}{lane.Running?.Place}");
         }
         return 0;
     }
@@ -157,7 +161,7 @@ static partial class LuaHost
             return TooLate(lane, "ngx.status");
         }
         var status = stack.Integer(1);
-        http.Response.StatusCode = status is >= 100 and <= 999 ? status : throw new LuaException($"bad status: {status}");
+        http.Response.StatusCode = status is StatusCodes.Status101SwitchingProtocols or (>= 200 and <= 999) ? status : throw new LuaException($"bad status: {status}");
         return 0;
     }
 

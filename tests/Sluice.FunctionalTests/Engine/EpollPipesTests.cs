@@ -224,4 +224,22 @@ public sealed class EpollPipesTests : IAsyncLifetime
         await SendAsync("still here");
         await OnLoopAsync(async () => Assert.False((await _input.ReadAsync()).Buffer.IsEmpty));
     }
+
+    [Fact]
+    public async Task Who_goes_on_later_lets_sockets_have_their_turn_and_stays_on_the_loop() => await OnLoopAsync(async () =>
+    {
+        var reading = _socket.WaitReadableAsync().AsTask();
+        Assert.False(reading.IsCompleted);
+        await _peer.SendAsync("x"u8.ToArray());
+        await _loop.SwitchTo();
+        while (!_loop.IsLate)
+        {
+            Thread.SpinWait(1000);
+        }
+        while (!reading.IsCompleted)
+        {
+            await EventLoop.Later();
+            Assert.True(_loop.IsCurrent);
+        }
+    });
 }

@@ -121,6 +121,87 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         await Eventually.HoldsAsync(async () => await GetAsync("/ran") == 200, "the last timer did not run");
     }
 
+    [Fact]
+    public async Task A_script_that_prints_for_ever_ends_with_its_client_and_holds_up_nobody()
+    {
+        await FunctionAsync("flood", "while true do ngx.print(('x'):rep(100000)) end");
+        await FunctionAsync("ok", "ngx.print('ok')");
+        for (var client = 0; client < Connections; client++)
+        {
+            using var answer = await Gateway.Client.GetAsync(Gateway.Url("/flood"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+            var body = await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
+            await body.ReadExactlyAsync(new byte[10_000_000], TestContext.Current.CancellationToken);
+            await AllAnswerAsync("/ok", "ok");
+        }
+        await Eventually.TrueAsync(() => Logged("GET /flood ") == Connections, "a script goes on without its client");
+        await AllAnswerAsync("/ok", "ok");
+    }
+
+    [Fact]
+    public async Task A_script_whose_waits_end_at_once_holds_up_nobody()
+    {
+        await FunctionAsync("busy", "local s = require('ngx.semaphore').new(0) repeat s:post() s:wait(1) until ngx.shared.b:get('stop') ngx.print('stopped')");
+        await FunctionAsync("ok", "ngx.print('ok')");
+        await FunctionAsync("stop", "ngx.shared.b:set('stop', true)");
+        var busy = Gateway.Client.GetStringAsync(Gateway.Url("/busy"), TestContext.Current.CancellationToken);
+        await AllAnswerAsync("/ok", "ok");
+        Assert.False(busy.IsCompleted);
+        await Gateway.Client.GetAsync(Gateway.Url("/stop"), TestContext.Current.CancellationToken);
+        Assert.Equal("stopped", await busy);
+    }
+
+    [Fact]
+    public async Task A_script_that_asks_for_itself_is_stopped_by_the_number_of_its_subrequests()
+    {
+        await FunctionAsync("self", "ngx.location.capture('/self')");
+        await FunctionAsync("selves", "ngx.location.capture_multi({ { '/selves' }, { '/selves' } })");
+        await FunctionAsync("ok", "ngx.print('ok')");
+        await GetAsync("/self");
+        await Gateway.ErrorLogSaysAsync("lua subrequests cycle while processing \"/self\"");
+        await Gateway.ErrorLogSaysAsync("failed to issue subrequest: -1");
+        using var leave = new CancellationTokenSource();
+        var endless = Gateway.Client.GetAsync(Gateway.Url("/selves"), leave.Token);
+        await AllAnswerAsync("/ok", "ok");
+        await leave.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => endless);
+        await Eventually.TrueAsync(() => Logged("GET /selves ") > 0, "they go on without their client");
+    }
+
+    [Theory]
+    [InlineData("ngx.exit(1000)", "bad status: 1000")]
+    [InlineData("ngx.status = 1000", "bad status: 1000")]
+    [InlineData("ngx.status = 100", "bad status: 100")]
+    [InlineData("setfenv(0, {})", "bad argument #1 to 'setfenv'")]
+    public async Task What_no_answer_can_be_made_of_is_an_error(string code, string logged)
+    {
+        await FunctionAsync("f", code);
+        Assert.Equal(500, await GetAsync("/f"));
+        await Gateway.ErrorLogSaysAsync(logged);
+    }
+
+    [Fact]
+    public async Task A_line_that_a_script_logs_has_its_bounds()
+    {
+        await FunctionAsync("f", "ngx.log(ngx.ERR, ('x'):rep(1000000)) ngx.exit(204)");
+        Assert.Equal(204, await GetAsync("/f"));
+        await Gateway.ErrorLogSaysAsync("xxx…, route f");
+        Assert.True(Gateway.ErrorLog.Length < 100_000);
+    }
+
+    int Logged(string request) => File.ReadLines(Path.Combine(Gateway.Prefix, "logs", "access.log")).Count(line => line.Contains(request, StringComparison.Ordinal));
+
+    const int Connections = 8;
+
+    /// <summary>Over connections of their own, so that every event loop has some.</summary>
+    async Task AllAnswerAsync(string path, string expected)
+    {
+        for (var i = 0; i < Connections; i++)
+        {
+            using var client = new HttpClient();
+            Assert.Equal(expected, await client.GetStringAsync(Gateway.Url(path), TestContext.Current.CancellationToken));
+        }
+    }
+
     /// <summary>The server answers nobody before all are there.</summary>
     [Fact]
     public async Task A_thousand_scripts_wait_on_sockets_at_once()

@@ -580,7 +580,16 @@ cases.raw_subrequest = function() ngx.req.read_body() tell(ngx.location.capture(
 -- Subrequests
 cases.is_internal = function() tell(ngx.req.is_internal(), ngx.is_subrequest) ngx.req.set_uri("/other") tell(ngx.req.is_internal(), ngx.is_subrequest) end
 cases.capture_internal = function() ngx.req.read_body() tell(ngx.location.capture("/inner", { args = "internal=1" }).body) end
-cases.inner = function() ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args, " ", ngx.var.uri, " ", ngx.var.arg_c and ngx.req.is_internal(), " ", ngx.ctx.lost)
+local function deeper()
+  local depth = tonumber(ngx.var.arg_depth) or 0
+  local made, answer = pcall(ngx.location.capture, "/inner?depth=" .. depth + 1)
+  say(depth, " ", made, " ", made and answer.status, " ", made and answer.body or answer)
+end
+cases.inner = function()
+  if ngx.var.arg_depth then
+    return deeper()
+  end
+  ngx.status = 203 ngx.header["X-In"] = "in" say(ngx.req.get_method(), " ", ngx.var.args, " ", ngx.var.uri, " ", ngx.var.arg_c and ngx.req.is_internal(), " ", ngx.ctx.lost)
   if ngx.var.arg_internal then
     tell(ngx.req.is_internal(), ngx.is_subrequest, ngx.req.get_method())
   end
@@ -621,6 +630,8 @@ cases.capture_ctx = function()
   told(ngx.location.capture, "/inner", { ctx = 1 })
 end
 cases.capture_bad = function() tell((pcall(ngx.location.capture, "/inner", { vars = 1 }))) tell((pcall(ngx.location.capture, "/inner", { body = {} }))) end
+cases.capture_cycle = function() ngx.req.read_body() deeper() end
+cases.sleep_bad = function() for _, t in ipairs { 0 / 0, -1, -0.5 } do tell((pcall(ngx.sleep, t))) end end
 cases.capture_multi = function() ngx.req.read_body() local a, b = ngx.location.capture_multi({ { "/inner", { args = "n=1" } }, { "/inner", { args = "n=2" } } }) tell(a.body, b.body) end
 
 return cases

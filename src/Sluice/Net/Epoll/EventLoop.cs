@@ -13,6 +13,8 @@ public sealed partial class EventLoop : IDisposable
 {
     const int EventsPerWait = 256;
 
+    static readonly TimeSpan LongRound = TimeSpan.FromMilliseconds(5);
+
     readonly record struct Work(Action<object?> Action, object? State);
 
     [ThreadStatic]
@@ -80,6 +82,12 @@ public sealed partial class EventLoop : IDisposable
 
     /// <summary>Awaiting it leaves the loop for the thread pool: for what may block or compute long. Awaiting any socket of the loop comes back.</summary>
     public static ThreadPoolSwitch Leave() => default;
+
+    /// <summary>Awaiting it gives the others their turn: it goes on in the loop's next round, elsewhere on the thread pool.</summary>
+    public static NextTurn Later() => default;
+
+    /// <summary>This round has gone on for so long that who could go on should rather await <see cref="Later"/>. On the loop.</summary>
+    public bool IsLate => Stopwatch.GetElapsedTime(Now) > LongRound;
 
     internal void Set(WheelTimer timer, long due)
     {
@@ -242,6 +250,31 @@ public sealed partial class EventLoop : IDisposable
         public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
         public void UnsafeOnCompleted(Action continuation) => loop.Post(static action => ((Action)action!)(), continuation);
+
+        public void GetResult()
+        {
+        }
+    }
+
+    public readonly struct NextTurn : ICriticalNotifyCompletion
+    {
+        public NextTurn GetAwaiter() => this;
+
+        public bool IsCompleted => false;
+
+        public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
+
+        public void UnsafeOnCompleted(Action continuation)
+        {
+            if (Current is { } loop)
+            {
+                loop.Post(static action => ((Action)action!)(), continuation);
+            }
+            else
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(static action => action(), continuation, preferLocal: false);
+            }
+        }
 
         public void GetResult()
         {

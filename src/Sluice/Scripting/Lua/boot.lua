@@ -132,6 +132,16 @@ function collectgarbage(what, ...)
   return raw_collect(what, ...)
 end
 
+-- a coroutine is used again for the next request, and its environment with it
+local raw_setfenv = setfenv
+function setfenv(f, env)
+  if f == 0 then
+    error("bad argument #1 to 'setfenv' (a coroutine's own environment cannot be set)", 2)
+  end
+  local set = raw_setfenv(type(f) == "number" and f + 1 or f, env)
+  return set
+end
+
 local raw_setmetatable = setmetatable
 local c_loaders = { package.loaders[3], package.loaders[4] }
 local ffi_module = package.loaded.ffi
@@ -392,6 +402,9 @@ function ngx.exit(status)
   local phase = box[2]
   if phase == LOG or phase == INIT or phase == BODY_FILTER then
     disabled()
+  end
+  if status > 999 then
+    error("bad status: " .. status, 2)
   end
   if phase == HEADER_FILTER and status >= 300 then
     host_set_status(status)
@@ -727,7 +740,7 @@ function ngx.sleep(...)
   local seconds = tonumber((...))
   if not seconds then
     must_be("number", ..., 1, "sleep")
-  elseif seconds < 0 then
+  elseif not (seconds >= 0) then
     error("invalid sleep duration \"" .. seconds * 1000 .. "\"", 2)
   end
   wait(SLEEP, seconds)
@@ -1347,10 +1360,17 @@ local function subrequest(uri, options)
   return METHODS[options.method] or "GET", uri, body or own_body(options), sharing, variables(options.vars), lend(options.ctx)
 end
 
-local function captured(status, headers, body, ...)
+local function answers(status, headers, body, ...)
   if status then
-    return { status = status, header = setmetatable(headers, headers_mt), body = body, truncated = false }, captured(...)
+    return { status = status, header = setmetatable(headers, headers_mt), body = body, truncated = false }, answers(...)
   end
+end
+
+local function captured(status, ...)
+  if not status then
+    error("failed to issue subrequest: -1", 2)
+  end
+  return answers(status, ...)
 end
 
 function ngx.location.capture(uri, options)
