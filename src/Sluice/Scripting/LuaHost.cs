@@ -199,7 +199,11 @@ static partial class LuaHost
         {
             return TooLate(lane, "ngx.header.HEADER");
         }
-        SetHeader(Response(lane), stack);
+        // how an answer is framed is the connection's affair
+        if (!stack.Text(1).Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase))
+        {
+            SetHeader(Response(lane), stack);
+        }
         return 0;
     }
 

@@ -180,6 +180,24 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
     }
 
     [Fact]
+    public async Task A_script_cannot_say_that_an_answer_is_framed_as_it_is_not()
+    {
+        await Gateway.RouteAsync("f", "/f", Origin, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
+        {
+            ["serverless-pre-function"] = new
+            {
+                phase = "header_filter",
+                functions = new[] { "return function() ngx.header['Transfer-Encoding'] = 'chunked' ngx.header['Content-Length'] = 3 end" },
+            },
+        }));
+        using var client = new HttpClient();
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.Contains("GET /f", await client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task A_line_that_a_script_logs_has_its_bounds()
     {
         await FunctionAsync("f", "ngx.log(ngx.ERR, ('x'):rep(1000000)) ngx.exit(204)");

@@ -406,6 +406,11 @@ cases.tcp_refused = function() local s = ngx.socket.tcp() tell(s:connect("127.0.
 cases.tcp_bad = function()
   local s = ngx.socket.tcp() tell((pcall(s.connect, s))) tell((pcall(s.receive, s, "*z"))) tell((pcall(s.receive, s, -1))) tell(s:receive()) tell(s:close()) tell(s:setkeepalive()) tell(s:getreusedtimes())
 end
+cases.tcp_timeouts_bad = function()
+  local s = ngx.socket.tcp()
+  for _, ms in ipairs { -1, 1e300, 2 ^ 31 } do tell((pcall(s.settimeout, s, ms))) tell((pcall(s.settimeouts, s, 1, ms, 1))) end
+  tell((pcall(s.settimeout, s, 0))) tell((pcall(s.settimeout, s, 2 ^ 31 - 1)))
+end
 cases.tcp_zero = function() local s = dial() tell(s:receive(0)) tell(s:send("")) s:close() end
 cases.udp = function() local u = ngx.socket.udp() u:settimeout(2000) tell(u:setpeername("127.0.0.1", tonumber(ngx.var.arg_udp))) tell(u:send("ping")) tell(u:receive()) tell(u:close()) tell(u:send("x")) end
 

@@ -269,6 +269,10 @@ static class NginxDirectives
         {
             return NginxRule.Invalid(name, directive, "it must be the name of a header");
         }
+        if (directive == "add_header" && (name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase) || name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase)))
+        {
+            return NginxRule.Invalid(name, directive, "the gateway frames answers itself");
+        }
         if (value.AsSpan().ContainsAny("\r\n\0"))
         {
             return NginxRule.Invalid(value.ReplaceLineEndings("\\n"), directive, "a header has one line");

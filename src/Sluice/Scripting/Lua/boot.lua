@@ -1410,12 +1410,25 @@ local function sockets_allowed()
   end
 end
 
+-- milliseconds in 31 bits
+local function timeout(ms)
+  if ms == nil then
+    return nil
+  end
+  ms = tonumber(ms) or 0
+  if not (ms >= 0 and ms < 2147483648) then
+    error("bad timeout value", 3)
+  end
+  return ms
+end
+
 function socket:settimeout(ms)
+  ms = timeout(ms)
   sock_timeouts(self.n, ms, ms, ms)
 end
 
 function socket:settimeouts(connect, send, read)
-  sock_timeouts(self.n, connect, send, read)
+  sock_timeouts(self.n, timeout(connect), timeout(send), timeout(read))
 end
 
 function socket:setoption()
