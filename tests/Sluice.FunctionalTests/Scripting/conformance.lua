@@ -573,7 +573,6 @@ cases.raw_behind_head = function()
   s:receive(15) s:send(s and "hello" or err)
   return ngx.exit(200)
 end
-cases.raw_fails = function() local s = ngx.req.socket(true) raw_answer(s, s:receive(15)) error("late trouble") end
 cases.raw_thread = function()
   local s = ngx.req.socket(true)
   local reader = ngx.thread.spawn(function() return s:receive(15) end)
