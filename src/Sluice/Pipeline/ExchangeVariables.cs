@@ -32,7 +32,7 @@ public sealed partial class Exchange
             "host" => Host,
             "hostname" => Environment.MachineName,
             "http_host" => Request.Headers.Host.ToString() is { Length: > 0 } host ? host : null,
-            "method" or "request_method" => Request.Method,
+            "method" or "request_method" => UpstreamMethod,
             // empty: what came was no request
             "request" => Request.Protocol.Length == 0 ? "" : $"{Request.Method} {RawTarget} {Request.Protocol}",
             "scheme" => Request.Scheme,
@@ -120,7 +120,10 @@ public sealed partial class Exchange
     public string RawTarget => Http is Http1Context own ? own.RawTarget : Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
 
     /// <summary>Host without the port, lower case (nginx's <c>$host</c>).</summary>
-    public string Host => field ??= HostOnly(Request.Headers.Host.ToString()).ToLowerInvariant();
+    public string Host { get => field ??= HostOnly(Request.Headers.Host.ToString()).ToLowerInvariant(); private set; }
+
+    /// <summary>Somebody has set the request's Host.</summary>
+    public void HostChanged() => Host = null!;
 
     /// <summary>32 hex digits, the same for the whole exchange (nginx's <c>$request_id</c>).</summary>
     public string RequestId => field ??= Guid.NewGuid().ToString("N");
@@ -247,7 +250,7 @@ public sealed partial class Exchange
             "remote_user" => static exchange => exchange.BasicUser(),
             "time_local" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Local,
             "time_iso8601" => static exchange => LogTime.Of(exchange.Services.Time.GetUtcNow(), exchange.Services.Time).Iso8601,
-            "request_method" or "method" => static exchange => exchange.Request.Method,
+            "request_method" or "method" => static exchange => exchange.UpstreamMethod,
             "host" => static exchange => exchange.Host,
             "uri" => static exchange => exchange.Uri,
             "status" => static exchange => Number(exchange.Response.StatusCode),

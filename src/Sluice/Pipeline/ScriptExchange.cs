@@ -84,6 +84,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
     {
         if (name.Equals("Host", StringComparison.OrdinalIgnoreCase))
         {
+            exchange.HostChanged();
             exchange.UpstreamHost = exchange.Request.Headers.Host.ToString() is { Length: > 0 } host ? host : null;
         }
     }

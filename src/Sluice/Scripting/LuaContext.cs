@@ -439,7 +439,8 @@ public sealed partial class LuaContext : IDisposable
         }
     }
 
-    internal static void PushHeaders(LuaStack stack, IHeaderDictionary headers, int max = 0, bool raw = false)
+    /// <returns>Whether there are more than that.</returns>
+    internal static bool PushHeaders(LuaStack stack, IHeaderDictionary headers, int max = 0, bool raw = false)
     {
         stack.NewTable(0, headers.Count);
         var count = 0;
@@ -453,6 +454,7 @@ public sealed partial class LuaContext : IDisposable
             PushValues(stack, values);
             lua_rawset(stack.State, -3);
         }
+        return max > 0 && count > max;
     }
 
     internal static void PushValues(LuaStack stack, StringValues values)
@@ -580,6 +582,10 @@ public sealed partial class LuaContext : IDisposable
         {
             return new(LuaEnd.Again);
         }
+        if ((Printed || Exchange.Answered) && status == -1)
+        {
+            return new(LuaEnd.Failed);
+        }
         if (Printed || Exchange.Answered)
         {
             if (!Exchange.Answered && status >= 200 && Exchange.Http.Response.StatusCode == 200)
@@ -593,6 +599,7 @@ public sealed partial class LuaContext : IDisposable
         {
             >= 200 => new(LuaEnd.Answered, status),
             -1 => new(LuaEnd.Answered, 500),
+            > 0 => new(LuaEnd.Answered, 400), // no status of an answer
             _ => new(LuaEnd.Continue),
         };
     }

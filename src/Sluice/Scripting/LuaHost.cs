@@ -29,7 +29,7 @@ static partial class LuaHost
     public static readonly (string Name, HostFunction Function)[] Functions =
     [
         ("log", Write), ("source", Source), ("module", Module), ("local_conf", LocalConfiguration),
-        ("print", Print), ("pending", Pending), ("status", Status), ("set_status", SetStatus), ("headers_sent", HeadersSent),
+        ("print", Print), ("status", Status), ("set_status", SetStatus), ("headers_sent", HeadersSent),
         ("resp_get", ResponseHeader), ("resp_set", SetResponseHeader), ("resp_headers", ResponseHeaders),
         ("req_headers", RequestHeaders), ("req_get", RequestHeader), ("req_set", SetRequestHeader), ("method", Method), ("set_method", SetMethod),
         ("set_uri", SetUri), ("set_args", SetArguments), ("args", Arguments), ("raw_header", RawHeader), ("http_version", HttpVersion),
@@ -141,12 +141,6 @@ static partial class LuaHost
         return 1;
     }
 
-    static int Pending(LuaLane lane, LuaStack stack)
-    {
-        stack.Push(lane.Running!.Output.WrittenCount);
-        return 1;
-    }
-
     static int Status(LuaLane lane, LuaStack stack)
     {
         stack.Push(Exchange(lane).Http.Response.StatusCode);
@@ -165,7 +159,9 @@ static partial class LuaHost
         return 0;
     }
 
-    static bool IsTooLate(LuaLane lane) => Exchange(lane).Http.Response.HasStarted || lane.Running!.HasConnection;
+    /// <summary>What was printed is taken for sent, as in nginx; while its head goes through the filters it can still be changed.</summary>
+    static bool IsTooLate(LuaLane lane) =>
+        Exchange(lane).Http.Response.HasStarted || lane.Running is { HasConnection: true } or { Printed: true, Phase: <= LuaPhase.BeforeProxy };
 
     /// <summary>As with nginx, a line of the error log and no error.</summary>
     static int TooLate(LuaLane lane, string what)
@@ -176,8 +172,7 @@ static partial class LuaHost
 
     static int HeadersSent(LuaLane lane, LuaStack stack)
     {
-        // while its head goes through the filters it can still be changed
-        stack.Push(Exchange(lane).Answered && lane.Running!.Phase != LuaPhase.HeaderFilter);
+        stack.Push(IsTooLate(lane) || (Exchange(lane).Answered && lane.Running!.Phase != LuaPhase.HeaderFilter));
         return 1;
     }
 
@@ -210,6 +205,10 @@ static partial class LuaHost
     static void SetHeader(IHeaderDictionary headers, LuaStack stack)
     {
         var name = Header(stack.Text(1));
+        if (name.Length == 0)
+        {
+            return;
+        }
         var values = Values(stack, 2);
         if (stack.Flag(3))
         {
@@ -225,9 +224,10 @@ static partial class LuaHost
         }
     }
 
-    static string Header(string name) => name.Length > 0 && name.All(static c => c is > ' ' and < '\x7f' and not ':')
-        ? name
-        : throw new LuaException($"bad header name: \"{name}\"");
+    /// <summary>As nginx does, what cannot be in a name is escaped.</summary>
+    static string Header(string name) => name.All(IsToken) ? name : string.Concat(name.Select(c => IsToken(c) ? c.ToString() : $"%{(int)c:X2}"));
+
+    static bool IsToken(char c) => char.IsAsciiLetterOrDigit(c) || "!#$%&'*+-.^_`|~".Contains(c, StringComparison.Ordinal);
 
     static StringValues Values(LuaStack stack, int index)
     {
@@ -266,8 +266,8 @@ static partial class LuaHost
 
     static int ResponseHeaders(LuaLane lane, LuaStack stack)
     {
-        LuaContext.PushHeaders(stack, Response(lane), stack.OptionalInteger(1) ?? 100, stack.Flag(2));
-        return 1;
+        stack.Push(LuaContext.PushHeaders(stack, Response(lane), stack.OptionalInteger(1) ?? 100, stack.Flag(2)));
+        return 2;
     }
 
     // -- The request
@@ -286,8 +286,8 @@ static partial class LuaHost
 
     static int RequestHeaders(LuaLane lane, LuaStack stack)
     {
-        LuaContext.PushHeaders(stack, Exchange(lane).Http.Request.Headers, stack.OptionalInteger(1) ?? 100, stack.Flag(2));
-        return 1;
+        stack.Push(LuaContext.PushHeaders(stack, Exchange(lane).Http.Request.Headers, stack.OptionalInteger(1) ?? 100, stack.Flag(2)));
+        return 2;
     }
 
     static int RequestHeader(LuaLane lane, LuaStack stack)
@@ -421,6 +421,14 @@ static partial class LuaHost
     static int Variable(LuaLane lane, LuaStack stack)
     {
         var name = stack.Text(1);
+        if (name == "request_body")
+        {
+            return Body(lane, stack);
+        }
+        if (name == "request_body_file")
+        {
+            return BodyFile(lane, stack);
+        }
         var value = Exchange(lane).Get(name);
         if (IsWire(name))
         {

@@ -17,12 +17,30 @@ local function show(value)
   return "{" .. table.concat(out, ",") .. "}"
 end
 
+local held
 local function tell(...)
   local out = {}
   for i = 1, select("#", ...) do
     out[i] = show((select(i, ...)))
   end
-  say(table.concat(out, " "))
+  out = table.concat(out, " ")
+  if held then
+    held[#held + 1] = out
+  else
+    say(out)
+  end
+end
+
+-- What is told meanwhile is said afterwards: what is said sends the headers
+local function unsaid(f)
+  held = {}
+  local ok, err = pcall(f)
+  local lines = held
+  held = nil
+  say(table.concat(lines, "\n"))
+  if not ok then
+    say(err)
+  end
 end
 
 -- What a call returns, or its error without the place
@@ -135,6 +153,85 @@ cases.headers_sent_late = function() say("x") ngx.flush(true) tell((pcall(functi
 cases.ctx = function() ngx.ctx.a = 1 tell(ngx.ctx.a, ngx.ctx.b) ngx.ctx = { c = 3 } tell(ngx.ctx.a, ngx.ctx.c) end
 cases.facts = function() tell(ngx.get_phase(), ngx.is_subrequest, ngx.config.subsystem, type(ngx.worker.pid()), ngx.worker.exiting(), type(ngx.worker.count())) end
 cases.constants = function() tell(ngx.OK, ngx.ERROR, ngx.AGAIN, ngx.DONE, ngx.DECLINED, ngx.HTTP_OK, ngx.HTTP_GET, ngx.HTTP_TRACE, ngx.ERR, ngx.DEBUG, ngx.null) end
+
+local function count(t) local n = 0 for _ in pairs(t) do n = n + 1 end return n end
+cases.req_header_limits = function()
+  for i = 1, 120 do ngx.req.set_header("X-N" .. i, i) end
+  local headers, err = ngx.req.get_headers() tell(count(headers), err) headers, err = ngx.req.get_headers(0) tell(count(headers) >= 120, err) headers, err = ngx.req.get_headers(2) tell(count(headers), err)
+  tell(ngx.req.get_headers(0, true)["X-Test"], ngx.req.get_headers(0, true)["x-test"], ngx.req.get_headers().X_TEST, ngx.req.get_headers()[1], ngx.req.get_headers(-1)["x-n7"])
+end
+cases.req_header_arguments = function()
+  told(ngx.req.set_header) told(ngx.req.set_header, "X") told(ngx.req.set_header, nil, "x") told(ngx.req.clear_header, "none") told(ngx.req.set_header, "", "x") told(ngx.req.set_header, "X\r\nY", "a\r\nb: c") tell(ngx.req.get_headers().x)
+  for _, value in ipairs { "", true, 1.5, {}, { "a", 1, "b" }, { true }, "a\r\nb\0c\td", " padded " } do told(ngx.req.set_header, "X", value) tell(ngx.req.get_headers().x) end
+  told(ngx.req.set_header, "Y Z", "1") for name, value in pairs(ngx.req.get_headers()) do if name:find("^y") then tell(name, value) end end told(ngx.req.set_header, 12, 13) tell(ngx.req.get_headers()["12"])
+  told(ngx.req.clear_header, "x_test") tell(ngx.req.get_headers()["x-test"]) told(ngx.req.clear_header, "X-TEST") tell(ngx.req.get_headers()["x-test"], ngx.var.http_x_test)
+  ngx.req.set_header("Host", "Other.com:81") tell(ngx.var.host, ngx.var.http_host) ngx.req.set_header("Content-Type", "x/y") tell(ngx.var.content_type) ngx.req.set_header("User-Agent", "me") tell(ngx.var.http_user_agent)
+  ngx.req.set_header("Cookie", "a=1; b=2") tell(ngx.var.cookie_a, ngx.var.cookie_b, ngx.var.http_cookie) ngx.req.clear_header("Cookie") tell(ngx.var.cookie_a)
+end
+cases.req_add_header = function()
+  local req = require("ngx.req")
+  told(req.add_header, "X-A", "1") told(req.add_header, "X-A", { "2", 3 }) tell(ngx.req.get_headers()["x-a"]) told(req.add_header, "X-A", {}) told(req.add_header, "X-A") told(req.add_header) told(req.add_header, "X-B", true) tell(ngx.req.get_headers()["x-b"])
+end
+cases.req_uri_arguments = function()
+  local into = { 9, x = 3 } local args = ngx.req.get_uri_args(0, into) tell(args == into, args) tell(ngx.req.get_uri_args(-1)) tell(ngx.req.get_uri_args(2))
+  told(function() ngx.req.set_uri_args() end) told(function() ngx.req.set_uri_args(nil) end) told(function() ngx.req.set_uri_args(true) end) told(ngx.req.set_uri_args, {}, 1)
+  for _, value in ipairs { 12, "", "a b\r\nc", "?x=1", "a=%41&b", { a = "1 2" }, { a = { 1, true } } } do told(ngx.req.set_uri_args, value) tell(ngx.var.args, ngx.var.is_args) tell(ngx.req.get_uri_args()) end
+  told(function() ngx.req.set_uri() end) told(function() ngx.req.set_uri(nil) end) told(function() ngx.req.set_uri("/x", 1) end) told(function() ngx.req.set_uri("/x", nil) end) told(ngx.req.set_uri, "/x", false, true, 1)
+  for _, uri in ipairs { "", "/a b?c#d", "/a\r\n", "/a\0b", "/\127", "/../x", "/%41", "/\228\189\160", "/a+b" } do told(ngx.req.set_uri, uri) tell(ngx.var.uri) end told(ngx.req.set_uri, "/a\1", false, true) tell(ngx.var.uri) told(ngx.req.set_uri, "/x", true)
+end
+cases.req_methods = function()
+  for _, method in ipairs { "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "PROPPATCH", "LOCK", "UNLOCK", "PATCH", "TRACE" } do
+    if method ~= "HEAD" then ngx.req.set_method(ngx["HTTP_" .. method]) tell(ngx.req.get_method(), ngx.var.request_method) end
+  end
+end
+cases.req_body_arguments = function()
+  told(ngx.req.set_body_data, "x") told(ngx.req.init_body) told(ngx.req.append_body, "x") told(ngx.req.finish_body) told(function() ngx.req.read_body(1) end) told(function() return (ngx.req.get_post_args("x")) end) tell(ngx.req.get_body_data())
+  ngx.req.read_body() tell(ngx.var.request_body, ngx.var.request_body_file) told(ngx.req.get_post_args, 1) told(ngx.req.get_post_args, 0)
+  told(function() ngx.req.set_body_data() end) told(function() ngx.req.set_body_data(nil) end) told(function() ngx.req.set_body_data({}) end)
+  for _, body in ipairs { 12, "c=%41&d" } do told(ngx.req.set_body_data, body) tell(ngx.req.get_body_data(), ngx.req.get_headers()["content-length"], ngx.var.request_body) tell(ngx.req.get_post_args()) end
+  told(function() ngx.req.init_body("x") end) told(ngx.req.init_body, -1) told(ngx.req.init_body) told(function() ngx.req.append_body() end) told(function() ngx.req.append_body(nil) end)
+end
+cases.req_read_twice = function() tell(ngx.req.discard_body()) ngx.req.read_body() tell(ngx.req.get_body_data()) end
+
+-- The answer's headers, status and end: as long as nothing is said
+cases.header_arguments = function() unsaid(function()
+  for _, value in ipairs { "a", true, 1.5, {}, { "a", true, 1 }, "a\r\nb\0c", "" } do told(function() ngx.header["X-V"] = value end) tell(ngx.header["X-V"]) end
+  told(function() ngx.header[""] = "x" end) tell(ngx.header[1]) told(function() ngx.header["X Y"] = "1" end)
+  ngx.header.location = "/x" tell(ngx.header.Location) ngx.header.location = nil ngx.header.last_modified = ngx.http_time(0) tell(ngx.header["Last-Modified"]) ngx.header.etag = '"x"' tell(ngx.header.ETag) ngx.header.cache_control = { "a", "b" }
+  tell(ngx.header["Cache-Control"]) ngx.header["Set-Cookie"] = { "a=1", "b=2" } tell(ngx.header.set_cookie) tell(ngx.header.nothing) ngx.header.content_type = "text/x; charset=utf-8" tell(ngx.header["Content-Type"])
+end) end
+cases.resp_header_limits = function() unsaid(function()
+  for i = 1, 120 do ngx.header["X-N" .. i] = i end
+  local headers, err = ngx.resp.get_headers() tell(count(headers), err) headers, err = ngx.resp.get_headers(0) tell(headers["x-n120"], headers.x_n1, err) tell(ngx.resp.get_headers(0, true)["X-N1"], ngx.resp.get_headers(0, true)["x-n1"])
+  told(function() return (ngx.resp.get_headers("x")) end) for i = 1, 120 do ngx.header["X-N" .. i] = nil end
+  local resp = require("ngx.resp") told(resp.add_header) told(resp.add_header, "X-A") told(resp.add_header, "X-A", {}) told(resp.add_header, "X-A", true) told(resp.add_header, "X-A", { "b", 2 }) tell(ngx.header["X-A"])
+end) end
+cases.status_arguments = function() unsaid(function()
+  told(function() ngx.status = "x" end) told(function() ngx.status = nil end) told(function() ngx.status = "404" end) tell(ngx.status) told(function() ngx.status = 200.7 end) tell(ngx.status)
+  told(function() ngx.ctx = 1 end) told(function() ngx.ctx = nil end) tell(ngx.ctx.x) told(function() return ngx.arg[1] end) told(function() ngx.arg[1] = "x" end)
+  for _, status in ipairs { "x", {}, -2, -4 } do told(ngx.exit, status) end told(ngx.exit) told(function() ngx.redirect() end) told(function() ngx.redirect(nil) end) told(function() ngx.redirect("/x", "x") end) told(function() ngx.redirect("/x", nil) end)
+  told(ngx.redirect, "/x", 304) told(ngx.redirect, "/a\r\nX: y") told(function() ngx.exec() end) told(function() ngx.exec(nil) end) told(ngx.exec, "") told(function() ngx.exec("/x", print) end) told(ngx.exec, "/x", { a = print })
+end) end
+cases.said_is_sent = function() tell(ngx.headers_sent) tell(ngx.headers_sent) ngx.status = 404 ngx.header["X-Late"] = "1" tell(ngx.status, ngx.header["X-Late"]) told(ngx.redirect, "/x") told(ngx.exec, "/inner") end
+cases.printed_nothing_is_sent = function() ngx.print("") ngx.status = 404 tell(ngx.status) end
+cases.exit_404 = function() return ngx.exit(404) end
+cases.exit_no_status = function() return ngx.exit(101) end
+cases.exit_status_kept = function() ngx.status = 403 say("no") return ngx.exit(200) end
+cases.exit_status_other = function() ngx.status = 403 return ngx.exit(201) end
+cases.exit_said = function() say("x") return ngx.exit(500) end
+cases.redirect_number = function() return ngx.redirect(12, "301") end
+cases.redirect_relative = function() return ngx.redirect("x?y#z", 308) end
+cases.say_arguments = function()
+  for _, value in ipairs { { 1, { 2, print } }, print, { a = 1 }, { 1, nil, 3 }, { {}, {} }, {}, { true, ngx.null, 1.5 }, { [1] = "a", [4] = "d" }, { [0] = 1 }, { [1.5] = 1 } } do
+    told(function() return (ngx.say(value)) end) told(function() return (ngx.print(value)) end) say()
+  end
+  told(ngx.say, nil, nil) told(ngx.say, 1e20, 1 / 0, -0.5, 1e14, 2 ^ 53) told(ngx.print)
+  for _, value in ipairs { 1, "x", {} } do told(function() return (ngx.flush(value)) end) end told(function() return (ngx.flush(nil)) end) told(ngx.flush, true, 1) told(ngx.eof, 1)
+end
+cases.log_arguments = function()
+  told(function() ngx.log() end) told(function() ngx.log("x") end) told(function() ngx.log(nil, "x") end) told(function() ngx.log(99, "x") end) told(function() ngx.log(-1, "x") end) told(function() ngx.log(ngx.DEBUG) end)
+  told(function() ngx.log(ngx.ERR, print) end) told(ngx.log, ngx.DEBUG, nil, true, ngx.null)
+end
 
 -- Time and texts
 cases.time = function() ngx.update_time() tell(ngx.time() > 1e9, ngx.now() >= ngx.time(), #ngx.today(), #ngx.localtime(), #ngx.utctime()) end

@@ -196,7 +196,7 @@ ngx = {
   HTTP_REQUEST_TIMEOUT = 408, HTTP_CONFLICT = 409, HTTP_GONE = 410, HTTP_UPGRADE_REQUIRED = 426, HTTP_TOO_MANY_REQUESTS = 429, HTTP_CLOSE = 444,
   HTTP_ILLEGAL = 451, HTTP_INTERNAL_SERVER_ERROR = 500, HTTP_METHOD_NOT_IMPLEMENTED = 501, HTTP_NOT_IMPLEMENTED = 501, HTTP_BAD_GATEWAY = 502,
   HTTP_SERVICE_UNAVAILABLE = 503, HTTP_GATEWAY_TIMEOUT = 504, HTTP_VERSION_NOT_SUPPORTED = 505, HTTP_INSUFFICIENT_STORAGE = 507,
-  arg = {}, config = { subsystem = "http", debug = false, nginx_version = 1021004, ngx_lua_version = 10021, prefix = function() return host.prefix .. "/" end,
+  config = { subsystem = "http", debug = false, nginx_version = 1021004, ngx_lua_version = 10021, prefix = function() return host.prefix .. "/" end,
     nginx_configure = function() return "" end },
 }
 for name, level in pairs(levels) do
@@ -236,6 +236,23 @@ local function context()
   return ctx
 end
 
+-- The piece that body_filter has before it
+local piece_arg = {}
+ngx.arg = setmetatable({}, {
+  __index = function(_, key)
+    if box[2] ~= BODY_FILTER then
+      error("API disabled in the current context", 2)
+    end
+    return piece_arg[key]
+  end,
+  __newindex = function(_, key, value)
+    if box[2] ~= BODY_FILTER then
+      disabled()
+    end
+    piece_arg[key] = value
+  end,
+})
+
 local host_status, host_set_status, host_headers_sent = raising(host.status), raising(host.set_status), raising(host.headers_sent)
 local host_is_subrequest = raising(host.is_subrequest)
 setmetatable(ngx, {
@@ -252,14 +269,40 @@ setmetatable(ngx, {
   end,
   __newindex = function(t, key, value)
     if key == "ctx" then
+      if type(value) ~= "table" then
+        error("ctx should be a table while getting a " .. type(value), 2)
+      end
       request_table().ctx = value
     elseif key == "status" then
+      if not tonumber(value) then
+        error("bad argument #2 to 'ngx_http_lua_ffi_set_resp_status' (cannot convert 'nil' to 'int')", 2)
+      end
       host_set_status(tonumber(value))
     else
       rawset(t, key, value)
     end
   end,
 })
+
+-- Raises for a function of ngx what Lua's own functions raise
+local function must_be(kind, value, n, name)
+  if type(value) ~= kind then
+    error("bad argument #" .. n .. " to '" .. name .. "' (" .. kind .. " expected, got " .. type(value) .. ")", 3)
+  end
+end
+
+-- Text, or a number for it
+local function must_be_text(value, n, name)
+  if type(value) ~= "string" and type(value) ~= "number" then
+    error("bad argument #" .. n .. " to '" .. name .. "' (string expected, got " .. type(value) .. ")", 3)
+  end
+end
+
+-- A text with what may not stand in a URI shown, and the first such byte; nil: all is well
+local function unsafe(text)
+  local at = find(text, "[%z\1-\31\127]")
+  return at and gsub(text, "[%z\1-\31\127]", function(c) return format("\\x%02X", byte(c)) end), at and format("0x%02x", byte(text, at))
+end
 
 -- Logs
 
@@ -277,19 +320,28 @@ local function shown(...)
   local parts = { ... }
   for i = 1, select("#", ...) do
     local value = parts[i]
-    if type(value) == "table" then
+    local kind = type(value)
+    if kind == "table" then
       local mt = getmetatable(value)
-      if not (mt and mt.__tostring) then
-        error("bad argument #" .. i .. " to 'log' (string, number, boolean, or nil expected, got table)", 3)
+      if not (type(mt) == "table" and mt.__tostring) then
+        error("bad argument #" .. i .. " to 'log' (expected table to have __tostring metamethod)", 3)
       end
+    elseif kind == "function" or kind == "thread" or kind == "userdata" and value ~= null then
+      error("bad argument #" .. i .. " to 'log' (string, number, boolean, or nil expected, got " .. kind .. ")", 3)
     end
     parts[i] = value == null and "null" or tostring(value)
   end
   return concat(parts)
 end
 
-function ngx.log(level, ...)
-  host.log(level, place(2), shown(...))
+function ngx.log(...)
+  local level = tonumber((...))
+  if not level then
+    error("bad argument #1 to 'log' (number expected, got " .. (select("#", ...) == 0 and "no value" or type((...))) .. ")", 2)
+  elseif level < 0 or level > 8 then
+    error("bad argument #1 to 'log' (bad log level: " .. level .. ")", 2)
+  end
+  host.log(level, place(2), shown(select(2, ...)))
 end
 
 function print(...)
@@ -298,65 +350,83 @@ end
 
 -- Output
 
+-- Puts an array's parts, and those of arrays in it, into out; nil or why not
 local function flat(value, out)
-  if type(value) == "table" then
-    for i = 1, #value do
-      flat(value[i], out)
+  if value == null then
+    out[#out + 1] = "null"
+  elseif type(value) ~= "table" then
+    if type(value) == "function" or type(value) == "thread" or type(value) == "userdata" then
+      return "bad data type " .. type(value) .. " found"
     end
+    out[#out + 1] = tostring(value)
   else
-    out[#out + 1] = value == null and "null" or tostring(value)
+    local most = 0
+    for key in next, value do
+      if type(key) ~= "number" or key < 1 or key ~= math_floor(key) then
+        return "non-array table found"
+      end
+      most = key > most and key or most
+    end
+    for i = 1, most do
+      local wrong = flat(value[i], out)
+      if wrong then
+        return wrong
+      end
+    end
   end
+end
+
+-- All that is to be printed
+local function all_flat(name, out, ...)
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    local wrong = flat(value, out)
+    if wrong and type(value) ~= "table" then
+      wrong = "string, number, boolean, nil, ngx.null, or array table expected, but got " .. type(value)
+    end
+    if wrong then
+      error("bad argument #" .. i .. " to '" .. name .. "' (" .. wrong .. ")", 3)
+    end
+  end
+  return out
 end
 
 local host_print = raising(host.print)
 local PRINT_AHEAD = 65536
 
-local function put(...)
+local function put(text)
   if box[2] > BEFORE_PROXY then
     error("API disabled in the context of " .. contexts[box[2]], 3)
   end
-  local over = kept_of("over")
-  if over then
-    return nil, over
+  if kept_of("eof") then
+    return nil, "seen eof"
   end
-  local waiting
-  if type((...)) == "table" or select("#", ...) > 1 then
-    local out = {}
-    for i = 1, select("#", ...) do
-      local value = select(i, ...)
-      flat(value, out)
-    end
-    waiting = host_print(concat(out))
-  else
-    waiting = host_print(...)
-  end
-  if waiting > PRINT_AHEAD then
+  if host_print(text) > PRINT_AHEAD then
     wait(FLUSH, true)
   end
   return 1
 end
 
 function ngx.print(...)
-  if select("#", ...) == 0 then
-    return put("")
+  local first = ...
+  if select("#", ...) == 1 and type(first) == "string" then
+    return put(first)
   end
-  return put(...)
+  return put(concat(all_flat("print", {}, ...)))
 end
 
 function ngx.say(...)
-  if select("#", ...) == 0 then
-    return put("\n")
-  end
-  local out = {}
-  for i = 1, select("#", ...) do
-    local value = select(i, ...)
-    flat(value, out)
-  end
+  local out = all_flat("say", {}, ...)
   out[#out + 1] = "\n"
   return put(concat(out))
 end
 
-function ngx.flush(until_taken)
+function ngx.flush(...)
+  if select("#", ...) > 1 then
+    error("attempt to pass " .. select("#", ...) .. " arguments, but accepted 0 or 1", 2)
+  elseif select("#", ...) == 1 then
+    must_be("boolean", ..., 1, "flush")
+  end
   if box[2] > BEFORE_PROXY then
     disabled()
   end
@@ -364,7 +434,7 @@ function ngx.flush(until_taken)
   if over then
     return nil, over
   end
-  wait(FLUSH, until_taken and true or false)
+  wait(FLUSH, (...) == true)
   return 1
 end
 
@@ -381,7 +451,10 @@ function ngx.send_headers()
 end
 
 -- The client sees the end of the answer now; the script goes on
-function ngx.eof()
+function ngx.eof(...)
+  if select("#", ...) > 0 then
+    error("no argument is expected", 2)
+  end
   if box[2] > BEFORE_PROXY then
     disabled()
   end
@@ -397,7 +470,9 @@ end
 
 function ngx.exit(status)
   if type(status) ~= "number" then
-    error("bad argument #1 to 'exit' (number expected, got " .. (status == nil and "no value" or type(status)) .. ")", 2)
+    error("bad argument #2 to 'ngx_lua_ffi_exit' (cannot convert '" .. type(status) .. "' to 'int')", 2)
+  elseif status == ngx.AGAIN or status == ngx.DONE then
+    error("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE", 2)
   end
   local phase = box[2]
   if phase == LOG or phase == INIT or phase == BODY_FILTER then
@@ -414,33 +489,58 @@ end
 
 local host_resp_set = raising(host.resp_set)
 
-function ngx.redirect(uri, status)
+function ngx.redirect(...)
+  local n, uri, status = select("#", ...), ...
+  if n ~= 1 and n ~= 2 then
+    error("expecting one or two arguments", 2)
+  end
+  must_be_text(uri, 1, "redirect")
+  if n == 2 and not tonumber(status) then
+    must_be("number", status, 2, "redirect")
+  end
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  status = status or 302
+  status = tonumber(status) or 302
   if status ~= 301 and status ~= 302 and status ~= 303 and status ~= 307 and status ~= 308 then
     error("only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed", 2)
+  end
+  if host_headers_sent() then
+    error("attempt to call ngx.redirect after sending out the headers", 2)
+  end
+  uri = tostring(uri)
+  local seen, first = unsafe(uri)
+  if seen then
+    error('unsafe byte "' .. first .. '" in redirect uri "' .. seen .. '"', 2)
   end
   host_resp_set("Location", uri)
   return ngx.exit(status)
 end
 
 -- The request is matched anew, with another path, and runs from its beginning
-function ngx.exec(uri, args)
+function ngx.exec(...)
+  local n, uri, args = select("#", ...), ...
+  if n ~= 1 and n ~= 2 then
+    error("expecting one or two arguments, but got " .. n, 2)
+  end
+  must_be_text(uri, 1, "exec")
+  uri = tostring(uri)
+  if args ~= nil and type(args) ~= "string" and type(args) ~= "number" and type(args) ~= "table" then
+    error("bad argument #2 to 'exec' (string, number, or table expected, but got " .. type(args) .. ")", 2)
+  end
   if box[2] > BEFORE_PROXY then
     disabled()
   end
   if box[2] == BEFORE_PROXY then
     error("ngx.exec comes too late in before_proxy", 2)
   end
-  if type(uri) ~= "string" or uri == "" then
+  if uri == "" then
     error("The uri argument is empty", 2)
   end
   if sub(uri, 1, 1) == "@" then
     error("could not find named location \"" .. uri .. "\"", 2)
   end
-  if host_headers_sent() or host.pending() > 0 then
+  if host_headers_sent() then
     error("attempt to call ngx.exec after sending out response headers", 2)
   end
   local own
@@ -449,7 +549,7 @@ function ngx.exec(uri, args)
     own = sub(uri, question + 1)
     uri = sub(uri, 1, question - 1)
   end
-  args = type(args) == "table" and ngx.encode_args(args) or args or ""
+  args = type(args) == "table" and ngx.encode_args(args) or tostring(args or "")
   ngx.req.set_uri(uri)
   ngx.req.set_uri_args(own and (args == "" and own or own .. "&" .. args) or args)
   local request = request_table()
@@ -460,6 +560,7 @@ end
 -- Headers
 
 local function dashed(name)
+  name = tostring(name)
   return find(name, "_", 1, true) and (gsub(name, "_", "-")) or name
 end
 
@@ -469,7 +570,7 @@ ngx.header = setmetatable({}, {
     return host_resp_get(dashed(name))
   end,
   __newindex = function(_, name, value)
-    if value == null then
+    if value == null or value == "" then
       value = nil
     end
     local kind = type(value)
@@ -489,24 +590,36 @@ headers_mt.__index = function(headers, name)
   return rawget(headers, key)
 end
 
+-- How many headers there may be, and what there is
+local function headers_of(headers, more, raw)
+  if not raw then
+    setmetatable(headers, headers_mt)
+  end
+  if more then
+    return headers, "truncated"
+  end
+  return headers
+end
+
 ngx.resp = {
   get_headers = function(max, raw)
-    local headers = checked(host.resp_headers(max, raw))
-    return raw and headers or setmetatable(headers, headers_mt)
+    if max ~= nil and not tonumber(max) then
+      must_be("number", max, 1, "get_headers")
+    end
+    local headers, more = checked(host.resp_headers(max, raw))
+    return headers_of(headers, more, raw)
   end,
   add_header = function(name, value)
-    host_resp_set(name, type(value) == "table" and value or tostring(value), true)
+    if value == nil then
+      error("invalid header value", 2)
+    end
+    host_resp_set(tostring(name), type(value) == "table" and value or tostring(value), true)
   end,
 }
 
 -- Arguments
 
--- Raises for a function of ngx what Lua's own functions raise
-local function must_be(kind, value, n, name)
-  if type(value) ~= kind then
-    error("bad argument #" .. n .. " to '" .. name .. "' (" .. kind .. " expected, got " .. type(value) .. ")", 3)
-  end
-end
+do
 
 local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
 
@@ -605,6 +718,8 @@ end
 
 ngx.escape_uri, ngx.unescape_uri = escape, unescape
 
+end
+
 -- The request
 
 local host_args, host_req_set = raising(host.args), raising(host.req_set)
@@ -615,29 +730,78 @@ ngx.req = {
     checked(host.set_method(METHODS[method] or tostring(method)))
   end,
   get_headers = function(max, raw)
-    local headers = checked(host.req_headers(max, raw))
-    return raw and headers or setmetatable(headers, headers_mt)
+    local headers, more = checked(host.req_headers(max, raw))
+    return headers_of(headers, more, raw)
   end,
   set_header = function(name, value)
+    if name == nil then
+      error("bad 'name' argument: string expected, got nil", 2)
+    end
     if value ~= nil and type(value) ~= "table" then
       value = tostring(value)
     end
-    host_req_set(name, value ~= "" and value or nil)
+    host_req_set(tostring(name), value ~= "" and value or nil)
   end,
   clear_header = function(name)
-    host_req_set(name, nil)
+    host_req_set(tostring(name), nil)
   end,
-  get_uri_args = function(max)
-    return ngx.decode_args(host_args(), max)
+  get_uri_args = function(max, into)
+    local args, more = ngx.decode_args(host_args(), max)
+    if into then
+      for key in pairs(into) do
+        into[key] = nil
+      end
+      for key, value in pairs(args) do
+        into[key] = value
+      end
+      args = into
+    end
+    if more then
+      return args, more
+    end
+    return args
   end,
-  set_uri_args = function(args)
+  set_uri_args = function(...)
+    local args = ...
+    if select("#", ...) ~= 1 then
+      error("expecting 1 argument but seen " .. select("#", ...), 2)
+    elseif type(args) ~= "string" and type(args) ~= "number" and type(args) ~= "table" then
+      error("bad argument #1 to 'set_uri_args' (string, number, or table expected, but got " .. type(args) .. ")", 2)
+    end
     checked(host.set_args(type(args) == "table" and ngx.encode_args(args) or tostring(args)))
   end,
-  set_uri = function(uri)
+  -- jump: the request is matched anew
+  set_uri = function(...)
+    local n, uri, jump, binary = select("#", ...), ...
+    if n < 1 or n > 3 then
+      error("expecting 1, 2 or 3 arguments but seen " .. n, 2)
+    end
+    must_be_text(uri, 1, "set_uri")
+    uri = tostring(uri)
+    if uri == "" then
+      error("attempt to use zero-length uri", 2)
+    end
+    if n > 1 then
+      must_be("boolean", jump, 2, "set_uri")
+    end
+    local seen, first = unsafe(uri)
+    if seen and not binary then
+      error('unsafe byte "' .. first .. '" in uri "' .. seen .. "\" (maybe you want to set the 'binary' argument?)", 2)
+    end
+    if jump and box[2] ~= REWRITE then
+      disabled()
+    end
     checked(host.set_uri(uri))
     request_table().internal = true
+    if jump then
+      box[3] = nil
+      return co_yield(WAIT, EXIT, 0, true)
+    end
   end,
-  read_body = function()
+  read_body = function(...)
+    if select("#", ...) > 0 then
+      error("expecting 0 arguments but seen " .. select("#", ...), 2)
+    end
     if box[2] > BEFORE_PROXY then
       disabled()
     end
@@ -655,6 +819,9 @@ ngx.req = {
   get_body_data = raising(host.body),
   get_body_file = raising(host.body_file),
   get_post_args = function(max)
+    if max ~= nil and not tonumber(max) then
+      must_be("number", max, 1, "get_post_args")
+    end
     if not checked(host.body_known()) then
       error("no request body found; maybe you should turn on lua_need_request_body?", 2)
     end
@@ -663,17 +830,38 @@ ngx.req = {
     end
     return ngx.decode_args(checked(host.body()) or "", max)
   end,
-  set_body_data = function(data)
+  set_body_data = function(...)
+    if select("#", ...) ~= 1 then
+      error("expecting 1 arguments but seen " .. select("#", ...), 2)
+    end
+    local data = ...
+    must_be_text(data, 1, "set_body_data")
+    if not checked(host.body_known()) then
+      error("request body not read yet", 2)
+    end
     checked(host.set_body(data))
   end,
-  init_body = function()
+  init_body = function(size)
+    if size ~= nil and not tonumber(size) then
+      must_be("number", size, 1, "init_body")
+    elseif size and tonumber(size) < 0 then
+      error("bad size argument: " .. size, 2)
+    end
+    if not checked(host.body_known()) then
+      error("request body not read yet", 2)
+    end
     request_table().new_body = {}
   end,
-  append_body = function(data)
-    insert(kept_of("new_body"), data)
+  append_body = function(...)
+    if select("#", ...) ~= 1 then
+      error("expecting 1 arguments but seen " .. select("#", ...), 2)
+    end
+    local data = ...
+    must_be_text(data, 1, "append_body")
+    insert(kept_of("new_body") or error("request_body not initialized", 2), data)
   end,
   finish_body = function()
-    checked(host.set_body(concat(kept_of("new_body"))))
+    checked(host.set_body(concat(kept_of("new_body") or error("request_body not initialized", 2))))
   end,
   start_time = raising(host.start_time),
   http_version = raising(host.http_version),
@@ -805,6 +993,9 @@ ngx.worker = {
 
 -- Regular expressions
 
+local regex, character
+do
+
 local host_regex, host_regex_check = raising(host.regex), raising(host.regex_check)
 
 -- As resty.core says it
@@ -814,7 +1005,7 @@ local function measurable(value, name)
   end
 end
 
-local function regex(subject, pattern, options, from, nth)
+function regex(subject, pattern, options, from, nth)
   measurable(pattern, "regex")
   if options ~= nil then
     measurable(options, "opts")
@@ -843,7 +1034,7 @@ local function re_match(subject, pattern, options, ctx, result)
 end
 
 -- How many bytes one character has
-local function character(text, at, options)
+function character(text, at, options)
   local first = options and find(options, "[uU]") and byte(text, at) or 0
   return first >= 240 and 4 or first >= 224 and 3 or first >= 192 and 2 or 1
 end
@@ -969,6 +1160,8 @@ ngx.re = {
     return substitute(subject, pattern, replacement, options, true)
   end,
 }
+
+end
 
 -- Shared dictionaries
 
@@ -1464,9 +1657,7 @@ end
 
 function socket:send(data)
   if type(data) == "table" then
-    local out = {}
-    flat(data, out)
-    data = concat(out)
+    data = concat(all_flat("send", {}, data))
   end
   return wait(SEND, self.n, tostring(data))
 end
@@ -1795,7 +1986,16 @@ preload["table.nkeys"] = function() return nkeys end
 preload["table.isarray"] = function() return isarray end
 preload["ngx.resp"] = function() return ngx.resp end
 preload["ngx.req"] = function()
-  return { add_header = function(name, value) host_req_set(name, type(value) == "table" and value or tostring(value), true) end }
+  return { add_header = function(name, value)
+    if name == nil then
+      error("bad 'name' argument: string expected, got nil", 2)
+    elseif value == nil then
+      error("bad 'value' argument: string or table expected, got nil", 2)
+    elseif type(value) == "table" and #value == 0 then
+      error("bad 'value' argument: non-empty table expected", 2)
+    end
+    host_req_set(tostring(name), type(value) == "table" and value or tostring(value), true)
+  end }
 end
 preload["ngx.semaphore"] = function() return semaphore end
 preload["ngx.errlog"] = function() return { raw_log = function(level, text) host.log(level, place(2), text) end, get_sys_filter_level = function() return 8 end } end
@@ -2115,7 +2315,7 @@ end
 
 -- One piece in, one piece out
 function entries.filter(id, piece, last)
-  local unit, arg = units[id], ngx.arg
+  local unit, arg = units[id], piece_arg
   arg[1], arg[2] = piece, last
   if unit.kind == "functions" then
     run_functions(unit, true)
@@ -2135,9 +2335,7 @@ function entries.filter(id, piece, last)
   end
   local out = arg[1]
   if type(out) == "table" then
-    local parts = {}
-    flat(out, parts)
-    out = concat(parts)
+    out = concat(all_flat("arg", {}, out))
   end
   local ended = arg[2] and not last
   arg[1], arg[2] = nil, nil
