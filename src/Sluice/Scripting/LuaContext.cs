@@ -586,12 +586,9 @@ public sealed partial class LuaContext : IDisposable
         {
             return new(LuaEnd.Failed);
         }
-        if (Printed || Exchange.Answered)
+        // a status that was set goes before one that only says how well it went
+        if (Printed || Exchange.Answered || (status is >= 200 and < 300 && Exchange.Http.Response.StatusCode != 200))
         {
-            if (!Exchange.Answered && status >= 200 && Exchange.Http.Response.StatusCode == 200)
-            {
-                Exchange.Http.Response.StatusCode = status;
-            }
             await FinishAsync();
             return new(LuaEnd.Answered);
         }

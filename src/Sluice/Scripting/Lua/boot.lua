@@ -291,6 +291,8 @@ local function must_be(kind, value, n, name)
   end
 end
 
+local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
+
 -- Text, or a number for it
 local function must_be_text(value, n, name)
   if type(value) ~= "string" and type(value) ~= "number" then
@@ -398,8 +400,9 @@ local function put(text)
   if box[2] > BEFORE_PROXY then
     error("API disabled in the context of " .. contexts[box[2]], 3)
   end
-  if kept_of("eof") then
-    return nil, "seen eof"
+  local over = kept_of("over")
+  if over then
+    return nil, over
   end
   if host_print(text) > PRINT_AHEAD then
     wait(FLUSH, true)
@@ -620,8 +623,6 @@ ngx.resp = {
 -- Arguments
 
 do
-
-local function text_of(value) return type(value) == "string" and value or value and tostring(value) or "" end
 
 local host_escape, host_unescape = raising(host.escape_uri), raising(host.unescape_uri)
 local function escape(text, kind)
