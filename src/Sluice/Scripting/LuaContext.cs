@@ -587,7 +587,7 @@ public sealed partial class LuaContext : IDisposable
             return new(LuaEnd.Failed);
         }
         // a status that was set goes before one that only says how well it went
-        if (Printed || Exchange.Answered || (status is >= 200 and < 300 && Exchange.Http.Response.StatusCode != 200))
+        if (Printed || Exchange.Answered || (status is >= 200 and < 300 && Exchange.Http.Response.StatusCode is var set && set != 200 && set != status))
         {
             await FinishAsync();
             return new(LuaEnd.Answered);

@@ -119,9 +119,9 @@ public class LuaLaneTests
     public async Task Compiled_code_runs_on_and_the_log_says_so()
     {
         var log = new LogLines();
-        var options = new LuaOptions(Path.GetTempPath()) { Lanes = 1, Jit = true, TimeLimit = TimeSpan.FromMilliseconds(10) };
+        var options = new LuaOptions(Path.GetTempPath()) { Lanes = 1, Jit = true, TimeLimit = TimeSpan.FromMilliseconds(100) };
         using var engine = new LuaEngine(options, TimeProvider.System, log);
-        var unit = LuaUnit.OfFunctions(engine, "test", "route r1", null, ["return function() local n = 0 for i = 1, 3e8 do n = n + i end return jit.status() and 201 end"]);
+        var unit = LuaUnit.OfFunctions(engine, "test", "route r1", null, ["return function() local n = 0 for i = 1, 6e8 do n = n + i end return jit.status() and 201 end"]);
         using var context = LuaContext.For(engine, new NoRequest());
         Assert.Equal(201, await StatusAsync(context, unit));
         Assert.Contains(log.Lines, line => line.StartsWith("Warning lua: a script has been running for ", StringComparison.Ordinal) && line.EndsWith(" in route r1", StringComparison.Ordinal));
