@@ -88,8 +88,8 @@ static partial class LuaHost
 
     static readonly ConcurrentDictionary<(string Pattern, string Options), LuaRegex> Patterns = new();
 
-    /// <summary>A pattern that may backtrack.</summary>
-    static readonly TimeSpan RegexLimit = TimeSpan.FromMilliseconds(80);
+    /// <summary>A pattern that may backtrack. By the wall clock: who was kept from running tries again.</summary>
+    static readonly TimeSpan RegexLimit = TimeSpan.FromMilliseconds(50);
 
     /// <summary>One that needs no more time than its subject is long.</summary>
     static readonly TimeSpan LinearLimit = TimeSpan.FromSeconds(1);
@@ -147,7 +147,7 @@ static partial class LuaHost
     {
         var encoding = compiled.Utf8 ? Encoding.UTF8 : Encoding.Latin1;
         var subject = encoding.GetString(bytes);
-        var match = compiled.Regex.Match(subject, encoding.GetCharCount(bytes[..from]));
+        var match = Match(compiled.Regex, subject, encoding.GetCharCount(bytes[..from]));
         if (!match.Success)
         {
             return 0;
@@ -175,6 +175,35 @@ static partial class LuaHost
             var start = encoding.GetByteCount(subject.AsSpan(0, capture.Index));
             stack.Push(start + 1);
             stack.Push(start + encoding.GetByteCount(capture.ValueSpan));
+        }
+    }
+
+    /// <exception cref="RegexMatchTimeoutException">It ran for as long as it may.</exception>
+    static Match Match(Regex regex, string subject, int from)
+    {
+        try
+        {
+            return regex.Match(subject, from);
+        }
+        catch (RegexMatchTimeoutException) when (ThreadClock.Own != 0)
+        {
+            return MatchAgain(regex, subject, from);
+        }
+    }
+
+    static Match MatchAgain(Regex regex, string subject, int from)
+    {
+        var before = ThreadClock.Read(ThreadClock.Own);
+        while (true)
+        {
+            try
+            {
+                return regex.Match(subject, from);
+            }
+            catch (RegexMatchTimeoutException) when (ThreadClock.Read(ThreadClock.Own) - before < regex.MatchTimeout.TotalNanoseconds)
+            {
+                // the machine had more to do
+            }
         }
     }
 

@@ -50,6 +50,8 @@ sealed unsafe partial class LuaLane
     long _runs;
     long _seen;
     long _seenAt;
+    long? _seenRun;
+    int _clock;
     long _told;
     long _suspect;
     volatile bool _armed;
@@ -203,6 +205,7 @@ sealed unsafe partial class LuaLane
         _gate.Enter();
         var outer = t_lane;
         t_lane = this;
+        _clock = ThreadClock.Own;
         while (_forgotten.TryDequeue(out var unit))
         {
             if (_loaded.Remove(unit) && !_retired)
@@ -544,9 +547,9 @@ sealed unsafe partial class LuaLane
         var now = Stopwatch.GetTimestamp();
         if (piece != _seen)
         {
-            (_seen, _seenAt) = (piece, now);
+            (_seen, _seenAt, _seenRun) = (piece, now, ThreadClock.Read(Volatile.Read(ref _clock)));
         }
-        else if (now - _seenAt > limit && !_armed)
+        else if (now - _seenAt > limit && !_armed && HasRun(limit))
         {
             lock (_hookGate)
             {
@@ -565,6 +568,10 @@ sealed unsafe partial class LuaLane
         }
         return true;
     }
+
+    /// <summary>On a machine that has more to do, time passes in which the script does not run.</summary>
+    bool HasRun(long limit) =>
+        _seenRun is not { } before || ThreadClock.Read(Volatile.Read(ref _clock)) is not { } now || (now - before) * 1e-9 * Stopwatch.Frequency > limit;
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "lua: a script has been running for {Milliseconds:F0} ms without waiting for anything, in {Where}")]
     static partial void LogRunsOn(ILogger logger, double milliseconds, string where);
