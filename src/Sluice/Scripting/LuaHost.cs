@@ -40,7 +40,7 @@ static partial class LuaHost
         ("json_encode", JsonEncode), ("json_decode", JsonDecode), ("check_schema", CheckSchema),
         ("regex", RegexMatch), ("regex_check", RegexCheck),
         ("sock_new", NewSocket), ("sock_body", BodySocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
-        ("sock_reused", ReusedTimes), ("sock_open", SocketIsOpen),
+        ("sock_reused", ReusedTimes), ("sock_option", SocketOption), ("sock_open", SocketIsOpen),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
         ("timer", StartTimer), ("timers_pending", PendingTimers), ("timers_running", RunningTimers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
@@ -651,7 +651,7 @@ static partial class LuaHost
 
     static int CloseSocket(LuaLane lane, LuaStack stack)
     {
-        lane.Running!.Socket(stack.Integer(1)).Close();
+        lane.Running!.Socket(stack.Integer(1)).End();
         return 0;
     }
 
@@ -677,6 +677,20 @@ static partial class LuaHost
     {
         stack.Push(lane.Running!.Socket(stack.Integer(1)).Keep(Milliseconds(stack, 2) ?? TimeSpan.Zero, KeptConnections.SizeOr(stack.OptionalInteger(3))));
         return 1;
+    }
+
+    /// <summary>number, option, value (nil: it is only asked for): the value it has; or nil and why not.</summary>
+    static int SocketOption(LuaLane lane, LuaStack stack)
+    {
+        var (value, error) = lane.Running!.Socket(stack.Integer(1)).Option(stack.Text(2), stack.OptionalInteger(3));
+        if (error is null)
+        {
+            stack.Push(value);
+            return 1;
+        }
+        stack.PushNil();
+        stack.Push(error);
+        return 2;
     }
 
     static int ReusedTimes(LuaLane lane, LuaStack stack)

@@ -106,7 +106,7 @@ sealed class LuaSocket(LuaEngine engine)
         catch (Exception e) when (e is not OperationCanceledException)
         {
             socket?.Dispose();
-            return [null, $"{name} could not be resolved ({e.Message})"];
+            return [null, $"{name} could not be resolved (3: Host not found)"];
         }
     }
 
@@ -179,6 +179,38 @@ sealed class LuaSocket(LuaEngine engine)
         }
         return found.HasFlag(SslPolicyErrors.RemoteCertificateNotAvailable) ? "no certificate"
             : found.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch) ? "certificate host mismatch" : null;
+    }
+
+    // -- Options
+
+    /// <param name="value">Null: it is only asked for.</param>
+    /// <returns>The value it has; or why not.</returns>
+    public (int Value, string? Error) Option(string name, int? value)
+    {
+        if (_socket is not { } socket)
+        {
+            return (0, "closed");
+        }
+        var (level, option) = name switch
+        {
+            "keepalive" => (SocketOptionLevel.Socket, SocketOptionName.KeepAlive),
+            "reuseaddr" => (SocketOptionLevel.Socket, SocketOptionName.ReuseAddress),
+            "tcp-nodelay" => (SocketOptionLevel.Tcp, SocketOptionName.NoDelay),
+            "sndbuf" => (SocketOptionLevel.Socket, SocketOptionName.SendBuffer),
+            _ => (SocketOptionLevel.Socket, SocketOptionName.ReceiveBuffer),
+        };
+        try
+        {
+            if (value is { } wanted)
+            {
+                socket.SetSocketOption(level, option, wanted);
+            }
+            return ((int)socket.GetSocketOption(level, option)!, null);
+        }
+        catch (SocketException e)
+        {
+            return (0, Word(e.SocketErrorCode));
+        }
     }
 
     // -- Send
@@ -271,9 +303,9 @@ sealed class LuaSocket(LuaEngine engine)
     {
         while (true)
         {
-            if (Find(mode, size, pattern, inclusive) is { } found)
+            if (Find(mode, size, pattern, inclusive, out var ended) is { } found)
             {
-                return [found];
+                return ended ? [found, true] : [found];
             }
             if (_end - _start >= MaxReceive)
             {
@@ -296,8 +328,10 @@ sealed class LuaSocket(LuaEngine engine)
         }
     }
 
-    byte[]? Find(ReceiveMode mode, int size, byte[]? pattern, bool inclusive)
+    /// <param name="ended">It is what comes before the pattern.</param>
+    byte[]? Find(ReceiveMode mode, int size, byte[]? pattern, bool inclusive, out bool ended)
     {
+        ended = false;
         var available = _buffer.AsSpan(_start, _end - _start);
         switch (mode)
         {
@@ -308,6 +342,7 @@ sealed class LuaSocket(LuaEngine engine)
             case ReceiveMode.Line when available.IndexOf((byte)'\n') is >= 0 and var end:
                 return [.. Line(Take(end + 1).AsSpan(0, end))];
             case ReceiveMode.Until when available.IndexOf(pattern) is >= 0 and var at && (size == 0 || at < size):
+                ended = true;
                 var taken = Take(at + pattern!.Length);
                 return inclusive ? taken : taken[..at];
             // in parts: what cannot be the beginning of the pattern may go
@@ -416,12 +451,18 @@ sealed class LuaSocket(LuaEngine engine)
         }
         if (_start != _end)
         {
-            Close();
             return "unread data in buffer";
         }
         KeptConnections.Of(engine).Put(_key!, new(_socket!, _stream, ReusedTimes + 1), idle, poolSize);
         (_socket, _stream) = (null, null);
         return null;
+    }
+
+    /// <summary>The script wants nothing of it any more, what has come included.</summary>
+    public void End()
+    {
+        Close();
+        (_start, _end) = (0, 0);
     }
 
     public void Close()

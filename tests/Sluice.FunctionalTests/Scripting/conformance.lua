@@ -508,6 +508,62 @@ cases.tcp_timeouts_bad = function()
   for _, ms in ipairs { -1, 1e300, 2 ^ 31 } do tell((pcall(s.settimeout, s, ms))) tell((pcall(s.settimeouts, s, 1, ms, 1))) end
   tell((pcall(s.settimeout, s, 0))) tell((pcall(s.settimeout, s, 2 ^ 31 - 1)))
 end
+-- Methods called as methods, so that errors name them
+local CALLS = {
+  connect = function(s, ...) local a, b = s:connect(...) return a, b end, send = function(s, ...) local a, b = s:send(...) return a, b end, receive = function(s, ...) local a, b, c = s:receive(...) return a, b, c end,
+  receiveany = function(s, ...) local a, b, c = s:receiveany(...) return a, b, c end, receiveuntil = function(s, ...) local a, b = s:receiveuntil(...) return type(a), b end,
+  settimeout = function(s, ...) s:settimeout(...) end, settimeouts = function(s, ...) s:settimeouts(...) end, setkeepalive = function(s, ...) local a, b = s:setkeepalive(...) return a, b end,
+  setpeername = function(s, ...) local a, b = s:setpeername(...) return a, b end, close = function(s, ...) local a, b = s:close(...) return a, b end,
+}
+local function call(s, name, ...) told(CALLS[name], s, ...) end
+cases.tcp_connect_arguments = function()
+  local s, port = ngx.socket.tcp(), tonumber(ngx.var.arg_tcp)
+  told(s.connect) call(s, "connect") call(s, "connect", nil, 80) call(s, "connect", "127.0.0.1") for _, bad in ipairs { "x", -1, 65536, {} } do call(s, "connect", "127.0.0.1", bad) end call(s, "connect", "", 80) call(s, "connect", "unix:")
+  call(s, "connect", "127.0.0.1", port) call(s, "connect", "127.0.0.1", tostring(port)) tell(s:getreusedtimes())
+  for _, options in ipairs { { pool = {} }, { pool_size = "x" }, { pool_size = 0 }, { backlog = -1 }, { backlog = "x" }, { pool = 1, pool_size = 2 }, {} } do call(s, "connect", "127.0.0.1", port, options) end
+  call(s, "connect", "127.0.0.1", port, nil, 5) call(s, "close") call(s, "close", 1) told(ngx.socket.tcp, 1) told(ngx.socket.udp, 1) tell(ngx.socket.connect("127.0.0.1", 1)) told(ngx.socket.connect)
+end
+cases.tcp_timeout_arguments = function()
+  local s = ngx.socket.tcp() told(s.settimeout) for _, value in ipairs { "x", -1, 1000, "5", 1e15 } do call(s, "settimeout", value) call(s, "settimeouts", 1, value, 3) end call(s, "settimeout") call(s, "settimeout", nil) call(s, "settimeouts", 1, 2)
+  call(s, "settimeouts", nil, nil, nil)
+end
+cases.tcp_options = function()
+  local s = ngx.socket.tcp() told(s.setoption, s, "keepalive", true) told(s.getoption, s, "keepalive") s:connect("127.0.0.1", tonumber(ngx.var.arg_tcp))
+  for _, option in ipairs { "keepalive", "reuseaddr", "tcp-nodelay", "sndbuf", "rcvbuf" } do
+    for _, value in ipairs { 70000, 1, true } do told(s.setoption, s, option, value) end if not option:find("buf") then told(s.getoption, s, option) told(s.setoption, s, option, false) told(s.getoption, s, option) end
+    told(s.setoption, s, option) told(s.setoption, s, option, nil) told(s.setoption, s, option, "x")
+  end
+  told(s.setoption, s, "foo", 1) told(s.getoption, s, "foo") told(s.getoption, s) told(s.setoption, s)
+end
+cases.tcp_send_arguments = function()
+  local s = ngx.socket.tcp() told(s.send) call(s, "send") call(s, "send", "x") s = dial() call(s, "send") call(s, "send", nil) call(s, "send", "a", "b")
+  for _, value in ipairs { true, 12, 1.5, "", {}, { 1, { 2 }, "x" }, { true }, { 1, nil, 2 }, { a = 1 }, { print }, print, ngx.null } do call(s, "send", value) end s:close()
+end
+cases.tcp_receive_arguments = function()
+  local s = dial() s:settimeout(50) s:send("abcdefgh")
+  for _, what in ipairs { 0, "2", "x", "*x", true, {}, 1.7, -1 } do call(s, "receive", what) end call(s, "receive", nil) call(s, "receive", 1, 2) told(s.receive)
+  for _, max in ipairs { 0, -1, "x", "2", {}, 100, 100 } do call(s, "receiveany", max) end call(s, "receiveany") call(s, "receiveany", nil) s:close()
+end
+cases.tcp_until_arguments = function()
+  local s = ngx.socket.tcp() call(s, "receiveuntil", "x") s = dial() s:settimeout(50) call(s, "receiveuntil") for _, pattern in ipairs { "", {}, 12 } do call(s, "receiveuntil", pattern) end call(s, "receiveuntil", nil)
+  call(s, "receiveuntil", "a", { inclusive = "x" }) call(s, "receiveuntil", "a", "x") local read = s:receiveuntil("--") s:send("ab--cd") told(read, "x") told(read, -1) told(read, 0) told(read, 1)
+  s:send("aab|") read = s:receiveuntil("ab", { inclusive = true }) tell(read(1)) tell(read(1)) tell(read(1)) tell(s:receive(1)) s:send("aababc|--------=|") tell(s:receiveuntil("abc")()) tell(s:receive(1)) tell(s:receiveuntil("---=")()) tell(s:receive(1)) s:close()
+end
+cases.tcp_keepalive_arguments = function()
+  local function kept(...) local s = ngx.socket.tcp() s:connect("127.0.0.1", tonumber(ngx.var.arg_tcp), { pool = "arguments" }) call(s, "setkeepalive", ...) s:close() end
+  kept("x") kept(-1) kept(nil, nil) kept(1000, 10, 1)
+  local s = dial() s:send("abc") tell(s:receive(1)) tell(s:setkeepalive(100)) tell(s:close()) tell(s:receive(1))
+  s = ngx.socket.tcp() s:connect("127.0.0.1", tonumber(ngx.var.arg_tcp), { pool = "own" }) tell(s:getreusedtimes()) tell(s:setkeepalive(10000, 10)) s = ngx.socket.tcp() s:connect("127.0.0.1", tonumber(ngx.var.arg_tcp), { pool = "own" })
+  tell(s:getreusedtimes()) s:send("x") tell(s:receive(1)) tell(s:setkeepalive(10000, 10)) s = ngx.socket.tcp() s:connect("127.0.0.1", tonumber(ngx.var.arg_tcp), { pool = "own" }) tell(s:getreusedtimes()) s:close()
+end
+cases.tcp_busy = function()
+  local s = dial() s:settimeout(500) local t = ngx.thread.spawn(function() return s:receive(1) end) tell(s:receive(1)) s:send("xy") tell(ngx.thread.wait(t)) s:close()
+end
+cases.udp_arguments = function()
+  local u = ngx.socket.udp() told(u.setpeername) call(u, "setpeername") call(u, "setpeername", "127.0.0.1", "x") call(u, "setpeername", "127.0.0.1", 65536) u = ngx.socket.udp() tell(u:send("x")) tell(u:receive()) tell(u:close()) told(u.settimeout, u)
+  u:settimeout(3000) u:setpeername("127.0.0.1", tonumber(ngx.var.arg_udp)) call(u, "send") for _, value in ipairs { { a = 1 }, print, { true } } do call(u, "send", value) end
+  tell(u:send({ 1, { 2, "x" } })) tell(u:receive()) tell(u:send(12)) tell(u:receive(1)) call(u, "receive", "x") tell(u:close()) tell(u:close()) tell(u:receive())
+end
 cases.tcp_zero = function() local s = dial() tell(s:receive(0)) tell(s:send("")) s:close() end
 cases.udp = function() local u = ngx.socket.udp() u:settimeout(2000) tell(u:setpeername("127.0.0.1", tonumber(ngx.var.arg_udp))) tell(u:send("ping")) tell(u:receive()) tell(u:close()) tell(u:send("x")) end
 

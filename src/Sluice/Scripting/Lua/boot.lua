@@ -284,6 +284,8 @@ setmetatable(ngx, {
   end,
 })
 
+local MANY = 2147483647
+
 -- Raises for a function of ngx what Lua's own functions raise
 local function must_be(kind, value, n, name)
   if type(value) ~= kind then
@@ -353,11 +355,13 @@ end
 -- Output
 
 -- Puts an array's parts, and those of arrays in it, into out; nil or why not
-local function flat(value, out)
-  if value == null then
+local function flat(value, out, strict)
+  if value == null and not strict then
     out[#out + 1] = "null"
   elseif type(value) ~= "table" then
-    if type(value) == "function" or type(value) == "thread" or type(value) == "userdata" then
+    if strict and (value == nil or type(value) == "boolean") then
+      return "bad data type " .. type(value) .. " found"
+    elseif type(value) == "function" or type(value) == "thread" or type(value) == "userdata" then
       return "bad data type " .. type(value) .. " found"
     end
     out[#out + 1] = tostring(value)
@@ -370,7 +374,7 @@ local function flat(value, out)
       most = key > most and key or most
     end
     for i = 1, most do
-      local wrong = flat(value[i], out)
+      local wrong = flat(value[i], out, strict)
       if wrong then
         return wrong
       end
@@ -1598,57 +1602,124 @@ local BYTES, LINE, ALL, ANY, UNTIL = 1, 2, 3, 4, 5
 local socket = {}
 socket.__index = socket
 
-local function sockets_allowed()
-  if not can_wait[box[2]] then
-    error("API disabled in the context of " .. contexts[box[2]], 3)
+-- How many arguments a method was called with, itself among them; in nginx's various words
+local function counted(least, most, words, ...)
+  local n = select("#", ...)
+  if n < least or n > most then
+    error(words .. n, 3)
+  end
+  local self = ...
+  if type(self) ~= "table" or not self.n then
+    error("bad argument #1 (socket expected, got " .. type(self) .. ")", 3)
   end
 end
 
--- milliseconds in 31 bits
-local function timeout(ms)
-  if ms == nil then
-    return nil
-  end
-  ms = tonumber(ms) or 0
-  if not (ms >= 0 and ms < 2147483648) then
+local function timeout(value)
+  value = tonumber(value)
+  if value and (value < 0 or value > MANY) then
     error("bad timeout value", 3)
   end
-  return ms
+  return value
 end
 
-function socket:settimeout(ms)
+function socket.settimeout(...)
+  counted(2, 2, "ngx.socket settimeout: expecting 2 arguments (including the object) but seen ", ...)
+  local self, ms = ...
   ms = timeout(ms)
   sock_timeouts(self.n, ms, ms, ms)
 end
 
-function socket:settimeouts(connect, send, read)
+function socket.settimeouts(...)
+  counted(4, 4, "ngx.socket settimeout: expecting 4 arguments (including the object) but seen ", ...)
+  local self, connect, send, read = ...
   sock_timeouts(self.n, timeout(connect), timeout(send), timeout(read))
 end
 
-function socket:setoption()
-  return 1
+local options_of = { keepalive = true, reuseaddr = true, ["tcp-nodelay"] = true, sndbuf = true, rcvbuf = true }
+function socket:setoption(option, value)
+  if not self.dialed then
+    error("socket is never created nor connected", 2)
+  elseif option == nil then
+    return nil, 'missing the "option" argument'
+  elseif not options_of[option] then
+    return nil, "unsupported option " .. tostring(option)
+  elseif value == nil then
+    return nil, 'missing the "value" argument'
+  elseif type(value) ~= "boolean" and type(value) ~= "number" then
+    error("bad argument #3 to 'ngx_http_lua_ffi_socket_tcp_setoption' (cannot convert '" .. type(value) .. "' to 'int')", 2)
+  end
+  local _, err = checked(host.sock_option(self.n, option, type(value) == "boolean" and (value and 1 or 0) or value))
+  if err then
+    return nil, err
+  end
+  return true
+end
+function socket:getoption(option)
+  if not self.dialed then
+    error("socket is never created nor connected", 2)
+  elseif option == nil then
+    return nil, 'missing the "option" argument'
+  elseif not options_of[option] then
+    return nil, "unsupported option " .. tostring(option)
+  end
+  local value, err = checked(host.sock_option(self.n, option))
+  if err then
+    return nil, err
+  end
+  return value
 end
 
-function socket:connect(name, port, options)
+-- What connect's last argument says
+local function pool_of(options)
+  local pool, size, backlog = options.pool, options.pool_size, options.backlog
+  if pool ~= nil and type(pool) ~= "string" and type(pool) ~= "number" then
+    error("bad argument #3 to 'connect' (bad \"pool\" option type: " .. type(pool) .. ")", 3)
+  end
+  for name, value in pairs { pool_size = size, backlog = tonumber(backlog) } do
+    if type(value) ~= "number" then
+      error("bad argument #3 to 'connect' (bad \"" .. name .. "\" option type: " .. type(value) .. ")", 3)
+    elseif value < (name == "backlog" and 0 or 1) then
+      error("bad argument #3 to 'connect' (bad \"" .. name .. "\" option value: " .. value .. ")", 3)
+    end
+  end
+  return pool and tostring(pool), size
+end
+
+function socket.connect(...)
+  counted(2, 4, "ngx.socket connect: expecting 2, 3, or 4 arguments (including the object), but seen ", ...)
+  local self, name, port, options = ...
+  must_be_text(name, 1, "connect")
+  name = tostring(name)
   if type(port) == "table" then
     port, options = nil, port
   end
-  if type(name) ~= "string" then
-    error("bad argument #1 to 'connect' (string expected, got " .. type(name) .. ")", 2)
-  end
-  if port ~= nil then
-    local number = tonumber(port)
-    if not number or number < 0 or number > 65535 then
-      return nil, "bad port number: " .. tostring(port)
+  if sub(name, 1, 5) == "unix:" then
+    port = nil
+    if #name == 5 then
+      return nil, 'failed to parse host name "unix:": no path in the unix domain socket'
     end
-    port = number
-  elseif sub(name, 1, 5) ~= "unix:" then
-    return nil, "missing the port number"
+  else
+    port = tonumber(port)
+    if not port then
+      return nil, "missing the port number"
+    elseif port < 0 or port > 65535 then
+      return nil, "bad port number: " .. port
+    elseif name == "" then
+      return nil, 'failed to parse host name "": no host'
+    end
   end
-  return wait(CONNECT, self.n, name, port, options and options.pool)
+  local pool
+  self.dialed, self.pool_size = true, nil
+  if type(options) == "table" then
+    pool, self.pool_size = pool_of(options)
+  end
+  return wait(CONNECT, self.n, name, port, pool)
 end
 
 function socket:sslhandshake(_, name, verify)
+  if not self.dialed then
+    error("socket is never created nor connected", 2)
+  end
   local ok, err = wait(HANDSHAKE, self.n, name, verify and true or false)
   if not ok then
     return nil, err
@@ -1656,18 +1727,32 @@ function socket:sslhandshake(_, name, verify)
   return true
 end
 
-function socket:send(data)
-  if type(data) == "table" then
-    data = concat(all_flat("send", {}, data))
+function socket.send(...)
+  counted(2, 2, "expecting 2 arguments (including the object), but got ", ...)
+  local self, data = ...
+  local kind = type(data)
+  if kind == "table" then
+    local out = {}
+    local wrong = flat(data, out, true)
+    if wrong then
+      error("bad argument #1 to 'send' (" .. wrong .. ")", 2)
+    end
+    data = concat(out)
+  elseif kind == "function" or kind == "userdata" or kind == "thread" then
+    error("bad argument #1 to 'send' (string, number, boolean, nil, or array table expected, got " .. kind .. ")", 2)
   end
   return wait(SEND, self.n, tostring(data))
 end
 
-function socket:receive(what)
-  what = what or "*l"
+function socket.receive(...)
+  counted(1, 2, "expecting 1 or 2 arguments (including the object), but got ", ...)
+  local self, what = ...
+  if select("#", ...) == 1 then
+    what = "*l"
+  end
   local mode, size
-  if type(what) == "number" or tonumber(what) then
-    mode, size = BYTES, tonumber(what)
+  if type(what) == "number" or type(what) == "string" and tonumber(what) then
+    mode, size = BYTES, math_floor(tonumber(what))
     if size < 0 then
       if not host.sock_open(self.n) then
         return nil, "closed"
@@ -1683,7 +1768,7 @@ function socket:receive(what)
   elseif not host.sock_open(self.n) then
     return nil, "closed"
   else
-    error("bad argument #1 to 'receive' (bad pattern argument)", 2)
+    error("bad argument #1 to 'receive' (bad pattern argument" .. (type(what) == "string" and sub(what, 1, 1) ~= "*" and ": " .. what or "") .. ")", 2)
   end
   local data = sock_try(self.n, mode, size)
   if data then
@@ -1692,11 +1777,14 @@ function socket:receive(what)
   return wait(RECEIVE, self.n, mode, size, nil, false)
 end
 
-function socket:receiveany(max)
+function socket.receiveany(...)
+  counted(2, 2, "expecting 2 arguments (including the object), but got ", ...)
+  local self, max = ...
   max = tonumber(max)
   if not max or max < 1 then
     error("bad argument #1 to 'receiveany' (bad max argument)", 2)
   end
+  max = math_floor(max)
   local data = sock_try(self.n, ANY, max)
   if data then
     return data
@@ -1704,19 +1792,34 @@ function socket:receiveany(max)
   return wait(RECEIVE, self.n, ANY, max, nil, false)
 end
 
-function socket:receiveuntil(pattern, options)
+function socket.receiveuntil(...)
+  counted(2, 3, "expecting 2 or 3 arguments (including the object), but got ", ...)
+  local self, pattern, options = ...
+  must_be_text(pattern, 1, "receiveuntil")
+  pattern = tostring(pattern)
+  if options ~= nil then
+    must_be("table", options, 2, "receiveuntil")
+    if options.inclusive ~= nil and type(options.inclusive) ~= "boolean" then
+      error('bad "inclusive" option value type: ' .. type(options.inclusive), 2)
+    end
+  end
   local inclusive, ended = options and options.inclusive or false, false
   if pattern == "" then
     return nil, "pattern is empty"
   end
   return function(size)
+    if size ~= nil and not tonumber(size) then
+      error("bad argument #1 to '?' (number expected, got " .. type(size) .. ")", 2)
+    end
     if ended then
       ended = false
       return nil, nil, nil
     end
-    local data, err, partial = wait(RECEIVE, self.n, UNTIL, size or 0, pattern, inclusive)
+    size = math_floor(tonumber(size) or 0)
+    local data, err, partial = wait(RECEIVE, self.n, UNTIL, size > 0 and size or 0, pattern, inclusive)
     if data then
-      ended = size and #data < size
+      -- in parts: what comes after the last one is nothing
+      ended = size > 0 and err
       return data
     elseif partial then
       return nil, err, partial
@@ -1725,8 +1828,13 @@ function socket:receiveuntil(pattern, options)
   end
 end
 
-function socket:setkeepalive(ms, size)
-  local err = host.sock_keep(self.n, ms, size)
+function socket.setkeepalive(...)
+  counted(1, 3, "expecting 1 to 3 arguments (including the object), but got ", ...)
+  local self, ms, size = ...
+  if ms ~= nil and not tonumber(ms) then
+    must_be("number", ms, 1, "setkeepalive")
+  end
+  local err = checked(host.sock_keep(self.n, tonumber(ms), tonumber(size) or self.pool_size))
   if err then
     return nil, err
   end
@@ -1740,7 +1848,9 @@ function socket:getreusedtimes()
   return host.sock_reused(self.n)
 end
 
-function socket:close()
+function socket.close(...)
+  counted(1, 1, "expecting 1 argument (including the object) but seen ", ...)
+  local self = ...
   if not host.sock_open(self.n) then
     return nil, "closed"
   end
@@ -1750,27 +1860,45 @@ end
 
 local udp = setmetatable({}, { __index = socket })
 udp.__index = udp
-udp.setpeername = socket.connect
-function udp:send(data)
-  local sent, err = socket.send(self, data)
+function udp.settimeout(...)
+  counted(2, MANY, "ngx.socket settimeout: expecting at least 2 arguments (including the object) but seen ", ...)
+  socket.settimeout(...)
+end
+function udp.setpeername(...)
+  counted(2, 3, "ngx.socket.udp setpeername: expecting 2 or 3 arguments (including the object), but seen ", ...)
+  local self, name, port = ...
+  must_be_text(name, 1, "setpeername")
+  if port ~= nil and not tonumber(port) then
+    must_be("number", port, 2, "setpeername")
+  end
+  return socket.connect(self, name, port or 0)
+end
+function udp.send(...)
+  local sent, err = socket.send(...)
   if sent then
     return 1
   end
   return nil, err
 end
 function udp:receive(size)
+  if size ~= nil and not tonumber(size) then
+    must_be("number", size, 1, "receive")
+  end
   return wait(RECEIVE, self.n, ANY, tonumber(size) or 8192, nil, false)
 end
 
+local function opened(datagram, methods, ...)
+  if select("#", ...) > 0 then
+    error("expecting zero arguments, but got " .. select("#", ...), 3)
+  elseif not can_wait[box[2]] then
+    error("API disabled in the context of " .. contexts[box[2]], 3)
+  end
+  return setmetatable({ n = sock_new(datagram) }, methods)
+end
+
 ngx.socket = {
-  tcp = function()
-    sockets_allowed()
-    return setmetatable({ n = sock_new(false) }, socket)
-  end,
-  udp = function()
-    sockets_allowed()
-    return setmetatable({ n = sock_new(true) }, udp)
-  end,
+  tcp = function(...) return (opened(false, socket, ...)) end,
+  udp = function(...) return (opened(true, udp, ...)) end,
 }
 ngx.socket.stream = ngx.socket.tcp
 function ngx.socket.connect(...)
@@ -1848,8 +1976,6 @@ local function whole(value, n, name, least, most)
   end
   return math_floor(number)
 end
-
-local MANY = 2147483647
 
 -- As OpenResty's lua-cjson; each instance has settings of its own
 local function cjson(safe, slashes, marked)
