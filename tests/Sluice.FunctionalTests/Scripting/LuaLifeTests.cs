@@ -49,6 +49,28 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         }
     }
 
+    [Fact]
+    public async Task Requests_do_not_notice_that_plugins_are_read_anew()
+    {
+        await Gateway.RouteAsync("r", "/r", Origin, "\"plugins\":{\"counted\":{}}");
+        using var done = new CancellationTokenSource();
+        var asking = Enumerable.Range(0, 4).Select(async _ =>
+        {
+            var answers = 0;
+            for (; !done.IsCancellationRequested; answers++)
+            {
+                Assert.Matches("^\\d+ \\d+ \\d+ 2$", await GetStringAsync("/r"));
+            }
+            return answers;
+        }).ToArray();
+        for (var i = 0; i < 20; i++)
+        {
+            await LuaPluginTests.ReloadAsync(Gateway);
+        }
+        await done.CancelAsync();
+        Assert.All(await Task.WhenAll(asking), answers => Assert.True(answers > 0));
+    }
+
     /// <summary>An auth plugin with a slip in it must not leave routes without any.</summary>
     [Theory]
     [InlineData("this is no lua", "counted.lua:1: '=' expected near 'is'")]
