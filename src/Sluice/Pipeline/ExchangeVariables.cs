@@ -149,7 +149,15 @@ public sealed partial class Exchange
     Dictionary<string, string>? _custom;
 
     /// <summary>Sets a variable; it wins over a computed one of the same name.</summary>
-    public void Set(string name, string value) => (_custom ??= [])[name] = value;
+    public void Set(string name, string? value)
+    {
+        if (value is null)
+        {
+            _custom?.Remove(name);
+            return;
+        }
+        (_custom ??= [])[name] = value;
+    }
 
     /// <summary>For a request made by <paramref name="outer"/>.</summary>
     internal void TakeVariables(Exchange outer, SubrequestOptions variables)

@@ -22,7 +22,7 @@ sealed class ScriptExchange(Exchange exchange) : IScriptExchange
 
     public string? Get(string name) => exchange.Get(name);
 
-    public void Set(string name, string value)
+    public void Set(string name, string? value)
     {
         if (name == "upstream_uri")
         {

@@ -26,7 +26,7 @@ public interface IScriptExchange : IVariables, IDisposable
     double StartTime { get; }
 
     /// <summary>Sets a variable.</summary>
-    void Set(string name, string value);
+    void Set(string name, string? value);
 
     /// <summary>Changes a header of the request, for everything that follows.</summary>
     void HeaderChanged(string name);

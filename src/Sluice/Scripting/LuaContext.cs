@@ -364,11 +364,19 @@ public sealed partial class LuaContext : IDisposable
             {
                 await Task.WhenAll(threads.Values);
             }
+            if (_exit is not null)
+            {
+                return await ExitAsync(TakeExit());
+            }
             if (Printed || Exchange?.Answered == true)
             {
                 return await ExitAsync([0.0]);
             }
             return new(LuaEnd.Continue);
+        }
+        catch (OperationCanceledException) when (_exit is not null && !_disposed)
+        {
+            return await ExitAsync(TakeExit());
         }
         finally
         {
@@ -390,7 +398,7 @@ public sealed partial class LuaContext : IDisposable
         }
         using (Lane.Enter())
         {
-            if (_disposed || _killed?.ContainsKey(coroutine.State) == true)
+            if (_disposed || _exit is not null || _killed?.ContainsKey(coroutine.State) == true)
             {
                 throw new OperationCanceledException();
             }
@@ -734,6 +742,7 @@ public sealed partial class LuaContext : IDisposable
         {
             if (stop.Wait == LuaWait.Exit)
             {
+                EndAll(stop.Arguments);
                 return [false, "exited"];
             }
             (_, stop) = await WaitAsync(coroutine, stop);
@@ -750,15 +759,44 @@ public sealed partial class LuaContext : IDisposable
         return [true, stop.Arguments[0]];
     }
 
-    /// <summary>It never goes on; what it waits for ends with the request at the latest. False: it has ended, or is another request's.</summary>
-    internal bool Kill(nint thread)
+    /// <summary>How a light thread has ended the request; null: none has.</summary>
+    object?[]? _exit;
+
+    /// <summary>The script may run again: ngx.exec.</summary>
+    object?[] TakeExit() => Interlocked.Exchange(ref _exit, null)!;
+
+    /// <summary>Everything that runs for the request ends where it waits.</summary>
+    void EndAll(object?[] arguments)
     {
-        if (!Threads.TryRemove(thread, out var running) || running.IsCompleted)
+        CancellationTokenSource? waits;
+        CancellationTokenRegistration client;
+        using (Lane.Enter())
         {
-            return false;
+            _exit ??= arguments;
+            foreach (var thread in Threads.Keys)
+            {
+                Kill(thread);
+            }
+            (waits, _end, client) = (_end, null, _client);
+        }
+        client.Dispose();
+        waits?.Cancel();
+    }
+
+    /// <summary>It never goes on; what it waits for ends with the request at the latest.</summary>
+    /// <returns>Why not; null: it is done.</returns>
+    internal string? Kill(nint thread)
+    {
+        if (Threads.TryGetValue(thread, out var running) && running.IsCompleted)
+        {
+            return "already terminated";
+        }
+        if (!Threads.TryRemove(thread, out _))
+        {
+            return "already waited or killed";
         }
         LazyInitializer.EnsureInitialized(ref _killed, static () => [])[thread] = true;
-        return true;
+        return null;
     }
 
     async ValueTask<object?[]> JoinAsync(object?[] arguments)
@@ -778,13 +816,13 @@ public sealed partial class LuaContext : IDisposable
         var semaphore = LuaHost.Semaphores.GetValueOrDefault((int)(double)arguments[0]!);
         var patience = Seconds(arguments[1]);
         return semaphore is null ? [null, "no such semaphore"]
-            : await semaphore.WaitAsync(0) ? [true]
+            : await semaphore.Places.WaitAsync(0) ? [true]
             : patience == TimeSpan.Zero ? [null, "timeout"]
             : await WaitAsync(semaphore, patience) ? [true, null] : [false, "timeout"];
     }
 
     /// <returns>False: it took too long by the gateway's clock.</returns>
-    async ValueTask<bool> WaitAsync(SemaphoreSlim semaphore, TimeSpan patience)
+    async ValueTask<bool> WaitAsync(LuaHost.ScriptSemaphore semaphore, TimeSpan patience)
     {
         using var late = new CancellationTokenSource(patience, Engine.Time);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(late.Token, Ended);

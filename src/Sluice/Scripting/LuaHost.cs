@@ -447,7 +447,7 @@ static partial class LuaHost
 
     static int SetVariable(LuaLane lane, LuaStack stack)
     {
-        Exchange(lane).Set(stack.Text(1), stack.IsNil(2) ? "" : stack.Utf8(2));
+        Exchange(lane).Set(stack.Text(1), stack.IsNil(2) ? null : stack.Utf8(2));
         return 0;
     }
 
@@ -907,25 +907,48 @@ static partial class LuaHost
 
     static int s_lastSemaphore;
 
-    public static ConcurrentDictionary<int, SemaphoreSlim> Semaphores { get; } = new();
+    public static ConcurrentDictionary<int, ScriptSemaphore> Semaphores { get; } = new();
+
+    /// <summary><c>ngx.semaphore</c>: how many it lets through, and how many wait.</summary>
+    public sealed class ScriptSemaphore(int count)
+    {
+        int _waiting;
+
+        public SemaphoreSlim Places { get; } = new(count);
+
+        public int Count => Places.CurrentCount > 0 ? Places.CurrentCount : -Volatile.Read(ref _waiting);
+
+        public async Task WaitAsync(CancellationToken cancellation)
+        {
+            Interlocked.Increment(ref _waiting);
+            try
+            {
+                await Places.WaitAsync(cancellation);
+            }
+            finally
+            {
+                Interlocked.Decrement(ref _waiting);
+            }
+        }
+    }
 
     static int NewSemaphore(LuaLane lane, LuaStack stack)
     {
         var number = Interlocked.Increment(ref s_lastSemaphore);
-        Semaphores[number] = new SemaphoreSlim(Math.Max(0, stack.Integer(1)));
+        Semaphores[number] = new ScriptSemaphore(Math.Max(0, stack.Integer(1)));
         stack.Push(number);
         return 1;
     }
 
     static int PostSemaphore(LuaLane lane, LuaStack stack)
     {
-        Semaphores.GetValueOrDefault(stack.Integer(1))?.Release(Math.Max(1, stack.Integer(2)));
+        Semaphores.GetValueOrDefault(stack.Integer(1))?.Places.Release(Math.Max(1, stack.Integer(2)));
         return 0;
     }
 
     static int CountSemaphore(LuaLane lane, LuaStack stack)
     {
-        stack.Push(Semaphores.GetValueOrDefault(stack.Integer(1))?.CurrentCount ?? 0);
+        stack.Push(Semaphores.GetValueOrDefault(stack.Integer(1))?.Count ?? 0);
         return 1;
     }
 

@@ -152,6 +152,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                   client_body_temp_path {{home}}/a; proxy_temp_path {{home}}/b; fastcgi_temp_path {{home}}/c; uwsgi_temp_path {{home}}/d; scgi_temp_path {{home}}/e;
                   server {
                     listen unix:{{Socket}};
+                    set $custom "";
                     # subrequests have no access phase
                     location = /inner { content_by_lua_block { return require('conformance').inner() } }
                     location = /phases {

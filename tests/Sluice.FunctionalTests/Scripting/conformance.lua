@@ -601,6 +601,54 @@ cases.coroutine = function()
 end
 cases.sleep = function() tell(ngx.sleep(0)) tell(ngx.sleep(0.001)) end
 
+cases.thread_arguments = function()
+  told(function() local t = ngx.thread.spawn() end) told(function() local t = ngx.thread.spawn("x") end) told(ngx.thread.wait) told(function() local t = ngx.thread.wait(nil) end) told(function() local t = ngx.thread.kill() end)
+  told(ngx.thread.kill, coroutine.create(function() end)) told(ngx.thread.kill, coroutine.running())
+  local t = ngx.thread.spawn(function(...) return select("#", ...), ... end, nil, 2, nil) tell(ngx.thread.wait(t)) tell(ngx.thread.wait(ngx.thread.spawn(function() end))) tell(ngx.thread.kill(ngx.thread.spawn(function() end)))
+  local a, b = ngx.thread.spawn(function() ngx.sleep(0.02) return "a" end), ngx.thread.spawn(function() ngx.sleep(0.001) error("b", 0) end) tell(ngx.thread.wait(a, b)) tell(ngx.thread.wait(a)) tell(coroutine.status(a), coroutine.status(b))
+end
+cases.thread_family = function()
+  local t = ngx.thread.spawn(function() local inner = ngx.thread.spawn(function() ngx.sleep(0.001) return "inner" end) return select(2, ngx.thread.wait(inner)) end) tell(ngx.thread.wait(t))
+  t = ngx.thread.spawn(function() ngx.sleep(0.001) told(ngx.thread.wait, t) return 1 end) tell(ngx.thread.wait(t))
+  local parent, sibling = coroutine.running(), ngx.thread.spawn(function() ngx.sleep(0.01) end)
+  t = ngx.thread.spawn(function() told(ngx.thread.kill, parent) told(ngx.thread.wait, parent) told(ngx.thread.kill, sibling) end) ngx.thread.wait(t) ngx.thread.wait(sibling)
+  t = ngx.thread.spawn(function() coroutine.yield() return "after yield" end) tell(coroutine.status(t)) tell(ngx.thread.wait(t))
+  t = ngx.thread.spawn(function() local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield("y") return "z" end) return co(), co() end) tell(ngx.thread.wait(t))
+  t = ngx.thread.spawn(function() ngx.sleep(0.001) end) told(coroutine.resume, t) tell(ngx.thread.wait(t)) tell(coroutine.status(t)) told(coroutine.resume, t)
+end
+-- What ends a thread's request ends what waits in it
+cases.thread_exit = function() ngx.thread.spawn(function() ngx.exit(204) end) ngx.sleep(30) say("never") end
+cases.thread_exit_later = function() ngx.thread.spawn(function() ngx.sleep(0.005) say("late") ngx.exit(200) end) say("first") ngx.thread.wait(ngx.thread.spawn(function() ngx.sleep(30) say("never") end)) say("never") end
+cases.thread_exit_at_the_end = function() ngx.thread.spawn(function() ngx.sleep(30) end) ngx.thread.spawn(function() ngx.sleep(0.005) ngx.exit(403) end) end
+cases.thread_exit_semaphore = function() ngx.thread.spawn(function() ngx.sleep(0.005) ngx.exit(404) end) require("ngx.semaphore").new():wait(30) say("never") end
+cases.thread_redirect = function() ngx.thread.spawn(function() ngx.sleep(0.005) ngx.redirect("/x") end) ngx.sleep(30) end
+cases.thread_exec = function() ngx.thread.spawn(function() ngx.sleep(0.005) ngx.exec("/inner", "a=1") end) ngx.sleep(30) end
+cases.semaphore_arguments = function()
+  local semaphores = require("ngx.semaphore") told(semaphores.new, -1) for _, n in ipairs { "2", "x", 1.5, {} } do tell(semaphores.new(n):count()) end tell(semaphores.new(nil):count())
+  local s = semaphores.new(2) told(s.post) told(s.wait) told(s.count) told(s.count, {}) for _, n in ipairs { 0, -1, "x", "2" } do told(s.post, s, n) end tell(s:count()) for _, seconds in ipairs { -1, "x", "0.001", 0 } do told(s.wait, s, seconds) end told(s.wait, s)
+  s = semaphores.new() local t = ngx.thread.spawn(function() return s:wait(1) end) tell(s:count()) s:post(1) tell(ngx.thread.wait(t)) tell(s:count()) tell(s:wait(0.001)) tell(s:wait(0))
+end
+cases.timer_arguments = function()
+  for _, start in ipairs { function(...) local a, b = ngx.timer.at(...) return a, b end, function(...) local a, b = ngx.timer.every(...) return a, b end } do
+    local function set(...) told(start, ...) end
+    set() set(0) set("x", function() end) set(1, "x") set(1, nil) set(nil, function() end) set("0.001", function(premature) return premature end)
+  end
+  told(ngx.timer.every, 0, function() end) told(ngx.timer.every, 0.0001, function() end)
+  local d, done = ngx.shared.d, require("ngx.semaphore").new() d:set("n", 0) ngx.timer.every(0.005, function(premature, a, b) if d:incr("n", 1) == 3 then d:set("args", tostring(premature) .. a .. tostring(b)) done:post() end end, "x", nil) tell(done:wait(5)) tell(d:get("args"))
+end
+cases.coroutine_arguments = function()
+  local co = coroutine.wrap(function() return 1 end) tell(co()) told(function() local a = coroutine.resume(nil) end) told(function() local a = coroutine.create(nil) end)
+  co = coroutine.create(function(...) tell(...) tell(coroutine.status(coroutine.running())) local a = coroutine.yield(1, nil) tell(a) return "end" end)
+  tell(coroutine.resume(co, "a", nil)) tell(coroutine.status(co)) tell(coroutine.resume(co, "b")) tell(coroutine.resume(co)) tell(coroutine.status(co), coroutine.status(coroutine.running()))
+  local outer outer = coroutine.create(function() told(coroutine.resume, outer) local inner = coroutine.create(function() return coroutine.status(outer) end) tell(coroutine.resume(inner)) end) tell(coroutine.resume(outer))
+end
+cases.var_set = function()
+  tell(ngx.var.args ~= nil, ngx.var.query_string ~= nil) ngx.var.args = nil tell(ngx.var.args, ngx.var.is_args) ngx.var.args = 12 tell(ngx.var.args) ngx.var.args = "" tell(ngx.var.args)
+  ngx.var.custom = "d" tell(ngx.var.custom) ngx.var.custom = nil tell(ngx.var.custom) ngx.var.custom = 12 tell(ngx.var.custom) ngx.var.custom = "" tell(ngx.var.custom)
+  for _, name in ipairs { "uri", "request_method", "remote_addr", "http_x", "arg_x", "cookie_x", "host", "status", "request_uri", "scheme", "upstream_addr", "sent_http_x", "request_time" } do told(function() ngx.var[name] = "x" end) told(function() ngx.var[name] = nil end) end
+  told(function() ngx.var[1] = "x" end) told(function() return ngx.var[1] end) told(function() return ngx.var[true] end) told(function() return ngx.var[{}] end) told(function() return ngx.var[""] end)
+end
+
 -- What a phase cannot do: what each call says in it, noted for a case that may print.
 local pool = {}
 local function try(f)
@@ -789,6 +837,13 @@ end
 cases.capture_bad = function() tell((pcall(ngx.location.capture, "/inner", { vars = 1 }))) tell((pcall(ngx.location.capture, "/inner", { body = {} }))) end
 cases.capture_cycle = function() ngx.req.read_body() deeper() end
 cases.sleep_bad = function() for _, t in ipairs { 0 / 0, -1, -0.5 } do tell((pcall(ngx.sleep, t))) end end
+cases.capture_arguments = function()
+  told(function() local r = ngx.location.capture() end) told(function() local r = ngx.location.capture(nil) end) told(function() local r = ngx.location.capture("") end) told(ngx.location.capture, "/inner", {}, 1)
+  for _, options in ipairs { 1, { method = "GET" }, { args = print }, { vars = "x" }, { ctx = 1 } } do told(function() local r = ngx.location.capture("/inner", options) end) end
+  ngx.req.read_body() tell(ngx.location.capture("/inner", { args = 12 }).body) tell(ngx.location.capture("/inner", { body = 12, method = ngx.HTTP_POST, args = "body=1" }).body)
+  told(function() local r = ngx.location.capture_multi() end) told(function() local r = ngx.location.capture_multi({}) end) told(function() local r = ngx.location.capture_multi(1) end)
+  for _, request in ipairs { {}, 1, "/inner" } do told(function() local r = ngx.location.capture_multi({ request }) end) end
+end
 cases.capture_multi = function() ngx.req.read_body() local a, b = ngx.location.capture_multi({ { "/inner", { args = "n=1" } }, { "/inner", { args = "n=2" } } }) tell(a.body, b.body) end
 
 return cases

@@ -201,7 +201,7 @@ public class LuaLaneTests
 
         public string? Get(string name) => name == "uri" ? Uri : null;
 
-        public void Set(string name, string value)
+        public void Set(string name, string? value)
         {
         }
 

@@ -261,7 +261,7 @@ local var_mt = {
       ctx._vars = ctx._vars or {}
       ctx._vars[key] = value
     end
-    if key == "upstream_uri" or key == "args" or key == "uri" then
+    if key == "upstream_uri" or key == "args" then
       ngx.var[key] = value
     end
     host_set_var(key, value ~= nil and tostring(value) or nil)

@@ -52,14 +52,38 @@ local FLUSH, EXIT, SLEEP, CONNECT, SEND, RECEIVE, HANDSHAKE, READ_BODY, CAPTURE,
 -- ---------------------------------------------------------------------------------------------------------------- coroutines
 -- A wait inside a script's own coroutine goes through to the host, and the host's answer back in.
 
-local function passed(co, ok, tag, ...)
-  if ok and tag == WAIT then
-    return passed(co, co_resume(co, co_yield(WAIT, ...)))
+-- The coroutines that scripts have made; "waiting" for the host. All others are the host's, which alone resumes them
+local own = setmetatable({}, { __mode = "k" })
+
+local function passed(co, ok, ...)
+  if ok and (...) == WAIT then
+    own[co] = "waiting"
+    return passed(co, co_resume(co, co_yield(...)))
   end
-  return ok, tag, ...
+  own[co] = "own"
+  return ok, ...
+end
+
+function coroutine.create(f)
+  if type(f) ~= "function" then
+    error("bad argument #1 to 'create' (Lua function expected)", 2)
+  end
+  local co = co_create(f)
+  own[co] = "own"
+  return co
+end
+
+function coroutine.status(co)
+  local status = co_status(co)
+  return status == "suspended" and own[co] ~= "own" and "running" or status
 end
 
 function coroutine.resume(co, ...)
+  if type(co) ~= "thread" then
+    error("bad argument #1 to 'resume' (coroutine expected)", 2)
+  elseif own[co] ~= "own" then
+    return false, "cannot resume " .. coroutine.status(co) .. " coroutine"
+  end
   return passed(co, co_resume(co, ...))
 end
 
@@ -773,6 +797,7 @@ ngx.req = {
     elseif type(args) ~= "string" and type(args) ~= "number" and type(args) ~= "table" then
       error("bad argument #1 to 'set_uri_args' (string, number, or table expected, but got " .. type(args) .. ")", 2)
     end
+    request_table().args_set = true
     checked(host.set_args(type(args) == "table" and ngx.encode_args(args) or tostring(args)))
   end,
   -- jump: the request is matched anew
@@ -880,16 +905,41 @@ ngx.req = {
 -- Variables
 
 local host_var, host_set_var = raising(host.var), raising(host.set_var)
+-- nginx's own, which it lets nobody set
+local fixed = {}
+for name in gmatch([[uri document_uri request_uri request request_method request_id request_time request_length request_completion request_body request_body_file remote_addr remote_port
+  remote_user server_addr server_port server_protocol server_name scheme https host hostname status body_bytes_sent bytes_sent connection connection_requests content_length content_type
+  is_args query_string time_local time_iso8601 msec pid pipe nginx_version realip_remote_addr realip_remote_port binary_remote_addr proxy_protocol_addr proxy_protocol_port
+  upstream_addr upstream_status upstream_response_time upstream_connect_time upstream_header_time upstream_response_length upstream_bytes_received upstream_bytes_sent]], "%S+") do
+  fixed[name] = true
+end
+
 ngx.var = setmetatable({}, {
   __index = function(_, name)
-    if type(name) == "number" then
+    local kind = type(name)
+    if kind == "number" then
+      return nil
+    elseif kind ~= "string" then
+      error("bad variable name", 2)
+    end
+    local value = host_var(name)
+    -- no query is not an empty one
+    if value == "" and (name == "args" or name == "query_string") and not kept_of("args_set") then
       return nil
     end
-    return host_var(name)
+    return value
   end,
   __newindex = function(_, name, value)
-    if name == "args" then
+    if type(name) ~= "string" then
+      error("bad variable name", 2)
+    elseif name == "args" then
+      request_table().args_set = value ~= nil
       checked(host.set_args(tostring(value or "")))
+    elseif fixed[name] or find(name, "^ssl_") then
+      error('variable "' .. name .. '" not changeable', 2)
+    elseif find(name, "^http_") or find(name, "^arg_") or find(name, "^cookie_") or find(name, "^sent_http_") then
+      error('variable "' .. name .. '" not found for writing; maybe it is a built-in variable that is not changeable or you forgot to use "set $' .. name
+        .. " '';\" in the config file to define it first", 2)
     else
       host_set_var(name, value ~= nil and tostring(value) or nil)
     end
@@ -1365,18 +1415,34 @@ local function start_timer(delay, f, every, ...)
   return 1
 end
 
+local function timer_of(name, ...)
+  local n, delay, f = select("#", ...), ...
+  if n < 2 then
+    error("expecting at least 2 arguments but got " .. n, 3)
+  elseif not tonumber(delay) then
+    error("bad argument #1 to '" .. name .. "' (number expected, got " .. type(delay) .. ")", 3)
+  elseif name == "every" and tonumber(delay) < 0.001 then
+    error("delay cannot be zero", 3)
+  elseif type(f) ~= "function" then
+    error("bad argument #2 to '" .. name .. "' (Lua function expected)", 3)
+  end
+  return start_timer(tonumber(delay), f, name == "every" and tonumber(delay) or nil, select(3, ...))
+end
+
 ngx.timer = {
-  at = function(delay, f, ...)
-    if type(f) ~= "function" then
-      error("bad argument #2 to 'at' (function expected, got " .. type(f) .. ")", 2)
+  at = function(...)
+    local ok, err = timer_of("at", ...)
+    if ok then
+      return ok
     end
-    return start_timer(delay, f, nil, ...)
+    return nil, err
   end,
-  every = function(delay, f, ...)
-    if delay <= 0 then
-      error("delay cannot be 0 or less", 2)
+  every = function(...)
+    local ok, err = timer_of("every", ...)
+    if ok then
+      return ok
     end
-    return start_timer(delay, f, delay, ...)
+    return nil, err
   end,
   running_count = host.timers_running,
   pending_count = host.timers_pending,
@@ -1411,6 +1477,9 @@ end
 local weak_keys = { __mode = "k" }
 ngx.thread = {
   spawn = function(f, ...)
+    if type(f) ~= "function" then
+      error("bad argument #1 to 'spawn' (Lua function expected)", 2)
+    end
     local request = request_table()
     local results = request.results
     if not results then
@@ -1425,7 +1494,7 @@ ngx.thread = {
     end
     local co = co_create(function() return kept_end(results, trace, xpcall(f, traced, unpack(arguments, 1, n))) end)
     request.threads = request.threads or setmetatable({}, weak_keys)
-    request.threads[co] = true
+    request.threads[co] = co_running()
     local started, err = wait(SPAWN, co)
     if not started then
       return nil, err
@@ -1446,18 +1515,27 @@ ngx.thread = {
         error("bad argument #" .. i .. " to 'wait' (lua thread expected)", 2)
       elseif not (threads and threads[co]) then
         error("attempt to wait on a coroutine that is not a user thread", 2)
+      elseif threads[co] ~= co_running() then
+        error("only the parent coroutine can wait on the thread", 2)
       end
     end
     return results_of(wait(JOIN, ...))
   end,
   kill = function(co)
     if type(co) ~= "thread" then
-      error("bad argument #1 to 'kill' (lua thread expected, got " .. type(co) .. ")", 2)
+      error("bad argument #1 to 'kill' (lua thread expected)", 2)
     end
-    if host.thread_kill(co) then
-      return 1
+    local threads = kept_of("threads")
+    if not (threads and threads[co]) then
+      return nil, "not user thread"
+    elseif threads[co] ~= co_running() then
+      return nil, "killer not parent"
     end
-    return nil, "already waited or killed"
+    local err = host.thread_kill(co)
+    if err then
+      return nil, err
+    end
+    return 1
   end,
 }
 -- As nginx and APISIX come: a script ends with its client, and is not asked
@@ -1470,21 +1548,46 @@ end
 
 local semaphore = {}
 semaphore.__index = semaphore
+local function of_semaphore(self)
+  return getmetatable(self) == semaphore and self.id or error("not a semaphore instance", 3)
+end
 function semaphore.new(n)
-  local id, guard = host.semaphore(n or 0), new_userdata(true)
+  n = tonumber(n) or 0
+  if n < 0 then
+    error("no negative number", 2)
+  end
+  local id, guard = host.semaphore(n), new_userdata(true)
   -- when the script drops it, so does the host
   getmetatable(guard).__gc = function()
     host.sem_free(id)
   end
   return setmetatable({ id = id, guard = guard }, semaphore)
 end
-function semaphore:post(n) host.sem_post(self.id, n or 1) return true end
-function semaphore:count() return host.sem_count(self.id) end
-function semaphore:wait(seconds)
+function semaphore.post(self, n)
+  local id = of_semaphore(self)
+  n = tonumber(n) or 1
+  if n < 1 then
+    error("positive number required", 2)
+  end
+  host.sem_post(id, n)
+  return true
+end
+function semaphore.count(self)
+  local id = of_semaphore(self)
+  return host.sem_count(id)
+end
+function semaphore.wait(self, seconds)
+  local id = of_semaphore(self)
+  seconds = tonumber(seconds)
+  if not seconds then
+    error("attempt to perform arithmetic on a nil value", 2)
+  elseif seconds < 0 then
+    error("no negative number", 2)
+  end
   if not can_wait[box[2]] then
     return nil, "API disabled in the context of " .. contexts[box[2]]
   end
-  return wait(SEMAPHORE, self.id, seconds or 0)
+  return wait(SEMAPHORE, id, seconds)
 end
 
 -- Subrequests
@@ -1541,9 +1644,29 @@ local function lend(ctx)
   return last_lent
 end
 
-local function subrequest(uri, options)
+-- index: which one, from 0; n: how many arguments there are for it
+local function subrequest(index, n, uri, options)
+  if n ~= 1 and n ~= 2 or uri == nil then
+    error("query argument " .. index .. " expecting one or two arguments", 3)
+  end
+  if type(uri) ~= "string" and type(uri) ~= "number" then
+    error("bad argument #1 to 'capture' (string expected, got " .. type(uri) .. ")", 3)
+  end
+  uri = tostring(uri)
+  if uri == "" then
+    error("unsafe uri in argument #1: ", 3)
+  end
+  if options ~= nil and type(options) ~= "table" then
+    error("expecting table as the 2nd argument for subrequest " .. index .. ", but got " .. type(options), 3)
+  end
   options = options or {}
   local args = options.args
+  if args ~= nil and type(args) ~= "table" and type(args) ~= "string" and type(args) ~= "number" then
+    error("Bad args option value", 3)
+  end
+  if options.method ~= nil and not METHODS[options.method] then
+    error("Bad http request method", 3)
+  end
   if type(args) == "table" then
     args = ngx.encode_args(args)
   end
@@ -1551,7 +1674,9 @@ local function subrequest(uri, options)
     uri = uri .. (find(uri, "?", 1, true) and "&" or "?") .. args
   end
   local body = options.body
-  if body ~= nil and type(body) ~= "string" then
+  if type(body) == "number" then
+    body = tostring(body)
+  elseif body ~= nil and type(body) ~= "string" then
     error("Bad http request body", 3)
   end
   local sharing = options.share_all_vars and SHARED or options.copy_all_vars and COPIED or OWN
@@ -1571,25 +1696,35 @@ local function captured(status, ...)
   return answers(status, ...)
 end
 
-function ngx.location.capture(uri, options)
+function ngx.location.capture(...)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  return captured(wait(CAPTURE, subrequest(uri, options)))
+  if select("#", ...) ~= 1 and select("#", ...) ~= 2 then
+    error("expecting one or two arguments", 2)
+  end
+  return captured(wait(CAPTURE, subrequest(0, select("#", ...), ...)))
 end
 
 -- All at once; the answers in the order of the requests
-function ngx.location.capture_multi(requests)
+function ngx.location.capture_multi(...)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  local asked = {}
-  for i, request in ipairs(requests) do
-    local n = 6 * i
-    asked[n - 5], asked[n - 4], asked[n - 3], asked[n - 2], asked[n - 1], asked[n] = subrequest(request[1], request[2])
+  if select("#", ...) ~= 1 then
+    error("only one argument is expected, but got " .. select("#", ...), 2)
   end
+  local requests, asked = ..., {}
+  must_be("table", requests, 1, "capture_multi")
   if #requests == 0 then
     error("at least one subrequest should be specified", 2)
+  end
+  for i, request in ipairs(requests) do
+    if type(request) ~= "table" then
+      error("the query argument " .. i - 1 .. " is not a table, but a " .. type(request), 2)
+    end
+    local n = 6 * i
+    asked[n - 5], asked[n - 4], asked[n - 3], asked[n - 2], asked[n - 1], asked[n] = subrequest(i - 1, #request, request[1], request[2])
   end
   return captured(wait(CAPTURE, unpack(asked, 1, 6 * #requests)))
 end
