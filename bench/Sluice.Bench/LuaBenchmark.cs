@@ -98,7 +98,7 @@ public class LuaBenchmark : IDisposable
 
         public string? Get(string name) => name == "uri" ? Uri : null;
 
-        public void Set(string name, string value)
+        public void Set(string name, string? value)
         {
         }
 
