@@ -38,8 +38,7 @@ public sealed partial class LuaContext : IDisposable
 
     // few scripts have any of these
     List<LuaSocket>? _sockets;
-    ConcurrentDictionary<nint, Task<object?[]>>? _threads;
-    ConcurrentDictionary<nint, bool>? _killed;
+    LightThreads? _light;
 
     SemaphoreSlim? _turn;
     Task? _sending;
@@ -85,7 +84,9 @@ public sealed partial class LuaContext : IDisposable
         return new(null, lane);
     }
 
-    ConcurrentDictionary<nint, Task<object?[]>> Threads => LazyInitializer.EnsureInitialized(ref _threads, static () => []);
+    LightThreads Light => LazyInitializer.EnsureInitialized(ref _light, static () => new());
+
+    ConcurrentDictionary<nint, Task<object?[]>> Threads => Light.Running;
 
     internal LuaLane Lane { get; }
 
@@ -360,11 +361,11 @@ public sealed partial class LuaContext : IDisposable
                 LogFailure(FailureOf(Phase), error + stop.Trace, name);
                 return new(LuaEnd.Failed);
             }
-            if (_threads is { IsEmpty: false } threads)
+            if (_light is { Running: { IsEmpty: false } threads })
             {
                 await Task.WhenAll(threads.Values);
             }
-            if (_exit is not null)
+            if (_light?.Exit is not null)
             {
                 return await ExitAsync(TakeExit());
             }
@@ -374,7 +375,7 @@ public sealed partial class LuaContext : IDisposable
             }
             return new(LuaEnd.Continue);
         }
-        catch (OperationCanceledException) when (_exit is not null && !_disposed)
+        catch (OperationCanceledException) when (_light?.Exit is not null && !_disposed)
         {
             return await ExitAsync(TakeExit());
         }
@@ -398,7 +399,7 @@ public sealed partial class LuaContext : IDisposable
         }
         using (Lane.Enter())
         {
-            if (_disposed || _exit is not null || _killed?.ContainsKey(coroutine.State) == true)
+            if (_disposed || _light?.Exit is not null || _light?.Killed?.ContainsKey(coroutine.State) == true)
             {
                 throw new OperationCanceledException();
             }
@@ -717,7 +718,7 @@ public sealed partial class LuaContext : IDisposable
         {
             using (Lane.Enter())
             {
-                _killed?.TryRemove(coroutine.State, out _);
+                _light?.Killed?.TryRemove(coroutine.State, out _);
                 Lane.Unreference(coroutine.Reference);
             }
             Lane.Release();
@@ -759,11 +760,18 @@ public sealed partial class LuaContext : IDisposable
         return [true, stop.Arguments[0]];
     }
 
-    /// <summary>How a light thread has ended the request; null: none has.</summary>
-    object?[]? _exit;
+    sealed class LightThreads
+    {
+        public ConcurrentDictionary<nint, Task<object?[]>> Running { get; } = [];
+
+        public ConcurrentDictionary<nint, bool>? Killed;
+
+        /// <summary>How one of them has ended the request; null: none has.</summary>
+        public object?[]? Exit;
+    }
 
     /// <summary>The script may run again: ngx.exec.</summary>
-    object?[] TakeExit() => Interlocked.Exchange(ref _exit, null)!;
+    object?[] TakeExit() => Interlocked.Exchange(ref Light.Exit, null)!;
 
     /// <summary>Everything that runs for the request ends where it waits.</summary>
     void EndAll(object?[] arguments)
@@ -772,7 +780,7 @@ public sealed partial class LuaContext : IDisposable
         CancellationTokenRegistration client;
         using (Lane.Enter())
         {
-            _exit ??= arguments;
+            Light.Exit ??= arguments;
             foreach (var thread in Threads.Keys)
             {
                 Kill(thread);
@@ -795,7 +803,7 @@ public sealed partial class LuaContext : IDisposable
         {
             return "already waited or killed";
         }
-        LazyInitializer.EnsureInitialized(ref _killed, static () => [])[thread] = true;
+        LazyInitializer.EnsureInitialized(ref Light.Killed, static () => [])[thread] = true;
         return null;
     }
 
