@@ -252,6 +252,16 @@ local var_mt = {
         return value[1]
       end
       return value
+    elseif sub(key, 1, 9) == "post_arg." then
+      -- a member of the body, by the names that lead there
+      local value, err = core.request.get_request_body_table(inner.known_ctx())
+      if value == nil then
+        core.log.warn("failed to fetch post args value by key: ", sub(key, 10), " error: ", err)
+      end
+      for name in string.gmatch(sub(key, 10), "[^.]+") do
+        value = type(value) == "table" and value[name] or nil
+      end
+      return value
     end
     return host_var(key)
   end,
