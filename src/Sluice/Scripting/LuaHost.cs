@@ -40,14 +40,14 @@ static partial class LuaHost
         ("json_encode", JsonEncode), ("json_decode", JsonDecode), ("check_schema", CheckSchema),
         ("regex", RegexMatch), ("regex_check", RegexCheck),
         ("sock_new", NewSocket), ("sock_body", BodySocket), ("sock_try", TryReceive), ("sock_close", CloseSocket), ("sock_timeouts", SetTimeouts), ("sock_keep", KeepSocket),
-        ("sock_reused", ReusedTimes), ("sock_option", SocketOption), ("sock_open", SocketIsOpen),
+        ("sock_reused", ReusedTimes), ("sock_option", SocketOption), ("sock_open", SocketIsOpen), ("sock_ended", SocketHasEnded),
         ("dict", DictionaryExists), ("dict_get", DictionaryGet), ("dict_store", DictionaryStore), ("dict_incr", DictionaryIncrement), ("dict_op", DictionaryOperation),
         ("timer", StartTimer), ("timers_pending", PendingTimers), ("timers_running", RunningTimers), ("semaphore", NewSemaphore), ("sem_post", PostSemaphore), ("sem_count", CountSemaphore), ("sem_free", FreeSemaphore), ("thread_kill", KillThread),
         ("ip_valid", AddressIsValid), ("ip_in", AddressIsIn),
         ("consumers_version", ConsumersVersion), ("consumers", Consumers), ("consumer_find", FindConsumer), ("consumer_named", NamedConsumer), ("consumer_attached", AttachedConsumer),
         ("consumer_attach", AttachConsumer),
         ("sandbox", Sandbox), ("jit", Jit), ("lane", LaneNumber), ("lanes", LaneCount), ("id", NewId), ("instance_id", InstanceId), ("register_var", RegisterVariable),
-        ("pid", ProcessId), ("find_time", FindTime),
+        ("pid", ProcessId), ("is_stopped", IsStopped), ("find_time", FindTime),
     ];
 
     static IScriptExchange Exchange(LuaLane lane) =>
@@ -661,6 +661,12 @@ static partial class LuaHost
         return 1;
     }
 
+    static int SocketHasEnded(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Running!.Socket(stack.Integer(1)).HasEnded);
+        return 1;
+    }
+
     /// <summary>number, then connect, send and read time-outs in milliseconds.</summary>
     static int SetTimeouts(LuaLane lane, LuaStack stack)
     {
@@ -1020,6 +1026,12 @@ static partial class LuaHost
     static int LaneCount(LuaLane lane, LuaStack stack)
     {
         stack.Push(lane.Options.Lanes > 0 ? lane.Options.Lanes : Environment.ProcessorCount);
+        return 1;
+    }
+
+    static int IsStopped(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.IsStopping);
         return 1;
     }
 

@@ -438,6 +438,9 @@ sealed unsafe partial class LuaLane
         return untouched;
     }
 
+    /// <summary>What runs is being stopped: each of its instructions is an error.</summary>
+    public bool IsStopping => _stopped is not null;
+
     /// <summary>Why the script was stopped, and where; null when it was not.</summary>
     public string? TakeStopped()
     {

@@ -50,6 +50,9 @@ sealed class LuaSocket(LuaEngine engine)
 
     public bool Datagram { get; set; }
 
+    /// <summary>There is nothing to receive, now or ever.</summary>
+    public bool HasEnded => (!IsOpen || _inputEnded) && _start == _end;
+
     public bool IsOpen => _stream is not null || (Datagram && _socket is not null);
 
     // -- Connect
@@ -280,7 +283,7 @@ sealed class LuaSocket(LuaEngine engine)
     /// <param name="size">Bytes wanted, or the most that may come.</param>
     public async ValueTask<object?[]> ReceiveAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive, CancellationToken cancellation)
     {
-        if ((!IsOpen || _inputEnded) && _start == _end)
+        if (HasEnded)
         {
             return _ended && mode == ReceiveMode.All ? [""] : [null, "closed"];
         }
