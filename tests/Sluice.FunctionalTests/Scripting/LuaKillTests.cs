@@ -121,6 +121,30 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         await Eventually.HoldsAsync(async () => await GetAsync("/ran") == 200, "the last timer did not run");
     }
 
+    /// <summary>Nothing would come any more if one of them were not stopped.</summary>
+    [Fact]
+    public async Task A_stream_goes_on_beside_scripts_that_run_away()
+    {
+        await FunctionAsync("clock", "for i = 1, 30 do ngx.say(ngx.now()) ngx.flush(true) ngx.sleep(0.02) end");
+        await FunctionAsync("forever", "while true do end");
+        await FunctionAsync("regex", "local m, err = ngx.re.match(('a'):rep(5000), [[(a+)+\\1b]]) ngx.print(tostring(m), ' ', err)");
+        using var answer = await Gateway.Client.GetAsync(Gateway.Url("/clock"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        using var lines = new StreamReader(await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
+        var away = Enumerable.Range(0, 4).Select(_ => GetAsync("/forever")).ToArray();
+        var regex = GetStringAsync("/regex");
+        var count = 0;
+        while (await lines.ReadLineAsync(TestContext.Current.CancellationToken) is { } line)
+        {
+            var sent = double.Parse(line, System.Globalization.CultureInfo.InvariantCulture);
+            Assert.InRange(TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds() - (sent * 1000), -1000, 10_000);
+            count++;
+        }
+        Assert.Equal(30, count);
+        Assert.All(await Task.WhenAll(away), status => Assert.Equal(500, status));
+        Assert.Equal("nil pcre_exec() failed: -8", await regex);
+        await Gateway.ErrorLogSaysAsync(", in access, route forever, plugin serverless-pre-function");
+    }
+
     [Fact]
     public async Task A_script_that_prints_for_ever_ends_with_its_client_and_holds_up_nobody()
     {
