@@ -126,12 +126,17 @@ public class GatewayMetricsTests
         var route = metrics.ForRoute(Route);
         Assert.Same(route, metrics.ForRoute(Route with { }));
         route.For(new("jack", "n")).Finish(Answer());
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        for (var i = 0; i < 100; i++)
+        // the runtime may allocate a little on its own, now and then: less than an object per request shows that requests do not
+        Assert.InRange(Enumerable.Range(0, 10).Min(_ => AllocatedByHundred()), 0, 100 * 24 - 1);
+
+        long AllocatedByHundred()
         {
-            route.For(new("jack", "n")).Finish(Answer());
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            for (var i = 0; i < 100; i++)
+            {
+                route.For(new("jack", "n")).Finish(Answer());
+            }
+            return GC.GetAllocatedBytesForCurrentThread() - before;
         }
-        // the runtime may allocate a little on its own: less than an object per request shows that requests do not
-        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 100 * 24 - 1);
     }
 }
