@@ -154,6 +154,9 @@ public sealed partial class LuaEngine : IDisposable
         return false;
     }
 
+    /// <summary>It was counted, and does not come.</summary>
+    internal void TimerIsOff() => Interlocked.Decrement(ref _pendingTimers);
+
     /// <summary>It waits no more.</summary>
     internal void TimerRuns()
     {

@@ -47,7 +47,7 @@ static partial class LuaHost
         ("consumers_version", ConsumersVersion), ("consumers", Consumers), ("consumer_find", FindConsumer), ("consumer_named", NamedConsumer), ("consumer_attached", AttachedConsumer),
         ("consumer_attach", AttachConsumer),
         ("sandbox", Sandbox), ("jit", Jit), ("lane", LaneNumber), ("lanes", LaneCount), ("id", NewId), ("instance_id", InstanceId), ("register_var", RegisterVariable),
-        ("pid", ProcessId), ("is_stopped", IsStopped), ("find_time", FindTime),
+        ("pid", ProcessId), ("is_stopped", IsStopped), ("exiting", IsExiting), ("find_time", FindTime),
     ];
 
     static IScriptExchange Exchange(LuaLane lane) =>
@@ -876,21 +876,13 @@ static partial class LuaHost
             stack.Push("too many pending timers");
             return 1;
         }
-        var timer = stack.Integer(1);
-        lane.Use();
-        ITimer? clock = null;
-        clock = engine.Time.CreateTimer(_ =>
+        if (!lane.TryStart(stack.Integer(1), TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6))))
         {
-            clock?.Dispose();
-            _ = RunTimerAsync(lane, timer);
-        }, null, TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6)), Timeout.InfiniteTimeSpan);
+            engine.TimerIsOff();
+            stack.Push("process exiting");
+            return 1;
+        }
         return 0;
-    }
-
-    static async Task RunTimerAsync(LuaLane lane, int timer)
-    {
-        await LuaContext.RunTimerAsync(lane, timer, premature: lane.Retired);
-        lane.Release();
     }
 
     static int PendingTimers(LuaLane lane, LuaStack stack)
@@ -1032,6 +1024,12 @@ static partial class LuaHost
     static int IsStopped(LuaLane lane, LuaStack stack)
     {
         stack.Push(lane.IsStopping);
+        return 1;
+    }
+
+    static int IsExiting(LuaLane lane, LuaStack stack)
+    {
+        stack.Push(lane.Retired);
         return 1;
     }
 

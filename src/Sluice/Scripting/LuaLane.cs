@@ -247,7 +247,30 @@ sealed unsafe partial class LuaLane
         }
     }
 
-    /// <summary>Ends when the last context in it does.</summary>
+    readonly ConcurrentDictionary<LuaTimer, bool> _timers = new();
+
+    /// <returns>False: the state ends, and what comes later comes too late.</returns>
+    internal bool TryStart(int id, TimeSpan delay)
+    {
+        if (_retired && delay > TimeSpan.Zero)
+        {
+            return false;
+        }
+        Use();
+        var timer = new LuaTimer(this, id);
+        _timers[timer] = true;
+        timer.Start(delay);
+        if (_retired)
+        {
+            // while it was put there; not from within Lua
+            ThreadPool.UnsafeQueueUserWorkItem(static timer => timer.Run(), timer, preferLocal: false);
+        }
+        return true;
+    }
+
+    internal void Forget(LuaTimer timer) => _timers.TryRemove(timer, out _);
+
+    /// <summary>Timers run now; the state ends when the last context in it does.</summary>
     public void Retire()
     {
         lock (_hookGate)
@@ -259,6 +282,10 @@ sealed unsafe partial class LuaLane
             _retired = true;
         }
         Engine.Apart(this);
+        foreach (var (timer, _) in _timers)
+        {
+            timer.Run();
+        }
         Release();
     }
 

@@ -156,4 +156,25 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         Assert.EndsWith("next", answers, StringComparison.Ordinal);
         await Gateway.ErrorLogSaysAsync("late trouble");
     }
+
+    [Fact]
+    public async Task Timers_end_with_their_state()
+    {
+        await FunctionAsync("wait", "ngx.timer.at(3600, function(premature, what) ngx.log(ngx.WARN, what, ' came prematurely: ', premature) end, ngx.var.arg_what) ngx.exit(204)");
+        await FunctionAsync("loop", """
+            ngx.timer.at(0, function()
+              while not ngx.worker.exiting() do ngx.sleep(0.01) end
+              ngx.log(ngx.WARN, 'the loop ends: ', select(2, ngx.timer.at(1, function() end)))
+            end) ngx.exit(204)
+            """);
+        await Gateway.Client.GetAsync(Gateway.Url("/wait?what=one"), TestContext.Current.CancellationToken);
+        await Gateway.Client.GetAsync(Gateway.Url("/loop"), TestContext.Current.CancellationToken);
+        Assert.DoesNotContain("prematurely", Gateway.ErrorLog, StringComparison.Ordinal);
+        await LuaPluginTests.ReloadAsync(Gateway);
+        await Gateway.ErrorLogSaysAsync("one came prematurely: true");
+        await Gateway.ErrorLogSaysAsync("the loop ends: process exiting");
+        await Gateway.Client.GetAsync(Gateway.Url("/wait?what=two"), TestContext.Current.CancellationToken);
+        await Gateway.RestartAsync();
+        await Gateway.ErrorLogSaysAsync("two came prematurely: true");
+    }
 }

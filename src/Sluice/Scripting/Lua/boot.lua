@@ -1056,7 +1056,7 @@ function ngx.get_phase()
 end
 
 ngx.worker = {
-  id = host.lane, count = host.lanes, pid = host.pid, exiting = function() return false end, pids = function() return { host.pid() } end,
+  id = host.lane, count = host.lanes, pid = host.pid, exiting = host.exiting, pids = function() return { host.pid() } end,
 }
 
 -- Regular expressions
