@@ -29,6 +29,20 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
         Assert.False(nginx.StartsWith("500", StringComparison.Ordinal), nginx);
     }
 
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(0, true)]
+    [InlineData(30, true)]
+    [InlineData(100_000, false)]
+    [InlineData(100_000, true)]
+    public async Task Bodies_are_read_as_in_nginx(int length, bool chunked)
+    {
+        var body = "a=1&b=" + new string('x', length);
+        var nginx = await both.AskNginxAsync("body", length == 0 ? "" : body, chunked);
+        Assert.Equal(nginx, await both.AskSluiceAsync("body", length == 0 ? "" : body, chunked));
+        Assert.StartsWith("200", nginx, StringComparison.Ordinal);
+    }
+
     static string Difference(string[] nginx, string[] sluice) => string.Join('\n', Enumerable.Range(0, Math.Max(nginx.Length, sluice.Length))
         .Where(line => nginx.ElementAtOrDefault(line) != sluice.ElementAtOrDefault(line))
         .Select(line => $"{line + 1}: {nginx.ElementAtOrDefault(line)}\n{new string(' ', $"{line + 1}: ".Length)}{sluice.ElementAtOrDefault(line)}"));
@@ -63,7 +77,7 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
     [InlineData("fails_log", "in log")]
     public async Task Errors_of_scripts_are_logged_in_nginxs_words(string name, params string[] said)
     {
-        foreach (var ask in new[] { both.AskNginxAsync, both.AskSluiceAsync })
+        foreach (var ask in new Func<string, Task<string>>[] { both.AskNginxAsync, both.AskSluiceAsync })
         {
             await Record.ExceptionAsync(() => ask(name)); // its answer may break off
         }
@@ -252,19 +266,26 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
 
         public string NginxLog => File.ReadAllText(Path.Combine(_directory.FullName, "error.log"));
 
-        public Task<string> AskNginxAsync(string name) => AskAsync(_client, new Uri("http://localhost/"), name);
+        const string Form = "a=1&b=x%20y&a=2";
 
-        public Task<string> AskSluiceAsync(string name) => AskAsync(_gateway.Client, _gateway.Url("/"), name);
+        public Task<string> AskNginxAsync(string name) => AskNginxAsync(name, Form, chunked: false);
 
-        async Task<string> AskAsync(HttpClient client, Uri server, string name)
+        public Task<string> AskNginxAsync(string name, string body, bool chunked) => AskAsync(_client, new Uri("http://localhost/"), name, body, chunked);
+
+        public Task<string> AskSluiceAsync(string name) => AskSluiceAsync(name, Form, chunked: false);
+
+        public Task<string> AskSluiceAsync(string name, string body, bool chunked) => AskAsync(_gateway.Client, _gateway.Url("/"), name, body, chunked);
+
+        async Task<string> AskAsync(HttpClient client, Uri server, string name, string body, bool chunked)
         {
             var query = $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}&tls={((IPEndPoint)_tls.LocalEndpoint).Port}";
             using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{name}?{query}"))
             {
-                Content = new StringContent("a=1&b=x%20y&a=2", Encoding.Latin1, "application/x-www-form-urlencoded"),
+                Content = new StringContent(body, Encoding.Latin1, "application/x-www-form-urlencoded"),
             };
             request.Headers.Host = "localhost";
             request.Headers.Add("X-Test", "one");
+            request.Headers.TransferEncodingChunked = chunked ? true : null;
             request.Headers.ConnectionClose = Closing.Contains(name);
             using var answer = await client.SendAsync(request, TestContext.Current.CancellationToken);
             var text = new StringBuilder().Append((int)answer.StatusCode).Append('\n');
@@ -274,8 +295,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                 text.Append(header).Append(": ").AppendJoin(" | ", values).Append('\n');
             }
             // what nginx's own error pages say is not the module's
-            var body = await answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
-            return text.Append('\n').Append((int)answer.StatusCode >= 300 ? "" : Encoding.Latin1.GetString(body)).ToString();
+            var answered = await answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
+            return text.Append('\n').Append((int)answer.StatusCode >= 300 ? "" : Encoding.Latin1.GetString(answered)).ToString();
         }
 
         public async ValueTask DisposeAsync()

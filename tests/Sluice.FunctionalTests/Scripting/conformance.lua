@@ -148,6 +148,23 @@ cases.req_leftovers = function()
   ngx.req.read_body() ngx.req.init_body() ngx.req.append_body("a=") ngx.req.append_body("b") ngx.req.finish_body() tell(ngx.req.get_body_data(), ngx.req.get_post_args())
 end
 cases.post_args_unread = function() local ok, err = pcall(ngx.req.get_post_args) tell(ok, (err:gsub("^[^ ]+:%d+: ", ""))) end
+cases.body = function()
+  tell(pcall(ngx.req.get_body_data)) tell((pcall(ngx.req.get_body_file)))
+  tell(ngx.req.read_body()) tell(ngx.req.read_body())
+  local data, file = ngx.req.get_body_data(), ngx.req.get_body_file()
+  tell(data and #data, file ~= nil, file and #io.open(file):read("*a"))
+  local args, err = ngx.req.get_post_args()
+  tell(args and args.a, args and args.b and #args.b, err)
+end
+cases.lrucache = function()
+  local lru = require("resty.lrucache")
+  tell(lru.new(0)) tell((pcall(lru.new)))
+  local c = lru.new(2)
+  c:set("a", 1) c:set("b", { 2 }, 60, 7) tell(c:get("a")) tell(type(c:get("b")), select(3, c:get("b")))
+  tell(c:count(), c:capacity()) tell(c:get_keys()) tell(c:get_keys(1)) c:set("c", 3) tell(c:get("a")) tell(c:get("c"))
+  c:set("e", 5, 0.001) ngx.sleep(0.01) tell(c:get("e")) c:delete("e") tell(c:get("e")) tell(c:delete("none")) tell(c:count())
+  tell((pcall(c.set, c, nil, 1))) c:flush_all() tell(c:count(), c:get("c")) tell(c:set("x", 1)) tell(c:get("x"))
+end
 cases.post_args_max = function() ngx.req.read_body() tell(ngx.req.get_post_args(2)) end
 cases.headers_sent_late = function() say("x") ngx.flush(true) tell((pcall(function() ngx.header["X-Late"] = "1" end))) tell((pcall(function() ngx.status = 404 end))) tell(ngx.status) end
 cases.ctx = function() ngx.ctx.a = 1 tell(ngx.ctx.a, ngx.ctx.b) ngx.ctx = { c = 3 } tell(ngx.ctx.a, ngx.ctx.c) end

@@ -12,7 +12,7 @@ local function put_first(self, node)
 end
 
 function cache.new(size)
-  if not size or size < 1 then
+  if size < 1 then
     return nil, "size too small"
   end
   local ring = {}
@@ -52,11 +52,13 @@ end
 
 function cache:delete(key)
   local node = self.nodes[key]
-  if node then
-    unlink(node)
-    self.nodes[key] = nil
-    self.n = self.n - 1
+  if not node then
+    return false
   end
+  unlink(node)
+  self.nodes[key] = nil
+  self.n = self.n - 1
+  return true
 end
 
 function cache:count() return self.n end
