@@ -181,16 +181,16 @@ public sealed partial class LuaEngine : IDisposable
         }
     }
 
-    /// <summary>Looks every 20 ms whether a lane has been in one piece of Lua for too long; sleeps while nothing runs.</summary>
+    /// <summary>Looks every 10 ms whether a lane has been in one piece of Lua for too long; sleeps while nothing runs.</summary>
     void Watch()
     {
         var idle = 0;
-        // from when it has seen the piece for the first time
-        var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 7 / 10;
+        // from when it has seen the piece for the first time: that and the looks after it are the rest
+        var limit = (long)(Options.TimeLimit.TotalSeconds * Stopwatch.Frequency) * 6 / 10;
         while (!_disposed)
         {
             var parked = _parked;
-            _wake.WaitOne(parked ? Timeout.Infinite : 20);
+            _wake.WaitOne(parked ? Timeout.Infinite : 10);
             // whoever was woken stays awake for a while: waking it costs more than a short script
             idle = parked ? 0 : idle + 1;
             foreach (var lane in _lanes)
@@ -201,7 +201,7 @@ public sealed partial class LuaEngine : IDisposable
             {
                 idle = lane.Watch(limit) ? 0 : idle;
             }
-            _parked = idle > 50;
+            _parked = idle > 100;
         }
     }
 
