@@ -154,9 +154,6 @@ public sealed partial class LuaEngine : IDisposable
         return false;
     }
 
-    /// <summary>It was counted, and does not come.</summary>
-    internal void TimerIsOff() => Interlocked.Decrement(ref _pendingTimers);
-
     /// <summary>It waits no more.</summary>
     internal void TimerRuns()
     {

@@ -635,14 +635,7 @@ static partial class LuaHost
     {
         _ = Exchange(lane);
         var (number, error) = stack.Flag(1) ? lane.Running!.OpenConnection() : lane.Running!.OpenBody();
-        if (error is null)
-        {
-            stack.Push(number);
-            return 1;
-        }
-        stack.PushNil();
-        stack.Push(error);
-        return 2;
+        return NumberOr(stack, number, error);
     }
 
     /// <summary>number, mode, size: what is there already, or nothing.</summary>
@@ -689,14 +682,7 @@ static partial class LuaHost
     static int SocketOption(LuaLane lane, LuaStack stack)
     {
         var (value, error) = lane.Running!.Socket(stack.Integer(1)).Option(stack.Text(2), stack.OptionalInteger(3));
-        if (error is null)
-        {
-            stack.Push(value);
-            return 1;
-        }
-        stack.PushNil();
-        stack.Push(error);
-        return 2;
+        return NumberOr(stack, value, error);
     }
 
     static int ReusedTimes(LuaLane lane, LuaStack stack)
@@ -804,7 +790,7 @@ static partial class LuaHost
         {
             case "lpush" or "rpush":
                 var (length, error) = dictionary.Push(stack.Text(3), Shared(stack, 4) ?? throw new LuaException("bad value type"), operation == "lpush");
-                return Count(stack, length, error);
+                return NumberOr(stack, length, error);
             case "lpop" or "rpop":
                 var (value, why) = dictionary.Pop(stack.Text(3), operation == "lpop");
                 PushShared(stack, value);
@@ -812,7 +798,7 @@ static partial class LuaHost
                 return 2;
             case "llen":
                 var (count, not) = dictionary.Length(stack.Text(3));
-                return Count(stack, count, not);
+                return NumberOr(stack, count, not);
             case "expire":
                 var found = dictionary.Expire(stack.Text(3), stack.Number(4));
                 stack.Push(found);
@@ -853,11 +839,12 @@ static partial class LuaHost
         }
     }
 
-    static int Count(LuaStack stack, int count, string? error)
+    /// <summary>The number; or nil and what went wrong.</summary>
+    static int NumberOr(LuaStack stack, int number, string? error)
     {
         if (error is null)
         {
-            stack.Push(count);
+            stack.Push(number);
             return 1;
         }
         stack.PushNil();
@@ -870,18 +857,14 @@ static partial class LuaHost
     /// <summary>number, seconds.</summary>
     static int StartTimer(LuaLane lane, LuaStack stack)
     {
-        var engine = lane.Engine;
-        if (!engine.TryStartTimer())
+        var delay = TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6));
+        var refused = lane.Retired && delay > TimeSpan.Zero ? "process exiting" : lane.Engine.TryStartTimer() ? null : "too many pending timers";
+        if (refused is not null)
         {
-            stack.Push("too many pending timers");
+            stack.Push(refused);
             return 1;
         }
-        if (!lane.TryStart(stack.Integer(1), TimeSpan.FromSeconds(Math.Clamp(stack.Number(2), 0, 1e6))))
-        {
-            engine.TimerIsOff();
-            stack.Push("process exiting");
-            return 1;
-        }
+        lane.Start(stack.Integer(1), delay);
         return 0;
     }
 

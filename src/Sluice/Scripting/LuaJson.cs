@@ -566,27 +566,12 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
         {
             return "\"\\/bfnrt"u8.Contains(At(_at + 1)) ? 2 : 0;
         }
-        return Hex4(_at + 2) switch
+        return CjsonReader.Hex4(_text, _at + 2) switch
         {
             < 0 or (>= 0xDC00 and <= 0xDFFF) => 0,
-            >= 0xD800 and <= 0xDBFF => At(_at + 6) == '\\' && At(_at + 7) == 'u' && Hex4(_at + 8) is >= 0xDC00 and <= 0xDFFF ? 12 : 0,
+            >= 0xD800 and <= 0xDBFF => At(_at + 6) == '\\' && At(_at + 7) == 'u' && CjsonReader.Hex4(_text, _at + 8) is >= 0xDC00 and <= 0xDFFF ? 12 : 0,
             _ => 6,
         };
-    }
-
-    readonly int Hex4(int from)
-    {
-        var value = 0;
-        for (var i = from; i < from + 4; i++)
-        {
-            var digit = At(i);
-            if (!char.IsAsciiHexDigit((char)digit))
-            {
-                return -1;
-            }
-            value = (value << 4) | (digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
-        }
-        return value;
     }
 
     readonly void PushString()
@@ -613,9 +598,9 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
                 i += 2;
                 continue;
             }
-            var unit = Hex4(i + 2);
+            var unit = CjsonReader.Hex4(_text, i + 2);
             var pair = unit is >= 0xD800 and <= 0xDBFF;
-            var rune = pair ? new Rune((char)unit, (char)Hex4(i + 8)) : new Rune(unit);
+            var rune = pair ? new Rune((char)unit, (char)CjsonReader.Hex4(_text, i + 8)) : new Rune(unit);
             length += rune.EncodeToUtf8(output.AsSpan(length));
             i += pair ? 12 : 6;
         }

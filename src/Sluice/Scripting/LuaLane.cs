@@ -249,13 +249,8 @@ sealed unsafe partial class LuaLane
 
     readonly ConcurrentDictionary<LuaTimer, bool> _timers = new();
 
-    /// <returns>False: the state ends, and what comes later comes too late.</returns>
-    internal bool TryStart(int id, TimeSpan delay)
+    internal void Start(int id, TimeSpan delay)
     {
-        if (_retired && delay > TimeSpan.Zero)
-        {
-            return false;
-        }
         Use();
         var timer = new LuaTimer(this, id);
         _timers[timer] = true;
@@ -265,7 +260,6 @@ sealed unsafe partial class LuaLane
             // while it was put there; not from within Lua
             ThreadPool.UnsafeQueueUserWorkItem(static timer => timer.Run(), timer, preferLocal: false);
         }
-        return true;
     }
 
     internal void Forget(LuaTimer timer) => _timers.TryRemove(timer, out _);

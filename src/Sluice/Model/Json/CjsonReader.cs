@@ -45,6 +45,21 @@ public static class CjsonReader
         Error,
     }
 
+    /// <summary>Four hexadecimal digits; -1: there are none.</summary>
+    internal static int Hex4(ReadOnlySpan<byte> text, int from)
+    {
+        var value = 0;
+        for (var i = from; i < from + 4; i++)
+        {
+            if (i >= text.Length || !char.IsAsciiHexDigit((char)text[i]))
+            {
+                return -1;
+            }
+            value = (value << 4) | (text[i] <= '9' ? text[i] - '0' : (text[i] | 0x20) - 'a' + 10);
+        }
+        return value;
+    }
+
     ref struct Reader(ReadOnlySpan<byte> text, int maxDepth)
     {
         static readonly SearchValues<byte> Special = SearchValues.Create([(byte)'"', (byte)'\\', 0, .. Enumerable.Range(128, 128).Select(b => (byte)b)]);
@@ -345,14 +360,14 @@ public static class CjsonReader
 
         bool ScanUnicodeEscape(StringBuilder into)
         {
-            var first = Hex4(position + 2);
+            var first = Hex4(text, position + 2);
             if (first >= 0 && !char.IsSurrogate((char)first))
             {
                 into.Append((char)first);
                 position += 6;
                 return true;
             }
-            var second = first >= 0 && At(position + 6) == '\\' && At(position + 7) == 'u' ? Hex4(position + 8) : -1;
+            var second = first >= 0 && At(position + 6) == '\\' && At(position + 7) == 'u' ? Hex4(text, position + 8) : -1;
             if (second < 0 || !char.IsSurrogatePair((char)first, (char)second))
             {
                 Fail("invalid unicode escape code", position);
@@ -361,21 +376,6 @@ public static class CjsonReader
             into.Append((char)first).Append((char)second);
             position += 12;
             return true;
-        }
-
-        readonly int Hex4(int from)
-        {
-            var value = 0;
-            for (var i = from; i < from + 4; i++)
-            {
-                var digit = At(i);
-                if (!char.IsAsciiHexDigit((char)digit))
-                {
-                    return -1;
-                }
-                value = (value << 4) | (digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
-            }
-            return value;
         }
     }
 }

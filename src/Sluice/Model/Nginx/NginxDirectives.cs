@@ -269,7 +269,7 @@ static class NginxDirectives
         {
             return NginxRule.Invalid(name, directive, "it must be the name of a header");
         }
-        if (directive == "add_header" && (name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase) || name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase)))
+        if (directive == "add_header" && FramingHeaders.Contains(name))
         {
             return NginxRule.Invalid(name, directive, "the gateway frames answers itself");
         }

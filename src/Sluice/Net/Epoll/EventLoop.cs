@@ -268,11 +268,11 @@ public sealed partial class EventLoop : IDisposable
         {
             if (Current is { } loop)
             {
-                loop.Post(static action => ((Action)action!)(), continuation);
+                loop.SwitchTo().UnsafeOnCompleted(continuation);
             }
             else
             {
-                ThreadPool.UnsafeQueueUserWorkItem(static action => action(), continuation, preferLocal: false);
+                Leave().UnsafeOnCompleted(continuation);
             }
         }
 

@@ -596,8 +596,7 @@ public sealed class Http1Connection :
         StatusCode = StatusCodes.Status101SwitchingProtocols;
         Answer["Connection"] = "Upgrade";
         await _writer.FlushAsync();
-        _upgraded = true;
-        return new UpgradedStream(_input, _output);
+        return GiveAway();
     }
 
     Stream? IRawConnection.TakeOver(bool bodyBegun)
@@ -606,8 +605,14 @@ public sealed class Http1Connection :
         {
             return null;
         }
+        return GiveAway();
+    }
+
+    /// <summary>From here on it is no HTTP any more.</summary>
+    UpgradedStream GiveAway()
+    {
         _upgraded = true;
-        return new UpgradedStream(_input, _output);
+        return new(_input, _output);
     }
 
     // -- The connection

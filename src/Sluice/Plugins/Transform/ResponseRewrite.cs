@@ -144,8 +144,7 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
         {
             return error;
         }
-        if (HeaderChanges.Of(config.Headers).Written.FirstOrDefault(name => name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase)
-            || name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase)) is { } framing)
+        if (HeaderChanges.Of(config.Headers).Written.FirstOrDefault(FramingHeaders.Contains) is { } framing)
         {
             return $"header {framing} can not be set: the gateway frames answers itself";
         }
