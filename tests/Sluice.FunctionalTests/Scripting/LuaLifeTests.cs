@@ -177,4 +177,40 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         await Gateway.RestartAsync();
         await Gateway.ErrorLogSaysAsync("two came prematurely: true");
     }
+
+    [Fact]
+    public async Task A_timer_of_the_core_runs_again_and_again_until_it_is_cancelled()
+    {
+        await FunctionAsync("start", """
+            local core, runs, timer = require("apisix.core"), ngx.shared.runs
+            timer = core.timer.new("mine", function()
+              if runs:incr("n", 1, 0) == 3 then timer.cancel() end
+              error("not well")
+            end, { each_ttl = 60, sleep_fail = 0.001, check_interval = 0.01 })
+            ngx.print(timer.name, " ", select(2, core.timer.new()), " ", select(2, core.timer.new("x")))
+            """);
+        await FunctionAsync("runs", "ngx.print(ngx.shared.runs:get('n') or 0)");
+        Assert.Equal("mine missing argument: name missing argument: callback_fun", await GetStringAsync("/start"));
+        await Eventually.HoldsAsync(async () => await GetStringAsync("/runs") == "3", "it does not run");
+        await Gateway.ErrorLogSaysAsync("failed to run the timer: mine err: ");
+        Assert.Equal("3", await GetStringAsync("/runs"));
+    }
+
+    [Fact]
+    public async Task A_script_talks_over_a_unix_socket()
+    {
+        var path = Path.Combine(Gateway.Prefix, "echo.sock");
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path));
+        listener.Listen();
+        await FunctionAsync("unix", $"local s = ngx.socket.tcp() assert(s:connect('unix:{path}')) s:send('ping\\n') ngx.print((s:receive()))");
+        var answer = GetStringAsync("/unix");
+        using (var connection = await listener.AcceptAsync(TestContext.Current.CancellationToken))
+        {
+            var asked = new byte[5];
+            await new NetworkStream(connection).ReadExactlyAsync(asked, TestContext.Current.CancellationToken);
+            await connection.SendAsync(Encoding.Latin1.GetBytes("pong to " + Encoding.Latin1.GetString(asked)), TestContext.Current.CancellationToken);
+        }
+        Assert.Equal("pong to ping", await answer);
+    }
 }

@@ -120,4 +120,32 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
         await SendAsync(client, "abc");
         Assert.EndsWith("raw", await lines.ReadToEndAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task A_client_that_says_nothing_is_not_waited_for_longer_than_the_script_wants()
+    {
+        await FunctionAsync("late", "local s = assert(ngx.req.socket(true)) s:settimeout(50) s:send(tostring(select(2, s:receive())))");
+        await using var client = await ConnectAsync("GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+        Assert.Equal("timeout", await RestAsync(client));
+    }
+
+    [Fact]
+    public async Task The_gateways_stop_ends_a_script_that_has_the_connection()
+    {
+        await FunctionAsync("held", "local s = assert(ngx.req.socket(true)) s:send('here\\n') ngx.log(ngx.WARN, 'it ends: ', select(2, s:receive()))");
+        await using var client = await ConnectAsync("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+        await client.ReadExactlyAsync(new byte[5], TestContext.Current.CancellationToken);
+        await Gateway.RestartAsync().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await Gateway.ErrorLogSaysAsync("it ends: ");
+        var rest = "";
+        try
+        {
+            rest = await RestAsync(client);
+        }
+        catch (IOException)
+        {
+            // cut
+        }
+        Assert.Equal("", rest);
+    }
 }
