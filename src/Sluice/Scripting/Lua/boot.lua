@@ -35,6 +35,14 @@ local function raising(f)
   end
 end
 
+-- How many arguments a function was called with; in nginx's various words
+local function exactly(count, words, ...)
+  local n = select("#", ...)
+  if n ~= count then
+    error(words .. n, 3)
+  end
+end
+
 local function disabled()
   error("API disabled in the context of " .. contexts[box[2]], 3)
 end
@@ -745,9 +753,7 @@ end
 
 function ngx.encode_args(...)
   local args, out = ..., {}
-  if select("#", ...) ~= 1 then
-    error("expecting 1 argument but seen " .. select("#", ...), 2)
-  end
+  exactly(1, "expecting 1 argument but seen ", ...)
   must_be("table", args, 1, "encode_args")
   for key, value in pairs(args) do
     if type(key) ~= "string" then
@@ -842,9 +848,7 @@ ngx.req = {
     end
   end,
   read_body = function(...)
-    if select("#", ...) > 0 then
-      error("expecting 0 arguments but seen " .. select("#", ...), 2)
-    end
+    exactly(0, "expecting 0 arguments but seen ", ...)
     if box[2] > BEFORE_PROXY then
       disabled()
     end
@@ -874,9 +878,7 @@ ngx.req = {
     return ngx.decode_args(checked(host.body()) or "", max)
   end,
   set_body_data = function(...)
-    if select("#", ...) ~= 1 then
-      error("expecting 1 arguments but seen " .. select("#", ...), 2)
-    end
+    exactly(1, "expecting 1 arguments but seen ", ...)
     local data = ...
     must_be_text(data, 1, "set_body_data")
     if not checked(host.body_known()) then
@@ -896,9 +898,7 @@ ngx.req = {
     request_table().new_body = {}
   end,
   append_body = function(...)
-    if select("#", ...) ~= 1 then
-      error("expecting 1 arguments but seen " .. select("#", ...), 2)
-    end
+    exactly(1, "expecting 1 arguments but seen ", ...)
     local data = ...
     must_be_text(data, 1, "append_body")
     insert(kept_of("new_body") or error("request_body not initialized", 2), data)
@@ -1025,9 +1025,7 @@ function ngx.md5(text) return hex(digest("md5", text_of(text))) end
 function ngx.md5_bin(text) return digest("md5", text_of(text)) end
 function ngx.sha1_bin(text) return digest("sha1", text_of(text)) end
 function ngx.hmac_sha1(...)
-  if select("#", ...) ~= 2 then
-    error("expecting 2 arguments, but got " .. select("#", ...), 2)
-  end
+  exactly(2, "expecting 2 arguments, but got ", ...)
   for i = 1, 2 do
     local value = select(i, ...)
     if type(value) ~= "number" then
@@ -1724,9 +1722,7 @@ function ngx.location.capture_multi(...)
   if box[2] > BEFORE_PROXY then
     disabled()
   end
-  if select("#", ...) ~= 1 then
-    error("only one argument is expected, but got " .. select("#", ...), 2)
-  end
+  exactly(1, "only one argument is expected, but got ", ...)
   local requests, asked = ..., {}
   must_be("table", requests, 1, "capture_multi")
   if #requests == 0 then
