@@ -522,7 +522,7 @@ cases.tcp_bad = function()
 end
 cases.tcp_timeouts_bad = function()
   local s = ngx.socket.tcp()
-  for _, ms in ipairs { -1, 1e300, 2 ^ 31 } do tell((pcall(s.settimeout, s, ms))) tell((pcall(s.settimeouts, s, 1, ms, 1))) end
+  for _, ms in ipairs { -1, 1e300, 2 ^ 31, 0 / 0 } do tell((pcall(s.settimeout, s, ms))) tell((pcall(s.settimeouts, s, 1, ms, 1))) end
   tell((pcall(s.settimeout, s, 0))) tell((pcall(s.settimeout, s, 2 ^ 31 - 1)))
 end
 -- Methods called as methods, so that errors name them

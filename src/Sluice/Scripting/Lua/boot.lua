@@ -1760,7 +1760,7 @@ end
 
 local function timeout(value)
   value = tonumber(value)
-  if value and (value < 0 or value > MANY) then
+  if value and not (value >= 0 and value <= MANY) then
     error("bad timeout value", 3)
   end
   return value
