@@ -1,4 +1,4 @@
-using Sluice.FunctionalTests.Sources;
+using Sluice.FunctionalTests.Configuration;
 
 // The tests' executable is also what tests start as a process of its own: `dotnet Sluice.FunctionalTests.dll child NAME ARGUMENTS`.
 return args is ["child", var name, .. var rest]

@@ -30,6 +30,9 @@ public class ProtocolsGateway : IAsyncLifetime
     /// <summary>An <c>nginx.conf</c> for the gateway.</summary>
     protected virtual string? Nginx => null;
 
+    /// <summary>The gateway's clock; null for the system's.</summary>
+    protected virtual TimeProvider? Time => null;
+
     /// <summary>One client for each protocol, with connections of its own.</summary>
     public HttpClient Client(Protocol protocol) => _clients[protocol];
 
@@ -56,7 +59,7 @@ public class ProtocolsGateway : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        Gateway = await StartAsync(Nginx);
+        Gateway = await StartAsync(Nginx, Time);
         foreach (var protocol in Enum.GetValues<Protocol>())
         {
             var handler = new SocketsHttpHandler { UseCookies = false, UseProxy = false, AllowAutoRedirect = false, ResponseDrainTimeout = TimeSpan.Zero };
@@ -65,7 +68,7 @@ public class ProtocolsGateway : IAsyncLifetime
         }
     }
 
-    static async Task<TestGateway> StartAsync(string? nginx)
+    static async Task<TestGateway> StartAsync(string? nginx, TimeProvider? time)
     {
         var directory = Directory.CreateTempSubdirectory("sluice-cert-");
         try
@@ -74,7 +77,7 @@ public class ProtocolsGateway : IAsyncLifetime
             var (chain, key) = (Path.Combine(directory.FullName, "cert.pem"), Path.Combine(directory.FullName, "key.pem"));
             await File.WriteAllTextAsync(chain, certificate.ExportCertificatePem());
             await File.WriteAllTextAsync(key, certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
-            return await TestGateway.StartAsync(nginx: nginx, apisix: $$"""
+            return await TestGateway.StartAsync(nginx: nginx, time: time, apisix: $$"""
                 ssl:
                   listen: [{ip: 127.0.0.1, port: 0, enable_http2: true}]
                   ssl_cert: {{chain}}

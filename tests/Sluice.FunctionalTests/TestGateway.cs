@@ -22,6 +22,8 @@ public sealed class TestGateway : IAsyncDisposable
         Gateway = gateway;
     }
 
+    ManualClock? _clock;
+
     public string Prefix { get; }
 
     public Gateway Gateway { get; private set; }
@@ -43,12 +45,13 @@ public sealed class TestGateway : IAsyncDisposable
     /// <param name="ssl"><c>apisix.ssl</c>; a test with certificates says <see cref="Https"/>.</param>
     /// <param name="environment">The environment that the gateway sees.</param>
     /// <param name="time">The gateway's clock and timers.</param>
+    /// <param name="pluginAttr">One more line of <c>plugin_attr</c>.</param>
     public static async Task<TestGateway> StartAsync(
         string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null, Func<string, string?>? environment = null,
-        TimeProvider? time = null)
+        TimeProvider? time = null, string pluginAttr = "")
     {
         var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
-        Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null, apisix, ssl));
+        Write(prefix, "conf/config.yaml", Config(config, apisixYaml is not null, apisix, ssl, pluginAttr));
         if (nginx is not null)
         {
             Write(prefix, "conf/nginx.conf", nginx);
@@ -58,7 +61,7 @@ public sealed class TestGateway : IAsyncDisposable
             Write(prefix, "conf/apisix.yaml", apisixYaml);
         }
         var options = new GatewayOptions(prefix) { Time = time ?? TimeProvider.System };
-        return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment }));
+        return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment })) { _clock = time as ManualClock };
     }
 
     /// <summary>HTTPS on a free port, with the first certificate: for <c>ssl</c>.</summary>
@@ -82,7 +85,7 @@ public sealed class TestGateway : IAsyncDisposable
     public bool KeepsPrefix { get; set; }
 
     /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
-    public static string Config(string more = "", bool standalone = false, string apisix = "", string? ssl = null) =>
+    public static string Config(string more = "", bool standalone = false, string apisix = "", string? ssl = null, string pluginAttr = "") =>
         $$"""
         apisix:
           node_listen:
@@ -102,6 +105,7 @@ public sealed class TestGateway : IAsyncDisposable
         plugin_attr:
           prometheus:
             export_addr: {ip: 127.0.0.1, port: 0}
+          {{pluginAttr}}
         {{OnTransport(more)}}
         """;
 
@@ -164,7 +168,14 @@ public sealed class TestGateway : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();
-        await Gateway.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(60));
+        var stopping = Gateway.DisposeAsync().AsTask();
+        while (_clock is not null && !stopping.IsCompleted)
+        {
+            // what the gateway waits for at its end is waited for by this clock
+            _clock.Advance(TimeSpan.FromSeconds(1));
+            await Task.WhenAny(stopping, Task.Delay(10));
+        }
+        await stopping.WaitAsync(TimeSpan.FromSeconds(60));
         if (!KeepsPrefix)
         {
             Directory.Delete(Prefix, recursive: true);

@@ -2,12 +2,13 @@ using System.Net;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.AspNetCore.Http;
+using Sluice.Api;
 using Sluice.Model;
 using Sluice.Model.Settings;
 
 namespace Sluice.Admin;
 
-public enum AdminRole
+internal enum AdminRole
 {
     Admin,
 
@@ -16,11 +17,10 @@ public enum AdminRole
 }
 
 /// <summary>Who may use the Admin API: <c>deployment.admin</c> of conf/config.yaml. Immutable; a reload makes a new one.</summary>
-public sealed class AdminAccess
+internal sealed class AdminAccess
 {
     readonly (byte[] Hash, AdminRole Role)[] _keys;
     readonly CidrSet? _allowed;
-    readonly bool _keyRequired;
 
     /// <param name="keys"><c>admin_key</c>. None: nobody gets in.</param>
     /// <param name="allowed"><c>allow_admin</c>; null: every address.</param>
@@ -30,25 +30,34 @@ public sealed class AdminAccess
     {
         _keys = [.. keys.Where(key => key.Key.Length > 0).Select(key => (Hash(key.Key), key.Role))];
         _allowed = allowed;
-        _keyRequired = keyRequired;
+        KeyRequired = keyRequired;
         Cors = cors;
     }
 
     public static AdminAccess Of(AdminSettings settings) => new(
-        settings.Keys.Select(key => (key.Key, key.Viewer ? AdminRole.Viewer : AdminRole.Admin)),
-        settings.Allow.Count == 0 ? null : new CidrSet(settings.Allow), settings.KeyRequired, settings.Cors);
+        RolesOf(settings.Keys), settings.Allow.Count == 0 ? null : new CidrSet(settings.Allow), settings.KeyRequired, settings.Cors);
+
+    /// <summary>Keys alone.</summary>
+    public static AdminAccess Of(IReadOnlyList<AdminKey> keys) => new(RolesOf(keys));
+
+    static IEnumerable<(string, AdminRole)> RolesOf(IReadOnlyList<AdminKey> keys) =>
+        keys.Select(key => (key.Key, key.Viewer ? AdminRole.Viewer : AdminRole.Admin));
 
     /// <summary>Nobody gets in.</summary>
     public static AdminAccess Closed { get; } = new([]);
 
     public bool Cors { get; }
 
+    /// <summary>False lets everybody in whose address is allowed.</summary>
+    public bool KeyRequired { get; }
+
     public bool Allows(IPAddress? address) => _allowed is null || (address is not null && _allowed.Contains(address));
 
     /// <summary>Why the request's key does not do, in APISIX's words; null when it does.</summary>
-    public string? Refuse(HttpRequest request)
+    /// <param name="asked">What the endpoint asks for.</param>
+    public string? Refuse(HttpRequest request, ApiAccess asked)
     {
-        if (!_keyRequired)
+        if (!KeyRequired || asked == ApiAccess.Open)
         {
             return null;
         }
@@ -59,7 +68,7 @@ public sealed class AdminAccess
         return RoleOf(key) switch
         {
             null => "wrong apikey",
-            AdminRole.Viewer when !HttpMethods.IsGet(request.Method) => "invalid method for role viewer",
+            AdminRole.Viewer when asked > ApiAccess.Read => HttpMethods.IsGet(request.Method) ? "not allowed for role viewer" : "invalid method for role viewer",
             _ => null,
         };
     }

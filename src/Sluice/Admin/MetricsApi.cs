@@ -1,23 +1,17 @@
 using System.Net;
 using System.Text.Json.Nodes;
-using Microsoft.AspNetCore.Http;
+using Sluice.Api;
 using Sluice.Observability;
 
 namespace Sluice.Admin;
 
 /// <summary>The Prometheus endpoint (APISIX: plugins/prometheus, <c>plugin_attr.prometheus</c>): 127.0.0.1:9091, /apisix/prometheus/metrics.</summary>
-public sealed class MetricsApi(GatewayMetrics metrics, string uri)
+sealed class MetricsApi(GatewayMetrics metrics, string uri) : IApiRoutes
 {
-    public async Task HandleAsync(HttpContext context)
-    {
-        if (context.Request.Path.Value != uri)
-        {
-            context.Response.StatusCode = StatusCodes.Status404NotFound;
-            return;
-        }
-        context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
-        await metrics.WriteAsync(context.Response.Body, context.RequestAborted);
-    }
+    public IEnumerable<ApiRoute> Routes =>
+    [
+        new("*", uri, ApiAccess.Open, _ => new StreamedAnswer(200, "text/plain; version=0.0.4; charset=utf-8", metrics.WriteAsync)),
+    ];
 
     /// <summary>Where the endpoint listens; null when <c>enable_export_server</c> is false.</summary>
     public static (IPEndPoint Listen, string Uri)? Address(JsonObject? attributes)

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
+using Sluice.Api;
 using Sluice.Model;
 using Sluice.Model.Schema;
 using Sluice.Pipeline;
@@ -12,6 +13,11 @@ static class SchemaPages
 {
     /// <summary><c>route</c>, <c>plugin_config</c>, …: a resource kind's name in <c>/schema/NAME</c>.</summary>
     public static string Name(ResourceKind kind) => kind.Singular().Replace(' ', '_');
+
+    /// <summary>Reads what plugins are files (Lua) again.</summary>
+    public static JsonAnswer Reload(LiveConfiguration live) => live.ReloadPlugins().FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
+        ? JsonAnswer.Error(500, problem.ToString())
+        : JsonAnswer.Text(200, "done");
 
     /// <summary>Names of the enabled plugins, highest priority first.</summary>
     public static JsonAnswer Names(PluginRegistry plugins) => JsonAnswer.Write(200, writer =>
@@ -34,7 +40,7 @@ static class SchemaPages
                 return JsonAnswer.Write(200, writer => ResourceSchemas.Source(kind).WriteTo(writer));
             }
         }
-        return OfPlugin(name, plugins, query);
+        return plugins.Find(name) is null ? JsonAnswer.Error(400, $"not found schema: {name}") : OfPlugin(name, plugins, query);
     }
 
     /// <summary>A plugin's schema; <c>schema_type=consumer</c> or <c>metadata</c> for its other ones.</summary>
@@ -100,6 +106,10 @@ static class SchemaPages
             if (info.IsAuth)
             {
                 writer.WriteString("type", "auth");
+            }
+            if (info.Scope is { } scope)
+            {
+                writer.WriteString("scope", scope);
             }
             writer.WritePropertyName("schema");
             plugin.Schema.WriteTo(writer);

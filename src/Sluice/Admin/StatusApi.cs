@@ -1,13 +1,15 @@
-using Microsoft.AspNetCore.Http;
+using Sluice.Api;
 
 namespace Sluice.Admin;
 
 /// <summary>
 /// <c>/status</c>: the process answers. <c>/status/ready</c>: it has its configuration and takes requests, too; load balancers ask here.
 /// </summary>
-public sealed class StatusApi
+sealed class StatusApi : IApiRoutes
 {
     volatile string? _notReady = "no configuration was loaded yet";
+
+    volatile Func<string?>? _source;
 
     /// <summary>Why requests should go elsewhere; null when the gateway is ready.</summary>
     public string? NotReady
@@ -16,18 +18,22 @@ public sealed class StatusApi
         set => _notReady = value;
     }
 
+    /// <summary>Ready from now on, as far as the source of the configuration says.</summary>
+    public void Started(Func<string?> notReady)
+    {
+        _source = notReady;
+        NotReady = null;
+    }
+
     /// <summary>What is not as it should be though the gateway is ready; null when all is well.</summary>
     public Func<string?>? Warning { get; set; }
 
-    public Task HandleAsync(HttpContext http) => Answer(http.Request).SendAsync(http);
-
-    JsonAnswer Answer(HttpRequest request) => request.Path.Value switch
-    {
-        "/status" => JsonAnswer.Object(200, ("status", "ok")),
-        "/status/ready" => NotReady is { } reason
+    public IEnumerable<ApiRoute> Routes =>
+    [
+        new("*", "/status", ApiAccess.Open, static _ => JsonAnswer.Object(200, ("status", "ok"))),
+        new("*", "/status/ready", ApiAccess.Open, _ => (NotReady ?? _source?.Invoke()) is { } reason
             ? JsonAnswer.Object(503, ("status", "error"), ("error", reason))
             : Warning?.Invoke() is { } warning ? JsonAnswer.Object(200, ("status", "ok"), ("warning", warning))
-            : JsonAnswer.Object(200, ("status", "ok")),
-        _ => JsonAnswer.Error(404, "404 Not Found"),
-    };
+            : JsonAnswer.Object(200, ("status", "ok"))),
+    ];
 }

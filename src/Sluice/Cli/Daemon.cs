@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Sluice.Net;
 
 namespace Sluice.Cli;
 
@@ -69,9 +70,8 @@ static class Daemon
 
     static async Task<bool> AnswersAsync(string status, CancellationToken cancellation)
     {
-        using var client = new HttpClient();
-        using var answer = await client.GetAsync($"http://{status}/status", cancellation);
-        return answer.IsSuccessStatusCode;
+        using var http = new OutgoingHttp(TimeProvider.System);
+        return (await http.SendAsync(OutgoingHttp.Request("GET", $"http://{status}/status"), new() { Timeout = Timeout.InfiniteTimeSpan }, cancellation)).IsSuccess;
     }
 
     static ProcessStartInfo Program(Instance instance)

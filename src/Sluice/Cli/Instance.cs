@@ -45,6 +45,7 @@ sealed class Instance(string prefix)
     }
 
     /// <summary>Writes the pid file and holds it until disposed. Null: another process holds it.</summary>
+    /// <exception cref="IOException">It cannot be written.</exception>
     public async Task<IDisposable?> ClaimAsync(TimeProvider time)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(PidFile)!);
@@ -84,20 +85,46 @@ sealed class Instance(string prefix)
         }
     }
 
-    public void WriteState(InstanceState state)
+    /// <summary>Why the state could not be written; null when it was. A gateway goes on without: only the command line sees less of it.</summary>
+    public string? WriteState(InstanceState state)
     {
         var next = StateFile + ".new";
-        File.WriteAllBytes(next, JsonSerializer.SerializeToUtf8Bytes(state, InstanceStateJson.Default.InstanceState));
-        File.Move(next, StateFile, overwrite: true);
+        return Attempt(() =>
+        {
+            // somebody may have moved logs/ away
+            Directory.CreateDirectory(Path.GetDirectoryName(next)!);
+            File.WriteAllBytes(next, JsonSerializer.SerializeToUtf8Bytes(state, InstanceStateJson.Default.InstanceState));
+            File.Move(next, StateFile, overwrite: true);
+        });
     }
 
-    public void RemoveState() => File.Delete(StateFile);
+    public void RemoveState() => Attempt(() => File.Delete(StateFile));
+
+    static string? Attempt(Action action)
+    {
+        try
+        {
+            action();
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return e.Message;
+        }
+    }
+
+    /// <summary>Why there can be no logs/ in this instance, where its pid is; null when there is one now.</summary>
+    public string? PrepareLogs()
+    {
+        var logs = Path.GetDirectoryName(PidFile)!;
+        return File.Exists(logs) ? $"{logs} is a file: the pid, the state and the logs need a directory there" : Attempt(() => Directory.CreateDirectory(logs));
+    }
 
     sealed class Claim(FileStream file) : IDisposable
     {
         public void Dispose()
         {
-            File.Delete(file.Name);
+            Attempt(() => File.Delete(file.Name));
             file.Dispose();
         }
     }

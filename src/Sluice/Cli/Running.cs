@@ -15,6 +15,10 @@ static class Running
         {
             return await RunAsync(instance, terminal, new Announcement(terminal));
         }
+        if (instance.IsConfigured && instance.PrepareLogs() is { } reason)
+        {
+            return terminal.Fail(reason);
+        }
         Directory.CreateDirectory(Path.GetDirectoryName(instance.ConsoleFile)!);
         await using var parent = Native.Detach(instance.ConsoleFile);
         // .NET's writers still hold what the standard handles were
@@ -29,7 +33,20 @@ static class Running
         {
             return announcement.Fail(instance.NotConfigured);
         }
-        using var claim = await instance.ClaimAsync(terminal.Time);
+        if (instance.PrepareLogs() is { } reason)
+        {
+            return announcement.Fail(reason);
+        }
+        IDisposable? claimed;
+        try
+        {
+            claimed = await instance.ClaimAsync(terminal.Time);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return announcement.Fail($"{instance.PidFile} cannot be written: {e.Message}");
+        }
+        using var claim = claimed;
         if (claim is null)
         {
             return announcement.Fail($"already running on {instance.Prefix} (pid {instance.RunningPid()})");
@@ -59,17 +76,34 @@ static class Running
         await using (gateway)
         {
             var state = StateOf(gateway);
-            instance.WriteState(state);
+            Tell(instance, state, gateway, terminal);
             announcement.Started(state, gateway.GeneratedAdminKey);
             await SteerAsync(gateway, signals, reload: async () =>
             {
-                state = state with { Reloads = state.Reloads + 1, ReloadProblems = [.. await ReloadAsync(gateway)] };
-                instance.WriteState(state);
-                terminal.Report(state.ReloadProblems);
+                IReadOnlyList<Problem> problems = await ReloadAsync(gateway);
+                state = StateOf(gateway) with { Reloads = state.Reloads + 1, ReloadProblems = [.. problems] };
+                Tell(instance, state, gateway, terminal);
             });
         }
         instance.RemoveState();
         return 0;
+    }
+
+    /// <summary>Tells the command line and whoever watches; what cannot be told stops nothing.</summary>
+    static void Tell(Instance instance, InstanceState state, Gateway gateway, Terminal terminal)
+    {
+        if (instance.WriteState(state) is { } reason)
+        {
+            gateway.LogSideFile("logs/sluice.state", reason);
+        }
+        try
+        {
+            terminal.Report(state.ReloadProblems);
+        }
+        catch (IOException)
+        {
+            // console.log is on a full disk; the error log was told as well
+        }
     }
 
     /// <summary>Returns when the gateway has stopped: quickly after SIGTERM or SIGINT, after its streams after SIGQUIT.</summary>

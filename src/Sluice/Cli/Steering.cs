@@ -52,7 +52,7 @@ static class Steering
 
     public static async Task<int> RestartAsync(Instance instance, Terminal terminal)
     {
-        if (Test(instance, terminal, quiet: true) != 0)
+        if (await TestAsync(instance, terminal, beforeStart: true) != 0)
         {
             return terminal.Fail("not restarted");
         }
@@ -69,7 +69,7 @@ static class Steering
         {
             return NotRunning(instance, terminal);
         }
-        var problems = Gateway.Check(instance.Prefix, terminal.Environment);
+        var problems = await StartCheck.ConfigurationAsync(Options(instance, terminal));
         if (problems.Any(problem => problem.Severity == Severity.Error))
         {
             terminal.Report(problems);
@@ -94,6 +94,52 @@ static class Steering
         return terminal.Report(after.ReloadProblems) ? 0 : terminal.Fail("not reloaded; the running configuration stays");
     }
 
+    const int NotRunningCode = 3;
+
+    /// <summary>Where the gateway listens, how its last reload went, whether it is ready.</summary>
+    public static async Task<int> StatusAsync(Instance instance, Terminal terminal)
+    {
+        if (instance.RunningPid() is not { } pid)
+        {
+            NotRunning(instance, terminal);
+            return NotRunningCode;
+        }
+        if (instance.ReadState() is not { } state || state.Pid != pid)
+        {
+            return terminal.Fail($"pid {pid} is still starting or stopping");
+        }
+        terminal.Say($"running on {instance.Prefix} (pid {pid})");
+        terminal.Say($"proxy:       {string.Join(", ", state.Proxy)}");
+        foreach (var (name, endpoint) in new[] { ("Admin API", state.Admin), ("Control API", state.Control), ("metrics", state.Metrics), ("status", state.Status) })
+        {
+            if (endpoint is not null)
+            {
+                terminal.Say($"{name + ":",-13}{endpoint}");
+            }
+        }
+        terminal.Say($"reloads:     {state.Reloads}");
+        var reloaded = terminal.Report(state.ReloadProblems);
+        var reason = state.Status is { } status ? await NotReadyAsync(status, terminal.Time) : null;
+        return reason is not null ? terminal.Fail("not ready: " + reason)
+            : reloaded ? 0 : terminal.Fail("the last reload failed; the configuration before it runs on");
+    }
+
+    /// <returns>Why the gateway is not ready; null when it is.</returns>
+    static async Task<string?> NotReadyAsync(string endpoint, TimeProvider time)
+    {
+        using var client = new HttpClient(new SocketsHttpHandler { UseProxy = false });
+        using var late = new CancellationTokenSource(TimeSpan.FromSeconds(5), time);
+        try
+        {
+            using var response = await client.GetAsync(new Uri($"http://{endpoint}/status/ready"), late.Token);
+            return response.IsSuccessStatusCode ? null : (await response.Content.ReadAsStringAsync(late.Token)).Trim();
+        }
+        catch (Exception e) when (e is HttpRequestException or OperationCanceledException)
+        {
+            return $"{endpoint} does not answer";
+        }
+    }
+
     /// <summary>After log rotation: the gateway opens its logs by their names again.</summary>
     public static int Reopen(Instance instance, Terminal terminal)
     {
@@ -104,19 +150,22 @@ static class Steering
         return Native.Signal(pid, Native.User1) ? 0 : terminal.Fail($"may not signal pid {pid}");
     }
 
-    public static int Test(Instance instance, Terminal terminal, bool quiet = false)
+    static GatewayOptions Options(Instance instance, Terminal terminal) => new(instance.Prefix) { Time = terminal.Time, Environment = terminal.Environment };
+
+    /// <summary>All that can be known of a start without one, addresses and logs included.</summary>
+    public static async Task<int> TestAsync(Instance instance, Terminal terminal, bool beforeStart = false)
     {
         if (!instance.IsConfigured)
         {
             return terminal.Fail(instance.NotConfigured);
         }
-        var problems = Gateway.Check(instance.Prefix, terminal.Environment);
+        var problems = await StartCheck.StartAsync(Options(instance, terminal), instance.RunningPid(), beforeStart ? Severity.Error : Severity.Warning);
         if (!terminal.Report(problems))
         {
             return terminal.Fail($"the configuration in {instance.Prefix} has errors: "
                 + problems.Count(problem => problem.Severity == Severity.Error));
         }
-        if (!quiet)
+        if (!beforeStart)
         {
             terminal.Say($"the configuration in {instance.Prefix} is good");
         }

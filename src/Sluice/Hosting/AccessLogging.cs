@@ -1,6 +1,8 @@
 using Microsoft.Extensions.Logging;
 using Sluice.Model.Settings;
 using Sluice.Observability;
+using Sluice.Pipeline;
+using Sluice.Relay.Topics;
 
 namespace Sluice.Hosting;
 
@@ -42,7 +44,7 @@ sealed class AccessLogging(TimeProvider time, ILogger logger, Func<string, Func<
     {
         if (_running is { } running)
         {
-            running.Writer.Write(running.Format, variables);
+            running.Writer.Write(running.Format, variables, variables is Exchange { Services.Topics.IsUsed: true } ? StreamIds.Hide : null);
         }
     }
 

@@ -8,32 +8,120 @@ namespace Sluice.Hosting;
 /// </summary>
 static class AdminKey
 {
+    const string Missing = "deployment.admin.admin_key is missing and could not be added";
+
+    const string Yourself = "write  deployment: {admin: {admin_key: [{name: admin, key: YOUR_KEY, role: admin}]}}  yourself";
+
     /// <summary>Makes a key and writes it into the file, leaving the rest of the file as it is.</summary>
-    /// <exception cref="InvalidOperationException">The file is written in a way that leaves no safe place for it.</exception>
-    public static string Create(string configFile, Func<string, bool> isRead)
+    /// <exception cref="InvalidOperationException">The file is written in a way that leaves no safe place for it, or cannot be written.</exception>
+    public static string Create(string configFile, Func<string, bool> isRead) => Create(configFile, isRead, static (from, to) => File.Move(from, to, overwrite: true));
+
+    /// <param name="replace">Puts the first file in the place of the second.</param>
+    internal static string Create(string configFile, Func<string, bool> isRead, Action<string, string> replace)
     {
         var key = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
-        var text = File.Exists(configFile) ? File.ReadAllText(configFile) : SettingsReference.DefaultConfigYaml();
-        var changed = Insert(text, key);
-        if (!isRead(changed))
+        if (!TryAdd(configFile, key, isRead, out var changed))
         {
-            throw new InvalidOperationException(
-                "deployment.admin.admin_key is missing and could not be added: write  deployment: {admin: {admin_key: [{name: admin, key: YOUR_KEY, role: admin}]}}  yourself");
+            throw new InvalidOperationException($"{Missing}: {Yourself}");
         }
         Directory.CreateDirectory(Path.GetDirectoryName(configFile)!);
         var temporary = configFile + ".new";
-        var options = new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write };
-        if (!OperatingSystem.IsWindows())
+        try
+        {
+            Write(temporary, FileMode.Create, changed);
+            replace(temporary, configFile);
+            return key;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            if (!File.Exists(configFile))
+            {
+                throw NotWritten(e);
+            }
+            // a file that is mounted by itself keeps its place, and a directory may take no other
+        }
+        finally
+        {
+            Remove(temporary);
+        }
+        try
+        {
+            Write(configFile, FileMode.Truncate, changed);
+            HideFromOthers(configFile);
+            return key;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw NotWritten(e);
+        }
+    }
+
+    static InvalidOperationException NotWritten(Exception e) => new($"{Missing} ({e.Message.ReplaceLineEndings(" ")}): {Yourself}", e);
+
+    /// <summary>Why <see cref="Create(string, Func{string, bool})"/> could not; null when it could. Writes nothing.</summary>
+    public static string? WhyNot(string configFile, Func<string, bool> isRead)
+    {
+        if (!TryAdd(configFile, "00000000000000000000000000000key", isRead, out _))
+        {
+            return $"{Missing}: {Yourself}";
+        }
+        try
+        {
+            if (File.Exists(configFile))
+            {
+                using var file = new FileStream(configFile, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+            }
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return $"{Missing} ({e.Message.ReplaceLineEndings(" ")}): {Yourself}";
+        }
+    }
+
+    static bool TryAdd(string configFile, string key, Func<string, bool> isRead, out string changed)
+    {
+        changed = Insert(File.Exists(configFile) ? File.ReadAllText(configFile) : SettingsReference.DefaultConfigYaml(), key);
+        return isRead(changed);
+    }
+
+    static void Write(string path, FileMode mode, string text)
+    {
+        var options = new FileStreamOptions { Mode = mode, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows() && mode == FileMode.Create)
         {
             options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
         }
-        using (var file = new FileStream(temporary, options))
+        using var file = new FileStream(path, options);
+        file.Write(System.Text.Encoding.UTF8.GetBytes(text));
+        file.Flush(flushToDisk: true);
+    }
+
+    static void HideFromOthers(string path)
+    {
+        try
         {
-            file.Write(System.Text.Encoding.UTF8.GetBytes(changed));
-            file.Flush(flushToDisk: true);
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            }
         }
-        File.Move(temporary, configFile, overwrite: true);
-        return key;
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // it is somebody else's file
+        }
+    }
+
+    static void Remove(string path)
+    {
+        try
+        {
+            File.Delete(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // what could not be written is not there
+        }
     }
 
     /// <summary>Below an existing <c>admin:</c> or <c>deployment:</c> line, otherwise as a block at the end.</summary>

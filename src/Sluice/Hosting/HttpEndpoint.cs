@@ -1,23 +1,17 @@
 using System.Net;
-using System.Net.Security;
 using System.Net.Sockets;
-using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Core.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
-using Sluice.Hosting.Streams;
+using Sluice.Model.Settings;
 using Sluice.Net;
 using Sluice.Net.Epoll;
 using Sluice.Net.Http1;
-using Sluice.Observability;
 
 namespace Sluice.Hosting;
 
@@ -26,21 +20,18 @@ sealed class HttpEndpoint : IAsyncDisposable
 {
     readonly WebApplication _services;
     readonly IServer _server;
-    readonly KestrelServerOptions _options;
-    readonly ListenOptions _listen;
+    readonly KestrelAddress _kestrel;
     readonly IHttp1Server? _http1;
     readonly bool _straight;
+    readonly ListenSockets? _sockets;
 
-    /// <summary>A line ends with CRLF: with LF alone, too, a header could hide from another server.</summary>
-    static HttpEndpoint() => AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", true);
-
-    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelServerOptions options, ListenOptions listen, IHttp1Server? http1, bool straight)
+    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelAddress kestrel, IHttp1Server? http1, bool straight, ListenSockets? sockets)
     {
+        _sockets = sockets;
         Address = address;
         _services = services;
         _server = services.Services.GetRequiredService<IServer>();
-        _options = options;
-        _listen = listen;
+        _kestrel = kestrel;
         _http1 = http1;
         _straight = straight;
     }
@@ -49,9 +40,12 @@ sealed class HttpEndpoint : IAsyncDisposable
     public EndpointAddress Address { get; }
 
     /// <summary>As bound.</summary>
-    public IPEndPoint Bound => _listen.IPEndPoint!;
+    public IPEndPoint Bound => _kestrel.Listener.IPEndPoint!;
 
-    public KestrelServerLimits Limits => _options.Limits;
+    public KestrelServerLimits Limits => _kestrel.Options.Limits;
+
+    /// <summary>For connections that come from now on.</summary>
+    public void KeepAlive(KeepAliveSettings keepAlive) => _sockets?.Change(keepAlive);
 
     /// <summary>Binds and begins to accept.</summary>
     /// <param name="loops">Who serves the connections; null: the framework's sockets.</param>
@@ -69,57 +63,25 @@ sealed class HttpEndpoint : IAsyncDisposable
             : new Http1Server<TContext>(http1Settings, application, priorKnowledge is null ? null : priorKnowledge.HandOverAsync, forClients!.Meters);
         // nothing has to be done before the first request
         var straight = loops is not null && http1 is not null && address is { Tls: false, ProxyProtocol: false };
-        KestrelServerOptions options = null!;
-        ListenOptions listen = null!;
+        var sockets = forClients is null ? null : new ListenSockets(forClients.KeepAlive);
+        var kestrel = new KestrelAddress(address, forClients, http1, http1Settings, priorKnowledge, loggers);
         var builder = WebApplication.CreateEmptyBuilder(new());
         builder.Services.AddSingleton(loggers);
-        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
-        {
-            options = kestrel;
-            Harden(kestrel);
-            limit(kestrel.Limits);
-            kestrel.Listen(address.EndPoint, endpoint =>
-            {
-                listen = endpoint;
-                endpoint.Protocols = address is { Http2: true, Tls: true } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1;
-                if (address.Http3)
-                {
-                    endpoint.Protocols |= HttpProtocols.Http3;
-                }
-                if (forClients is not null)
-                {
-                    endpoint.Use(next => connection => CountedAsync(next, connection, forClients.Meters));
-                }
-                if (address.ProxyProtocol)
-                {
-                    var log = loggers.CreateLogger<HttpEndpoint>();
-                    endpoint.Use(next => ProxyOpening.Use(next, log));
-                }
-                if (address.Tls)
-                {
-                    endpoint.Use(forClients!.Tls.Use);
-                    endpoint.UseHttps(forClients.Tls.Kestrel);
-                }
-                if (http1 is not null)
-                {
-                    http1Settings!.Limits = kestrel.Limits;
-                    endpoint.Use(http2 => connection => IsHttp2(connection) ? http2(Numbered(connection)) : http1.RunAsync(connection));
-                }
-            });
-            if (priorKnowledge is not null)
-            {
-                kestrel.Listen(priorKnowledge.EndPoint, endpoint => endpoint.Protocols = HttpProtocols.Http2);
-            }
-        });
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(options => kestrel.Configure(options, limit));
         if (address.Http3)
         {
             builder.WebHost.UseQuic();
         }
-        builder.Services.Configure<SocketTransportOptions>(sockets => sockets.CreateBoundListenSocket = endpoint => Bind((IPEndPoint)endpoint, address.DualMode));
+        builder.Services.Configure<SocketTransportOptions>(transport =>
+        {
+            transport.CreateBoundListenSocket = endpoint => KestrelAddress.Bind((IPEndPoint)endpoint, address.DualMode, sockets);
+            // a flush ends when the kernel has the bytes: those still in Kestrel's pipe when an answer is cut off would be lost
+            transport.MaxWriteBufferSize = 2;
+        });
         if (loops is not null)
         {
             builder.Services.AddSingleton<IConnectionListenerFactory>(
-                new EpollTransport(loops, address.DualMode, loggers.CreateLogger<EpollTransport>(), straight ? http1 : null));
+                new EpollTransport(loops, address.DualMode, loggers.CreateLogger<EpollTransport>(), straight ? http1 : null, sockets));
         }
         if (priorKnowledge is not null)
         {
@@ -135,69 +97,14 @@ sealed class HttpEndpoint : IAsyncDisposable
         catch (Exception e) when (e is IOException { InnerException: AddressInUseException } or SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
         {
             await services.DisposeAsync();
-            throw new EndpointException($"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
+            throw new EndpointException(address.Place.Text ?? "conf/config.yaml", $"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
         }
         catch (Exception e) when (e is IOException or SocketException)
         {
             await services.DisposeAsync();
-            throw new EndpointException($"{address}: cannot listen: {e.Message}", e);
+            throw new EndpointException(address.Place.Text ?? "conf/config.yaml", $"{address}: cannot listen: {e.Message}", e);
         }
-        return new HttpEndpoint(address, services, options, listen, http1, straight);
-    }
-
-    static bool IsHttp2(ConnectionContext connection) =>
-        connection.Features.Get<ISslStreamFeature>()?.SslStream.NegotiatedApplicationProtocol == SslApplicationProtocol.Http2;
-
-    static ConnectionContext Numbered(ConnectionContext connection)
-    {
-        connection.Features.Set<IConnectionCounts>(new ConnectionCounts());
-        return connection;
-    }
-
-    static async Task CountedAsync(ConnectionDelegate next, ConnectionContext connection, ConnectionMeters meters)
-    {
-        meters.Opened();
-        try
-        {
-            await next(connection);
-        }
-        finally
-        {
-            meters.Closed();
-        }
-    }
-
-    /// <summary>IPv4 has a socket of its own, unless the address says otherwise: an IPv6 one that takes it too would be in its way.</summary>
-    static Socket Bind(IPEndPoint endpoint, bool dualMode)
-    {
-        var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-        try
-        {
-            if (endpoint.AddressFamily == AddressFamily.InterNetworkV6)
-            {
-                socket.DualMode = dualMode;
-            }
-            socket.Bind(endpoint);
-            return socket;
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
-
-    static void Harden(KestrelServerOptions options)
-    {
-        options.AddServerHeader = false;
-        options.AllowResponseHeaderCompression = true;
-        // header values are bytes: they leave as they came
-        options.RequestHeaderEncodingSelector = static _ => Encoding.Latin1;
-        options.ResponseHeaderEncodingSelector = static _ => Encoding.Latin1;
-        // bodies are bounded by client_max_body_size, silences by client_body_timeout and send_timeout
-        options.Limits.MaxRequestBodySize = null;
-        options.Limits.MinRequestBodyDataRate = null;
-        options.Limits.MinResponseDataRate = null;
+        return new HttpEndpoint(address, services, kestrel, http1, straight, sockets);
     }
 
     /// <summary>Accepts nothing new; requests under way end until the token says that it takes too long, then they are aborted.</summary>
@@ -226,41 +133,5 @@ sealed class HttpEndpoint : IAsyncDisposable
         }
         await _services.DisposeAsync();
         _http1?.Dispose();
-    }
-}
-
-/// <summary>What addresses have that take requests to forward.</summary>
-sealed record ForClients(TimeProvider Time, ConnectionMeters Meters, TlsTermination Tls);
-
-/// <param name="Http2">Plaintext: HTTP/2 with prior knowledge beside HTTP/1.1; TLS: by ALPN.</param>
-sealed record EndpointAddress(IPEndPoint EndPoint, bool Http2 = false, bool Tls = false)
-{
-    /// <summary>HTTP/3 on the UDP port of the same number.</summary>
-    public bool Http3 { get; init; }
-
-    /// <summary>Connections begin with a PROXY header.</summary>
-    public bool ProxyProtocol { get; init; }
-
-    /// <summary>No harm when the machine does not have it (the IPv6 half of an address without an IP).</summary>
-    public bool Optional { get; init; }
-
-    /// <summary>An IPv6 address takes IPv4 clients too.</summary>
-    public bool DualMode { get; init; }
-
-    public override string ToString() => EndPoint.ToString();
-}
-
-/// <summary>An address cannot be listened on.</summary>
-sealed class EndpointException(string message, Exception inner) : Exception(message, inner);
-
-/// <summary>Serves a plain handler, for the gateway's own interfaces (Admin API, Control API, status, metrics).</summary>
-sealed class HandlerApplication(RequestDelegate handler) : IHttpApplication<HttpContext>
-{
-    public HttpContext CreateContext(IFeatureCollection contextFeatures) => new DefaultHttpContext(contextFeatures);
-
-    public Task ProcessRequestAsync(HttpContext context) => handler(context);
-
-    public void DisposeContext(HttpContext context, Exception? exception)
-    {
     }
 }

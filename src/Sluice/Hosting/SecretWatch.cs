@@ -1,6 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.References;
 
 namespace Sluice.Hosting;
 

@@ -7,8 +7,9 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
 using Sluice.Net.Epoll;
+using Sluice.Net.Http;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.References;
 using Sluice.Pipeline.Tls;
 
 namespace Sluice.Hosting;
@@ -59,7 +60,7 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
             return null;
         }
         var settings = live.Current.Settings.Tls;
-        var name = hello.ServerName ?? settings?.FallbackSni;
+        var name = hello.ServerName ?? HostName.Normalize(settings?.FallbackSni);
         if (live.Current.Tls.Find(name) is not { } site)
         {
             LogNoCertificate(name ?? "", client);
@@ -110,7 +111,7 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
     /// <summary>QUIC shows nothing of the hello but the name.</summary>
     async ValueTask<SslServerAuthenticationOptions> OverQuicAsync(TlsHandshakeCallbackContext context)
     {
-        var name = context.ClientHelloInfo.ServerName is { Length: > 0 } given ? given.ToLowerInvariant() : live.Current.Settings.Tls?.FallbackSni;
+        var name = context.ClientHelloInfo.ServerName is { Length: > 0 } given ? HostName.Of(given) : HostName.Normalize(live.Current.Settings.Tls?.FallbackSni);
         if (live.Current.Tls.Find(name) is not { } site)
         {
             LogNoCertificate(name ?? "", $"{context.Connection.RemoteEndPoint}");

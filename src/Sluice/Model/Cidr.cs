@@ -2,6 +2,8 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 
 namespace Sluice.Model;
 
@@ -11,20 +13,20 @@ namespace Sluice.Model;
 /// </summary>
 public readonly record struct Cidr
 {
-    readonly UInt128 network; // IPv4 as its mapped IPv6 address
-    readonly int prefix;      // 0–128; an IPv4 /8 is 104 here
+    readonly UInt128 _network; // IPv4 as its mapped IPv6 address
+    readonly int _prefix;      // 0–128; an IPv4 /8 is 104 here
 
     Cidr(UInt128 network, int prefix)
     {
-        this.prefix = prefix;
-        this.network = network & Mask(prefix);
+        _prefix = prefix;
+        _network = network & Mask(prefix);
     }
 
-    internal UInt128 First => network;
+    internal UInt128 First => _network;
 
-    internal UInt128 Last => network | ~Mask(prefix);
+    internal UInt128 Last => _network | ~Mask(_prefix);
 
-    internal bool IsIPv4 => prefix >= 96 && IsMapped(network);
+    internal bool IsIPv4 => _prefix >= 96 && IsMapped(_network);
 
     public static bool TryParse(ReadOnlySpan<char> text, out Cidr cidr)
     {
@@ -60,14 +62,14 @@ public readonly record struct Cidr
     public bool Contains(IPAddress address)
     {
         var bits = Bits(address);
-        return (bits & Mask(prefix)) == network && IsMapped(bits) == IsIPv4;
+        return (bits & Mask(_prefix)) == _network && IsMapped(bits) == IsIPv4;
     }
 
     public override string ToString()
     {
         Span<byte> bytes = stackalloc byte[16];
-        BinaryPrimitives.WriteUInt128BigEndian(bytes, network);
-        return IsIPv4 ? $"{new IPAddress(bytes[12..])}/{prefix - 96}" : $"{new IPAddress(bytes)}/{prefix}";
+        BinaryPrimitives.WriteUInt128BigEndian(bytes, _network);
+        return IsIPv4 ? $"{new IPAddress(bytes[12..])}/{_prefix - 96}" : $"{new IPAddress(bytes)}/{_prefix}";
     }
 
     internal static bool IsMapped(UInt128 bits) => bits >> 32 == 0xffff;
@@ -107,28 +109,29 @@ public readonly record struct Cidr
 }
 
 /// <summary>A list of ranges, asked in logarithmic time.</summary>
+[JsonConverter(typeof(CidrSetConverter))]
 public sealed class CidrSet
 {
-    readonly (UInt128 First, UInt128 Last)[] ipv4;
-    readonly (UInt128 First, UInt128 Last)[] ipv6;
+    readonly (UInt128 First, UInt128 Last)[] _ipv4;
+    readonly (UInt128 First, UInt128 Last)[] _ipv6;
 
     public CidrSet(IEnumerable<Cidr> ranges)
     {
         var all = ranges.ToArray();
-        ipv4 = Merge(all.Where(range => range.IsIPv4));
-        ipv6 = Merge(all.Where(range => !range.IsIPv4));
+        _ipv4 = Merge(all.Where(range => range.IsIPv4));
+        _ipv6 = Merge(all.Where(range => !range.IsIPv4));
     }
 
     /// <exception cref="FormatException">Names the first text that is no address or range.</exception>
     public static CidrSet Parse(IEnumerable<string> texts) => new(texts.Select(text =>
         Cidr.TryParse(text, out var cidr) ? cidr : throw new FormatException($"invalid ip address or range: {text}")).ToArray());
 
-    public bool IsEmpty => ipv4.Length + ipv6.Length == 0;
+    public bool IsEmpty => _ipv4.Length + _ipv6.Length == 0;
 
     public bool Contains(IPAddress address)
     {
         var bits = Cidr.Bits(address);
-        var ranges = Cidr.IsMapped(bits) ? ipv4 : ipv6;
+        var ranges = Cidr.IsMapped(bits) ? _ipv4 : _ipv6;
         int low = 0, high = ranges.Length - 1;
         while (low <= high)
         {
@@ -165,4 +168,10 @@ public sealed class CidrSet
         }
         return [.. merged];
     }
+}
+
+sealed class CidrSetConverter : ParsedConverter<CidrSet>
+{
+    protected override CidrSet Parse(JsonNode value) => new(value.AsArray().Select(item => item!.GetValue<string>()).Select(text =>
+        Cidr.TryParse(text, out var cidr) ? cidr : throw new FormatException($"invalid ip address: {text}")).ToArray());
 }

@@ -7,7 +7,7 @@ namespace Sluice.Model;
 /// How secrets are written in a store: APISIX's <c>data_encryption</c>, AES-128-CBC whose initial vector is the key itself, as base64. The first key
 /// encrypts; all are tried to decrypt, so that a new one can be put in front.
 /// </summary>
-public sealed class DataEncryption
+internal sealed class DataEncryption
 {
     /// <summary>Of AES-128.</summary>
     public const int KeyLength = 16;

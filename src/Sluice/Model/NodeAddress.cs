@@ -3,7 +3,7 @@ using System.Globalization;
 namespace Sluice.Model;
 
 /// <summary>A node as the keys of <c>nodes</c> write it: <c>host</c>, <c>host:port</c>, <c>[::1]:8080</c>.</summary>
-public static class NodeAddress
+internal static class NodeAddress
 {
     /// <param name="host">Without the brackets of an IPv6 address.</param>
     public static bool TryParse(string text, out string host, out int? port)

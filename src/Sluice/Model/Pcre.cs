@@ -6,14 +6,18 @@ namespace Sluice.Model;
 /// Regular expressions as nginx and APISIX configurations write them (PCRE), on .NET's engine: in linear time where the pattern allows it,
 /// else with a time limit, so that no request can make one run away.
 /// </summary>
-public static class Pcre
+internal static class Pcre
 {
     /// <summary>For patterns that may backtrack. By the wall clock, so a machine that has other things to do must not be taken for a bad pattern.</summary>
     static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>Told each expression that is compiled, for tests that count.</summary>
+    internal static event Action<string>? Compiling;
+
     /// <exception cref="FormatException">The pattern is malformed; the message says what and where.</exception>
     public static Regex Compile(string pattern, bool ignoreCase = false)
     {
+        Compiling?.Invoke(pattern);
         try
         {
             return Compile(PcrePattern.Translate(pattern), ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None, Timeout.InfiniteTimeSpan, Limit);
@@ -21,6 +25,20 @@ public static class Pcre
         catch (PcreException e)
         {
             throw new FormatException($"invalid regular expression {pattern}: {e.Message} at offset {e.Offset}", e);
+        }
+    }
+
+    /// <summary>What is wrong with a pattern, in PCRE's words as nginx has them; null: nothing.</summary>
+    public static string? Refusal(string pattern)
+    {
+        try
+        {
+            _ = Compile(PcrePattern.Translate(pattern), RegexOptions.None, Timeout.InfiniteTimeSpan, Limit);
+            return null;
+        }
+        catch (PcreException e)
+        {
+            return e.Describe(pattern);
         }
     }
 

@@ -5,7 +5,7 @@ namespace Sluice.Model;
 
 /// <summary>A pattern that PCRE would refuse, in its words.</summary>
 /// <param name="offset">Where in the pattern it is wrong.</param>
-public sealed class PcreException(string message, int offset) : FormatException(message)
+internal sealed class PcreException(string message, int offset) : FormatException(message)
 {
     public int Offset { get; } = offset;
 
@@ -15,7 +15,7 @@ public sealed class PcreException(string message, int offset) : FormatException(
 }
 
 [Flags]
-public enum PcreOptions
+internal enum PcreOptions
 {
     None = 0,
 
@@ -41,7 +41,7 @@ public enum PcreOptions
 /// </summary>
 /// <param name="Text">For .NET; all groups have numbers only.</param>
 /// <param name="Names">Names and numbers of groups, in the order of the pattern.</param>
-public sealed record PcrePattern(string Text, IReadOnlyList<(string Name, int Number)> Names)
+internal sealed record PcrePattern(string Text, IReadOnlyList<(string Name, int Number)> Names)
 {
     public static PcrePattern Translate(string pattern, PcreOptions options = PcreOptions.None) => new PcreTranslator(pattern, options).Translate();
 }

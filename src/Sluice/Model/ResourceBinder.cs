@@ -1,6 +1,8 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Sluice.Model.Expressions;
 using Sluice.Model.Json;
 
 namespace Sluice.Model;
@@ -9,7 +11,7 @@ namespace Sluice.Model;
 /// Binds validated JSON to the records of Resources.cs. What the schema guarantees is not checked again; an empty array where an object
 /// belongs (APISIX accepts that) reads as an empty object.
 /// </summary>
-public static class ResourceBinder
+internal static class ResourceBinder
 {
     public static RouteConfig Route(Document document)
     {
@@ -22,9 +24,8 @@ public static class ResourceBinder
             Text(value, "host"),
             Texts(value, "hosts"),
             Texts(value, "methods"),
-            Text(value, "remote_addr"),
-            Texts(value, "remote_addrs"),
-            value["vars"] as JsonArray,
+            (Texts(value, "remote_addrs") ?? (Text(value, "remote_addr") is { } one ? [one] : null)) is { } addresses ? CidrSet.Parse(addresses) : null,
+            value["vars"] is JsonArray { Count: > 0 } vars ? Expression.Of(vars) : null,
             Text(value, "filter_func"),
             Text(value, "script"),
             Map(value, "plugins"),
@@ -36,8 +37,7 @@ public static class ResourceBinder
             Map(value, "labels"),
             Flag(value, "enable_websocket"),
             Integer(value, "priority") ?? 0,
-            Integer(value, "status") ?? 1,
-            Id(value, "script_id"));
+            Integer(value, "status") ?? 1);
     }
 
     public static ServiceConfig Service(Document document)
@@ -76,7 +76,6 @@ public static class ResourceBinder
         Map(value, "checks") is { } checks ? Checks(checks) : null,
         Text(value, "service_name"),
         Text(value, "discovery_type"),
-        Map(value, "discovery_args"),
         Map(value, "labels"));
 
     public static ConsumerConfig Consumer(Document document) => new(
@@ -103,8 +102,8 @@ public static class ResourceBinder
         return new(
             document.Id,
             Text(value, "name"),
-            Text(value, "remote_addr"),
-            Text(value, "server_addr"),
+            Text(value, "remote_addr") is { } remote ? CidrSet.Parse([remote]) : null,
+            Text(value, "server_addr") is { } server ? CidrSet.Parse([server]) : null,
             Integer(value, "server_port"),
             Text(value, "sni"),
             Map(value, "upstream") is { } upstream ? Upstream(upstream, id: null) : null,
@@ -122,7 +121,7 @@ public static class ResourceBinder
             Text(value, "type") != "client",
             [.. (Texts(value, "snis") ?? (Text(value, "sni") is { } only ? [only] : [])).Select(name => name.ToLowerInvariant().TrimEnd('.'))],
             [(Text(value, "cert") ?? "", Text(value, "key") ?? ""), .. (Texts(value, "certs") ?? []).Zip(Texts(value, "keys") ?? [])],
-            client is null ? null : new(Text(client, "ca")!, Integer(client, "depth") ?? 1, Texts(client, "skip_mtls_uri_regex")),
+            client is null ? null : s_clients.GetValue(client, SslClient),
             Texts(value, "ssl_protocols"),
             (Integer(value, "status") ?? 1) == 1,
             Map(value, "ocsp_stapling") is { } stapling && Flag(stapling, "enabled") == true);
@@ -138,6 +137,11 @@ public static class ResourceBinder
         var node => node.GetValue<string>(),
     };
 
+    /// <summary>What is compiled of a document stays with it.</summary>
+    static readonly ConditionalWeakTable<JsonObject, SslClientConfig> s_clients = [];
+
+    static SslClientConfig SslClient(JsonObject client) => new(Text(client, "ca")!, Integer(client, "depth") ?? 1, Texts(client, "skip_mtls_uri_regex"));
+
     static NodeConfig[] Nodes(JsonNode? nodes) => nodes switch
     {
         JsonObject map => [.. map.Select(node => Node(node.Key, Integer(node.Value!)))],
@@ -149,9 +153,20 @@ public static class ResourceBinder
         ? new NodeConfig(host, port, weight)
         : throw new FormatException($"node {address}: expected host or host:port");
 
-    static NodeConfig Node(JsonObject node) => new(
-        Text(node, "host")!.Trim('[', ']'),
-        Integer(node, "port"),
+    static NodeConfig Node(JsonObject node)
+    {
+        // "host": "127.0.0.1:8080"
+        var (host, port) = (Text(node, "host")!, Integer(node, "port"));
+        if (port is null && NodeAddress.TryParse(host, out var alone, out var written) && written is not null)
+        {
+            (host, port) = (alone, written);
+        }
+        return Node(node, host, port);
+    }
+
+    static NodeConfig Node(JsonObject node, string host, int? port) => new(
+        host.Trim('[', ']'),
+        port,
         Integer(node, "weight") ?? 1,
         Integer(node, "priority") ?? 0,
         Map(node, "metadata"));

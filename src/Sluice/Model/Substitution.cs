@@ -8,7 +8,7 @@ namespace Sluice.Model;
 /// What stands in the place of a regular expression's match, as <c>ngx.re.sub</c> reads it: <c>$0</c> the match, <c>$1</c> or <c>${1}</c>
 /// a group, <c>$$</c> a dollar sign. A group that does not exist or did not take part is nothing.
 /// </summary>
-public sealed class Substitution
+internal sealed class Substitution
 {
     readonly List<(string? Text, int Group)> _parts = [];
 

@@ -1,7 +1,7 @@
 namespace Sluice.Model;
 
 /// <summary>"did you mean": the known word that a misspelt one is nearest to.</summary>
-public static class Suggestion
+internal static class Suggestion
 {
     /// <summary><c>; did you mean "routes"?</c>, or nothing when no word is near.</summary>
     public static string For(string word, IEnumerable<string> known) =>

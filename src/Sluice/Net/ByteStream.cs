@@ -89,6 +89,7 @@ sealed class LoopByteStream : ByteStream
             {
                 throw Posix.Failure(failure);
             }
+            socket.ForgetWriter();
             return new LoopByteStream(socket);
         }
         catch

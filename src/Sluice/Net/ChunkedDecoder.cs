@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using Sluice.Net.Http;
 
 namespace Sluice.Net;
 
@@ -24,16 +25,16 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
         Done,
     }
 
-    State state;
-    long remaining;
-    int digits;
-    int extensionBytes;
-    List<byte>? trailer;
-    List<HeaderFields.Place>? places;
-    int trailerBytes;
-    int lineStart;
+    State _state;
+    long _remaining;
+    int _digits;
+    int _extensionBytes;
+    List<byte>? _trailer;
+    List<HeaderFields.Place>? _places;
+    int _trailerBytes;
+    int _lineStart;
 
-    public bool Done => state == State.Done;
+    public bool Done => _state == State.Done;
 
     /// <summary>Trailer fields, complete when <see cref="Done"/>. Those that say how a message is framed or routed are left out.</summary>
     public HeaderFields Trailers { get; private set; } = HeaderFields.Empty;
@@ -47,11 +48,11 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
     {
         var read = 0;
         written = 0;
-        while (read < source.Length && state != State.Done)
+        while (read < source.Length && _state != State.Done)
         {
-            if (state == State.Data)
+            if (_state == State.Data)
             {
-                var count = (int)Math.Min(Math.Min(remaining, source.Length - read), destination.Length - written);
+                var count = (int)Math.Min(Math.Min(_remaining, source.Length - read), destination.Length - written);
                 if (count == 0)
                 {
                     break;
@@ -59,10 +60,10 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
                 source.Slice(read, count).CopyTo(destination[written..]);
                 read += count;
                 written += count;
-                remaining -= count;
-                if (remaining == 0)
+                _remaining -= count;
+                if (_remaining == 0)
                 {
-                    state = State.DataReturn;
+                    _state = State.DataReturn;
                 }
                 continue;
             }
@@ -78,26 +79,28 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
     /// <returns>How many bytes of the source belong to the body.</returns>
     /// <param name="passed">How many of them, from the start, may go on: chunks with their framing, the last one's line included.</param>
     /// <param name="payload">How many of those are payload.</param>
-    public int Follow(ReadOnlySpan<byte> source, out int passed, out int payload)
+    /// <param name="observer">Sees the payload; null when nobody looks.</param>
+    public int Follow(ReadOnlySpan<byte> source, out int passed, out int payload, IPieceObserver? observer = null)
     {
         var read = 0;
         passed = payload = 0;
-        while (read < source.Length && state != State.Done)
+        while (read < source.Length && _state != State.Done)
         {
-            if (state == State.Data)
+            if (_state == State.Data)
             {
-                var count = (int)Math.Min(remaining, source.Length - read);
+                var count = (int)Math.Min(_remaining, source.Length - read);
+                observer?.OnPiece(source.Slice(read, count), false);
                 read += count;
                 payload += count;
-                remaining -= count;
-                if (remaining == 0)
+                _remaining -= count;
+                if (_remaining == 0)
                 {
-                    state = State.DataReturn;
+                    _state = State.DataReturn;
                 }
                 passed = read;
                 continue;
             }
-            var isTrailer = state == State.Trailer;
+            var isTrailer = _state == State.Trailer;
             Step(source[read++]);
             if (!isTrailer)
             {
@@ -130,16 +133,16 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
 
     void Step(byte next)
     {
-        switch (state)
+        switch (_state)
         {
             case State.Size:
                 StepSize(next);
                 break;
             case State.Extension when next == '\r':
-                state = State.SizeLineFeed;
+                _state = State.SizeLineFeed;
                 break;
             case State.Extension:
-                if (++extensionBytes > MaxExtensionBytes)
+                if (++_extensionBytes > MaxExtensionBytes)
                 {
                     throw ResponseHeadParser.Bad("a chunk extension that is too long");
                 }
@@ -150,16 +153,16 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
                 break;
             case State.SizeLineFeed:
                 Require(next, '\n', "a chunk size that is not followed by CRLF");
-                state = remaining > 0 ? State.Data : State.Trailer;
-                digits = 0;
+                _state = _remaining > 0 ? State.Data : State.Trailer;
+                _digits = 0;
                 break;
             case State.DataReturn:
                 Require(next, '\r', "chunk data that is not followed by CRLF");
-                state = State.DataLineFeed;
+                _state = State.DataLineFeed;
                 break;
             case State.DataLineFeed:
                 Require(next, '\n', "chunk data that is not followed by CRLF");
-                state = State.Size;
+                _state = State.Size;
                 break;
             case State.Trailer:
                 StepTrailer(next);
@@ -171,24 +174,24 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
     {
         if (char.IsAsciiHexDigit((char)next))
         {
-            if (++digits > MaxSizeDigits || remaining > long.MaxValue >> 4)
+            if (++_digits > MaxSizeDigits || _remaining > long.MaxValue >> 4)
             {
                 throw ResponseHeadParser.Bad("a chunk size that is too large");
             }
-            remaining = (remaining << 4) + HexValue(next);
+            _remaining = (_remaining << 4) + HexValue(next);
         }
-        else if (digits == 0)
+        else if (_digits == 0)
         {
             throw ResponseHeadParser.Bad("a chunk without a size");
         }
         else if (next == '\r')
         {
-            state = State.SizeLineFeed;
+            _state = State.SizeLineFeed;
         }
         else if (next == ';')
         {
-            extensionBytes = 0;
-            state = State.Extension;
+            _extensionBytes = 0;
+            _state = State.Extension;
         }
         else
         {
@@ -198,18 +201,18 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
 
     void StepTrailer(byte next)
     {
-        if (++trailerBytes > maxTrailerBytes)
+        if (++_trailerBytes > maxTrailerBytes)
         {
             throw ResponseHeadParser.Bad($"trailers longer than {maxTrailerBytes} bytes");
         }
-        trailer ??= new List<byte>(2);
-        trailer.Add(next);
+        _trailer ??= new List<byte>(2);
+        _trailer.Add(next);
         if (next != '\n')
         {
             return;
         }
-        var bytes = CollectionsMarshal.AsSpan(trailer);
-        var line = bytes[lineStart..^1];
+        var bytes = CollectionsMarshal.AsSpan(_trailer);
+        var line = bytes[_lineStart..^1];
         if (line.IsEmpty || line[^1] != '\r')
         {
             throw ResponseHeadParser.Bad("a trailer line does not end with CRLF");
@@ -217,32 +220,21 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
         line = line[..^1];
         if (line.IsEmpty)
         {
-            if (places is not null)
+            if (_places is not null)
             {
-                Trailers = new HeaderFields(bytes.ToArray(), [.. places]);
+                Trailers = new HeaderFields(bytes.ToArray(), [.. _places]);
             }
-            trailer = null;
-            state = State.Done;
+            _trailer = null;
+            _state = State.Done;
             return;
         }
-        var place = ResponseHeadParser.ParseField(line, lineStart);
-        if (!IsForbidden(line[..place.NameLength]))
+        var place = ResponseHeadParser.ParseField(line, _lineStart);
+        if (!HopByHop.IsForbiddenTrailer(line[..place.NameLength]))
         {
-            (places ??= []).Add(place);
+            (_places ??= []).Add(place);
         }
-        lineStart = trailer.Count;
+        _lineStart = _trailer.Count;
     }
-
-    static bool IsForbidden(ReadOnlySpan<byte> name) => name.Length switch
-    {
-        2 => Ascii.EqualsIgnoreCase(name, "TE"u8),
-        4 => Ascii.EqualsIgnoreCase(name, "Host"u8),
-        7 => Ascii.EqualsIgnoreCase(name, "Trailer"u8) || Ascii.EqualsIgnoreCase(name, "Upgrade"u8),
-        10 => Ascii.EqualsIgnoreCase(name, "Connection"u8) || Ascii.EqualsIgnoreCase(name, "Keep-Alive"u8),
-        14 => Ascii.EqualsIgnoreCase(name, "Content-Length"u8),
-        17 => Ascii.EqualsIgnoreCase(name, "Transfer-Encoding"u8),
-        _ => false,
-    };
 
     static void Require(byte next, char wanted, string otherwise)
     {

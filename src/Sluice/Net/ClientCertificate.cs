@@ -5,7 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 namespace Sluice.Net;
 
 /// <summary>What the gateway shows to upstreams that ask who it is. Equal when made of the same text.</summary>
-public sealed class ClientCertificate : IEquatable<ClientCertificate>
+internal sealed class ClientCertificate : IEquatable<ClientCertificate>
 {
     readonly string _certificate;
     readonly string _key;
@@ -23,6 +23,11 @@ public sealed class ClientCertificate : IEquatable<ClientCertificate>
             chain.ImportFromPem(certificate);
             if (chain.Count > 0)
             {
+                if (!key.Contains("-----BEGIN", StringComparison.Ordinal))
+                {
+                    // what is no PEM is taken for one that was encrypted
+                    throw new FormatException("failed to decrypt previous encrypted key");
+                }
                 chain.RemoveAt(0);
             }
             Context = SslStreamCertificateContext.Create(X509Certificate2.CreateFromPem(certificate, key), chain, offline: true);

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using System.Text;
+using Sluice.Net.Http;
 
 namespace Sluice.Net;
 
@@ -10,7 +11,7 @@ namespace Sluice.Net;
 /// <param name="ServerName">Lower case, without a dot at the end; null when the client names none.</param>
 /// <param name="SignatureSchemes">Code points of <c>signature_algorithms</c>, in the client's order.</param>
 /// <param name="CipherSuites">Code points, in the client's order.</param>
-public sealed record ClientHello(
+internal sealed record ClientHello(
     string? ServerName, IReadOnlyList<ushort> SignatureSchemes, IReadOnlyList<ushort> CipherSuites, bool OffersTls13, IReadOnlyList<string> Protocols)
 {
     /// <summary>No sound client says more.</summary>
@@ -151,7 +152,7 @@ public sealed record ClientHello(
         }
         list = list[1..];
         return TakeVector(ref list, 2, out var bytes) && bytes.Length is > 0 and <= 255 && Ascii.IsValid(bytes) && bytes.IndexOfAnyInRange((byte)0, (byte)' ') < 0
-            ? Encoding.ASCII.GetString(bytes).ToLowerInvariant().TrimEnd('.')
+            ? HostName.Of(Encoding.ASCII.GetString(bytes))
             : null;
     }
 

@@ -1,7 +1,7 @@
 namespace Sluice.Net;
 
 /// <summary>A feature of a client's connection: which one it is, and at how many requests.</summary>
-public interface IConnectionCounts
+internal interface IConnectionCounts
 {
     /// <summary>Counts the connections of the process.</summary>
     long Serial { get; }
@@ -11,7 +11,7 @@ public interface IConnectionCounts
 }
 
 /// <summary>For connections that others serve (HTTP/2).</summary>
-public sealed class ConnectionCounts : IConnectionCounts
+internal sealed class ConnectionCounts : IConnectionCounts
 {
     static long s_last;
     long _requests;

@@ -5,11 +5,18 @@ using Sluice.Net.Epoll;
 
 namespace Sluice.Net;
 
+/// <summary>Who asks for a connection, and may want it no longer before there is one.</summary>
+internal interface IConnector
+{
+    /// <summary>While a new connection is being made: cancelled, it is given up.</summary>
+    CancellationTokenSource? Connecting { set; }
+}
+
 /// <summary>
 /// Connections to upstreams, kept between requests. The one used last is used next, so the others become idle and go. An idle connection is
 /// watched by the wait for its next answer: what arrives before there was a request closes it. One timer for all of them.
 /// </summary>
-public sealed class ConnectionPool : IDisposable
+internal sealed class ConnectionPool : IDisposable
 {
     static readonly TimeSpan SweepInterval = TimeSpan.FromSeconds(1);
 
@@ -46,30 +53,29 @@ public sealed class ConnectionPool : IDisposable
     /// <summary>An idle connection, or a new one.</summary>
     /// <param name="fresh">Never an idle one: for the second try after <see cref="UpstreamException.StalePooledConnection"/>.</param>
     /// <exception cref="UpstreamException">The upstream can't be reached.</exception>
-    /// <exception cref="OperationCanceledException"><paramref name="cancellation"/> said so.</exception>
-    public ValueTask<UpstreamConnection> RentAsync(
-        UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, bool fresh, CancellationToken cancellation)
+    /// <exception cref="OperationCanceledException">The connector wanted it no longer.</exception>
+    public ValueTask<UpstreamConnection> RentAsync(UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, bool fresh, IConnector? connector)
     {
         if (!fresh && TakeIdle(endpoint, limits) is { } stream)
         {
             return new(new UpstreamConnection(this, stream, limits, reused: true));
         }
-        return new(OpenAsync(endpoint, limits, connectTimeout, cancellation));
+        return new(OpenAsync(endpoint, limits, connectTimeout, connector));
     }
 
-    async Task<UpstreamConnection> OpenAsync(
-        UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, CancellationToken cancellation)
+    async Task<UpstreamConnection> OpenAsync(UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, IConnector? connector)
     {
-        var stream = new PooledStream(endpoint, await ConnectAsync(endpoint, connectTimeout, cancellation));
+        var stream = new PooledStream(endpoint, await ConnectAsync(endpoint, connectTimeout, connector));
         Interlocked.Increment(ref openCount);
         return new UpstreamConnection(this, stream, limits, reused: false);
     }
 
-    async Task<ByteStream> ConnectAsync(UpstreamEndpoint endpoint, TimeSpan connectTimeout, CancellationToken cancellation)
+    async Task<ByteStream> ConnectAsync(UpstreamEndpoint endpoint, TimeSpan connectTimeout, IConnector? connector)
     {
         var handshaking = false;
         using var timeout = new CancellationTokenSource(connectTimeout, clock);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellation);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token);
+        connector?.Connecting = either;
         try
         {
             ByteStream plain = loop is null
@@ -80,7 +86,10 @@ public sealed class ConnectionPool : IDisposable
         }
         catch (Exception error)
         {
-            cancellation.ThrowIfCancellationRequested();
+            if (either.IsCancellationRequested && !timeout.IsCancellationRequested)
+            {
+                throw new OperationCanceledException("nobody wants the connection any more", error);
+            }
             throw error switch
             {
                 _ when timeout.IsCancellationRequested => Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
@@ -92,6 +101,10 @@ public sealed class ConnectionPool : IDisposable
             };
 
             UpstreamException Failure(UpstreamFailureKind kind, string detail) => new(kind, detail, error);
+        }
+        finally
+        {
+            connector?.Connecting = null;
         }
     }
 
@@ -278,7 +291,7 @@ public sealed class ConnectionPool : IDisposable
 }
 
 /// <summary>A pool for each event loop, so that a request never changes threads, and one for whatever runs on none.</summary>
-public sealed class ConnectionPools : IDisposable
+internal sealed class ConnectionPools : IDisposable
 {
     readonly ConnectionPool _shared;
     readonly ConnectionPool[] _ofLoops;

@@ -7,39 +7,39 @@ namespace Sluice.Net;
 /// Header or trailer fields as they were received: order, casing and duplicates kept. Bytes above 0x7F read as Latin-1, so that they go
 /// through unchanged when they are written as Latin-1.
 /// </summary>
-public sealed class HeaderFields
+internal sealed class HeaderFields
 {
     public static readonly HeaderFields Empty = new([], []);
 
-    readonly byte[] bytes;
-    readonly Place[] places;
+    readonly byte[] _bytes;
+    readonly Place[] _places;
 
     internal HeaderFields(byte[] bytes, Place[] places)
     {
-        this.bytes = bytes;
-        this.places = places;
+        _bytes = bytes;
+        _places = places;
     }
 
     internal readonly record struct Place(int Name, int NameLength, int Value, int ValueLength);
 
-    public int Count => places.Length;
+    public int Count => _places.Length;
 
     public string Name(int index) => KnownNames.Text(NameBytes(index));
 
     public string Value(int index) => Encoding.Latin1.GetString(ValueBytes(index));
 
-    public ReadOnlySpan<byte> NameBytes(int index) => bytes.AsSpan(places[index].Name, places[index].NameLength);
+    public ReadOnlySpan<byte> NameBytes(int index) => _bytes.AsSpan(_places[index].Name, _places[index].NameLength);
 
-    public ReadOnlySpan<byte> ValueBytes(int index) => bytes.AsSpan(places[index].Value, places[index].ValueLength);
+    public ReadOnlySpan<byte> ValueBytes(int index) => _bytes.AsSpan(_places[index].Value, _places[index].ValueLength);
 
     public bool NameIs(int index, ReadOnlySpan<byte> name) => Ascii.EqualsIgnoreCase(NameBytes(index), name);
 
     /// <summary>The index of the first field of this name at or after <paramref name="from"/>, or -1.</summary>
     public int IndexOf(ReadOnlySpan<byte> name, int from = 0)
     {
-        for (var index = from; index < places.Length; index++)
+        for (var index = from; index < _places.Length; index++)
         {
-            if (places[index].NameLength == name.Length && NameIs(index, name))
+            if (_places[index].NameLength == name.Length && NameIs(index, name))
             {
                 return index;
             }

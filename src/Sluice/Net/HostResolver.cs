@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace Sluice.Net;
 
 /// <summary>The addresses of a host: at least one.</summary>
-public sealed class ResolvedHost(IPAddress[] addresses)
+internal sealed class ResolvedHost(IPAddress[] addresses)
 {
     int turn = -1;
 
@@ -23,7 +23,7 @@ public sealed class ResolvedHost(IPAddress[] addresses)
 /// <param name="Timeout">For one try with one server; a server gets two.</param>
 /// <param name="UseSearch">Names are completed with the search domains of resolv.conf (<c>apisix.enable_resolv_search_opt</c>).</param>
 /// <param name="Ipv6">AAAA is asked for when there is no A (<c>apisix.enable_ipv6</c>).</param>
-public sealed record HostResolverOptions(
+internal sealed record HostResolverOptions(
     IReadOnlyList<IPEndPoint>? Servers = null,
     TimeSpan? Valid = null,
     TimeSpan? Timeout = null,
@@ -39,16 +39,20 @@ public sealed record HostResolverOptions(
 
 /// <summary>
 /// Host names to addresses: literals, the hosts file (read again when it changes), localhost, then DNS. As in APISIX, A records are used when
-/// there are any, otherwise AAAA. Answers hold as long as their TTL says; when a refresh fails, the old answer serves for some minutes more.
+/// there are any, otherwise AAAA. Answers hold as long as their TTL says; when a refresh fails or takes long, the old answer serves for some minutes more.
 /// Names are asked for once at a time, failures are remembered for a second.
 /// </summary>
-public sealed partial class HostResolver
+internal sealed partial class HostResolver
 {
     const int MaxEntries = 4096;
     static readonly TimeSpan NegativeTime = TimeSpan.FromSeconds(1);
     static readonly TimeSpan HostsFileTime = TimeSpan.FromSeconds(1);
     static readonly TimeSpan ShortestTime = TimeSpan.FromSeconds(1);
     static readonly TimeSpan StaleTime = TimeSpan.FromMinutes(5);
+
+    /// <summary>How long a request waits for newer addresses when it could go on with old ones.</summary>
+    internal static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(250);
+
     static readonly TimeSpan Forever = TimeSpan.FromDays(3650);
 
     readonly HostResolverOptions options;
@@ -57,7 +61,7 @@ public sealed partial class HostResolver
     readonly RereadFile<Dictionary<string, IPAddress[]>> hosts;
     readonly RereadFile<ResolvConf> system;
     readonly ConcurrentDictionary<string, Entry> entries = new(StringComparer.OrdinalIgnoreCase);
-    (IPEndPoint[] Servers, LookupClient Client)? client;
+    volatile NameServers? servers;
 
     public HostResolver(HostResolverOptions? options = null, TimeProvider? clock = null, ILogger<HostResolver>? logger = null)
     {
@@ -84,12 +88,16 @@ public sealed partial class HostResolver
         public bool NameIsMissing => nameIsMissing;
     }
 
+    /// <summary>As <see cref="ResolveAsync"/>, when nobody has to be asked; null otherwise.</summary>
+    public ResolvedHost? Known(string host) =>
+        entries.TryGetValue(host, out var entry) && entry.Answer is { } answer && clock.GetTimestamp() < answer.FreshUntil ? Found(host, answer) : null;
+
     /// <exception cref="UpstreamException"><see cref="UpstreamFailureKind.ResolveFailed"/>, naming the host.</exception>
     public ValueTask<ResolvedHost> ResolveAsync(string host, CancellationToken cancellation)
     {
-        if (entries.TryGetValue(host, out var entry) && entry.Answer is { } answer && clock.GetTimestamp() < answer.FreshUntil)
+        if (Known(host) is { } known)
         {
-            return new(Found(host, answer));
+            return new(known);
         }
         if (ParseLiteral(host) is { } literal)
         {
@@ -116,7 +124,26 @@ public sealed partial class HostResolver
             // the servers failed a moment ago: nobody waits for them again while there is something to go on with
             return old;
         }
-        return Found(host, await refresh.WaitAsync(cancellation));
+        if (entry.Answer is not { Host: { } known } before || clock.GetTimestamp() >= before.StaleUntil)
+        {
+            return Found(host, await refresh.WaitAsync(cancellation));
+        }
+        try
+        {
+            return Found(host, await refresh.WaitAsync(Patience, clock, cancellation));
+        }
+        catch (TimeoutException)
+        {
+            lock (entry)
+            {
+                if (ReferenceEquals(entry.Answer, before))
+                {
+                    LogStale(host, "the name servers do not answer");
+                    entry.Answer = before with { IsStale = true };
+                }
+            }
+            return known;
+        }
     }
 
     async Task<Answer> AskAsync(string host, Entry entry)
@@ -180,7 +207,7 @@ public sealed partial class HostResolver
 
     async Task<(IPAddress[] Addresses, TimeSpan Time, bool Missing)> QueryAsync(string name, QueryType type)
     {
-        var response = await Client().QueryAsync(name, type, QueryClass.IN, CancellationToken.None);
+        var response = await Servers().QueryAsync(name, type);
         if (response.Header.ResponseCode == DnsHeaderResponseCode.NotExistentDomain)
         {
             return ([], default, Missing: true);
@@ -195,27 +222,16 @@ public sealed partial class HostResolver
         return (addresses, time > ShortestTime ? time : ShortestTime, Missing: false);
     }
 
-    LookupClient Client()
+    NameServers Servers()
     {
-        IPEndPoint[] servers = options.Servers is { Count: > 0 } configured ? [.. configured] : system.Content.Servers;
-        if (servers.Length == 0)
+        var addresses = options.Servers is { Count: > 0 } configured ? configured : system.Content.Servers;
+        if (addresses.Count == 0)
         {
             throw new LookupException("there is no name server, neither in apisix.dns_resolver nor in " + options.ResolvConf);
         }
-        if (client is { } known && known.Servers.SequenceEqual(servers))
-        {
-            return known.Client;
-        }
-        var made = new LookupClient(new LookupClientOptions(servers)
-        {
-            UseCache = false,
-            Timeout = options.Timeout ?? TimeSpan.FromSeconds(2),
-            Retries = 1,
-            ThrowDnsErrors = false,
-            ContinueOnEmptyResponse = false,
-        });
-        client = (servers, made);
-        return made;
+        return servers is { } known && known.Addresses.SequenceEqual(addresses)
+            ? known
+            : servers = new NameServers(addresses, options.Timeout ?? TimeSpan.FromSeconds(2), clock);
     }
 
     static ResolvedHost Found(string host, Answer answer) =>

@@ -1,8 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net;
-using System.Net.Security;
 using System.Net.Sockets;
-using System.Text;
 
 namespace Sluice.Net;
 
@@ -10,7 +8,7 @@ namespace Sluice.Net;
 /// HTTP/2 towards upstreams: one <see cref="SocketsHttpHandler"/> for each address (and name and kind of TLS), which keeps and shares its connections.
 /// Without TLS it speaks HTTP/2 from the first byte (prior knowledge), with TLS it insists on h2.
 /// </summary>
-public sealed class Http2Connections(TimeProvider time) : IDisposable
+internal sealed class Http2Connections(TimeProvider time) : IDisposable
 {
     /// <summary>From so many addresses on those that nobody uses are given up: names may come from clients.</summary>
     const int ManyAddresses = 256;
@@ -101,31 +99,15 @@ public sealed class Http2Connections(TimeProvider time) : IDisposable
 
     SocketsHttpHandler Handler(UpstreamEndpoint endpoint, PoolLimits limits)
     {
-        var handler = new SocketsHttpHandler
-        {
-            AllowAutoRedirect = false,
-            UseProxy = false,
-            UseCookies = false,
-            ActivityHeadersPropagator = null,
-            EnableMultipleHttp2Connections = true,
-            MaxResponseHeadersLength = 64,
-            PooledConnectionIdleTimeout = limits.IdleTimeout > TimeSpan.Zero ? limits.IdleTimeout : Timeout.InfiniteTimeSpan,
-            RequestHeaderEncodingSelector = static (_, _) => Encoding.Latin1,
-            ResponseHeaderEncodingSelector = static (_, _) => Encoding.Latin1,
-            ConnectCallback = (context, cancellation) => ConnectAsync(endpoint, context, cancellation),
-        };
+        var handler = OutgoingHttp.Handler();
+        handler.EnableMultipleHttp2Connections = true;
+        handler.PooledConnectionIdleTimeout = limits.IdleTimeout > TimeSpan.Zero ? limits.IdleTimeout : Timeout.InfiniteTimeSpan;
+        handler.ConnectCallback = (context, cancellation) => ConnectAsync(endpoint, context, cancellation);
         if (endpoint.Tls.UseTls)
         {
             // an empty name: no SNI
             handler.SslOptions.TargetHost = endpoint.Tls.ServerName ?? "";
-            handler.SslOptions.ClientCertificateContext = endpoint.Tls.Client?.Context;
-            handler.SslOptions.CertificateChainPolicy = endpoint.Tls.Roots?.Policy();
-            if (!endpoint.Tls.Verify)
-            {
-#pragma warning disable CA5359 // tls.verify: false
-                handler.SslOptions.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
-#pragma warning restore CA5359
-            }
+            new OutgoingTls { Verify = endpoint.Tls.Verify, Client = endpoint.Tls.Client, Roots = endpoint.Tls.Roots }.Apply(handler.SslOptions);
         }
         return handler;
     }
@@ -173,7 +155,7 @@ public sealed class Http2Connections(TimeProvider time) : IDisposable
                 _ => UpstreamFailureKind.ConnectFailed,
             },
             HttpRequestError.SecureConnectionError => UpstreamFailureKind.TlsFailed,
-            HttpRequestError.VersionNegotiationError or HttpRequestError.InvalidResponse or HttpRequestError.ConfigurationLimitExceeded => UpstreamFailureKind.BadResponse,
+            HttpRequestError.VersionNegotiationError or HttpRequestError.ExtendedConnectNotSupported or HttpRequestError.InvalidResponse or HttpRequestError.ConfigurationLimitExceeded => UpstreamFailureKind.BadResponse,
             _ => root is HttpProtocolException or SocketException ? UpstreamFailureKind.Reset : UpstreamFailureKind.EarlyClose,
         };
         return new UpstreamException(kind, $"{address}: {root.Message}", error);

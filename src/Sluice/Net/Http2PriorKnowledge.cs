@@ -10,7 +10,7 @@ namespace Sluice.Net;
 /// HTTP/2 without TLS on the same port as HTTP/1.1 (h2c with prior knowledge, RFC 9113, section 3.3). Kestrel takes one protocol per plaintext
 /// endpoint, so a connection that begins with HTTP/2's preface is handed over to a second, invisible endpoint of the same server.
 /// </summary>
-public sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectionListenerFactorySelector
+internal sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
     readonly Channel<ConnectionContext> _handedOver = Channel.CreateBounded<ConnectionContext>(512);
 

@@ -24,7 +24,7 @@ public sealed class IdleDeadline : WheelTimer, IDisposable
     bool _disposed;
 
     /// <param name="loop">Whose timers to use; null: those of the loop that this runs on, or of the clock.</param>
-    public IdleDeadline(TimeProvider time, Action<object?> expire, object? state = null, EventLoop? loop = null)
+    internal IdleDeadline(TimeProvider time, Action<object?> expire, object? state = null, EventLoop? loop = null)
     {
         _time = time;
         _expire = expire;

@@ -12,7 +12,7 @@ namespace Sluice.Net;
 /// Who is behind a connection, told by whoever opened it in its first bytes: the PROXY protocol of HAProxy, versions 1 (text) and 2 (binary).
 /// </summary>
 /// <param name="Source">Null: the opener speaks for itself (LOCAL, UNKNOWN).</param>
-public sealed record ProxyHeader(IPEndPoint? Source, IPEndPoint? Destination)
+internal sealed record ProxyHeader(IPEndPoint? Source, IPEndPoint? Destination)
 {
     static ReadOnlySpan<byte> Signature => "\r\n\r\n\0\r\nQUIT\n"u8;
 

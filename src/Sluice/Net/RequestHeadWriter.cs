@@ -1,11 +1,12 @@
 using System.Buffers;
 using System.Buffers.Text;
 using System.Text;
+using Sluice.Net.Http;
 
 namespace Sluice.Net;
 
 /// <summary>How the end of a request's body is told to the upstream.</summary>
-public readonly record struct RequestBodyFraming
+internal readonly record struct RequestBodyFraming
 {
     /// <summary>No body, and no header about one.</summary>
     public static readonly RequestBodyFraming None;
@@ -29,25 +30,22 @@ public readonly record struct RequestBodyFraming
 /// <summary>
 /// Writes a request's head, or trailers, into a pooled buffer. Refuses whatever would let a value become a second line or a second framing.
 /// </summary>
-sealed class RequestHeadWriter
+struct RequestHeadWriter()
 {
-    static readonly SearchValues<char> NameChars =
-        SearchValues.Create("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
-
     static readonly SearchValues<char> LineBreakers = SearchValues.Create("\r\n\0");
 
-    byte[] buffer = [];
-    int length;
+    byte[] _buffer = [];
+    int _length;
 
     public bool AsksClose { get; private set; }
 
     public bool AsksUpgrade { get; private set; }
 
-    public ReadOnlyMemory<byte> Written => buffer.AsMemory(0, length);
+    public ReadOnlyMemory<byte> Written => _buffer.AsMemory(0, _length);
 
     public void Begin(string method, string target, RequestBodyFraming framing)
     {
-        if (!IsName(method))
+        if (!HeaderName.IsToken(method))
         {
             throw new ArgumentException("not a valid request method", nameof(method));
         }
@@ -55,7 +53,7 @@ sealed class RequestHeadWriter
         {
             throw new ArgumentException("a request target with spaces or control characters, or an empty one", nameof(target));
         }
-        length = 0;
+        _length = 0;
         AsksClose = AsksUpgrade = false;
         Append(method);
         Append(" "u8);
@@ -69,14 +67,14 @@ sealed class RequestHeadWriter
         {
             Append("Content-Length: "u8);
             Utf8Formatter.TryFormat(framing.Bytes, Free(20), out var digits);
-            length += digits;
+            _length += digits;
             Append("\r\n"u8);
         }
     }
 
     public void Add(string name, string value)
     {
-        if (!IsName(name))
+        if (!HeaderName.IsToken(name))
         {
             throw new ArgumentException("not a valid header name", nameof(name));
         }
@@ -84,19 +82,18 @@ sealed class RequestHeadWriter
         {
             throw new ArgumentException($"a value of \"{name}\" with CR, LF or NUL", nameof(value));
         }
-        if (name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase)
-            || name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase))
+        if (HopByHop.IsFraming(name))
         {
             throw new ArgumentException("the framing is told to BeginRequest and written from there", nameof(name));
         }
         Append(name);
         Append(": "u8);
-        var start = length;
+        var start = _length;
         Append(value);
         if (name.Equals("Connection", StringComparison.OrdinalIgnoreCase))
         {
-            AsksClose |= ResponseHeadParser.HasToken(buffer.AsSpan(start, length - start), "close"u8);
-            AsksUpgrade |= ResponseHeadParser.HasToken(buffer.AsSpan(start, length - start), "upgrade"u8);
+            AsksClose |= HopByHop.HasToken(_buffer.AsSpan(start, _length - start), "close"u8);
+            AsksUpgrade |= HopByHop.HasToken(_buffer.AsSpan(start, _length - start), "upgrade"u8);
         }
         Append("\r\n"u8);
     }
@@ -107,20 +104,18 @@ sealed class RequestHeadWriter
 
     public void Release()
     {
-        if (buffer.Length > 0)
+        if (_buffer.Length > 0)
         {
-            ArrayPool<byte>.Shared.Return(buffer);
+            ArrayPool<byte>.Shared.Return(_buffer);
         }
-        buffer = [];
-        length = 0;
+        _buffer = [];
+        _length = 0;
     }
-
-    public static bool IsName(string name) => name.Length > 0 && !name.AsSpan().ContainsAnyExcept(NameChars);
 
     void Append(ReadOnlySpan<byte> bytes)
     {
         bytes.CopyTo(Free(bytes.Length));
-        length += bytes.Length;
+        _length += bytes.Length;
     }
 
     /// <summary>Latin-1 when that can say it (so bytes that were read as Latin-1 leave as they came), UTF-8 otherwise.</summary>
@@ -128,25 +123,25 @@ sealed class RequestHeadWriter
     {
         if (Ascii.FromUtf16(text, Free(text.Length), out var written) == OperationStatus.Done)
         {
-            length += written;
+            _length += written;
             return;
         }
         var encoding = text.AsSpan().ContainsAnyExceptInRange('\0', '\xff') ? Encoding.UTF8 : Encoding.Latin1;
-        length += encoding.GetBytes(text, Free(encoding.GetMaxByteCount(text.Length)));
+        _length += encoding.GetBytes(text, Free(encoding.GetMaxByteCount(text.Length)));
     }
 
     Span<byte> Free(int atLeast)
     {
-        if (buffer.Length - length < atLeast)
+        if (_buffer.Length - _length < atLeast)
         {
-            var larger = ArrayPool<byte>.Shared.Rent(Math.Max(1024, Math.Max(buffer.Length * 2, length + atLeast)));
-            buffer.AsSpan(0, length).CopyTo(larger);
-            if (buffer.Length > 0)
+            var larger = ArrayPool<byte>.Shared.Rent(Math.Max(1024, Math.Max(_buffer.Length * 2, _length + atLeast)));
+            _buffer.AsSpan(0, _length).CopyTo(larger);
+            if (_buffer.Length > 0)
             {
-                ArrayPool<byte>.Shared.Return(buffer);
+                ArrayPool<byte>.Shared.Return(_buffer);
             }
-            buffer = larger;
+            _buffer = larger;
         }
-        return buffer.AsSpan(length);
+        return _buffer.AsSpan(_length);
     }
 }

@@ -20,7 +20,7 @@ public readonly record struct BodyFraming(BodyKind Kind, long Length = 0);
 
 /// <summary>A response's head, interim or final. Owns its bytes; stays valid when the connection is gone.</summary>
 /// <param name="KeepAlive">The upstream keeps the connection for another request once this body ended.</param>
-public sealed record ResponseHead(
+internal sealed record ResponseHead(
     int MajorVersion, int MinorVersion, int Status, string Reason, HeaderFields Headers, BodyFraming Body, bool KeepAlive)
 {
     /// <summary>1xx other than 101: another head follows.</summary>

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
+using Sluice.Net.Http;
 
 namespace Sluice.Net;
 
@@ -17,23 +18,20 @@ namespace Sluice.Net;
 /// </summary>
 sealed class ResponseHeadParser
 {
-    static readonly SearchValues<byte> NameBytes =
-        SearchValues.Create("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"u8);
-
     /// <summary>Control characters other than HTAB.</summary>
     static readonly SearchValues<byte> Controls =
         SearchValues.Create([.. Enumerable.Range(0, 32).Where(code => code != '\t').Select(code => (byte)code), 127]);
 
-    readonly List<HeaderFields.Place> places = [];
-    int lineStart;
-    int searched;
-    int minorVersion = -1;
-    int status;
-    int reasonStart;
-    int reasonLength;
+    readonly List<HeaderFields.Place> _places = [];
+    int _lineStart;
+    int _searched;
+    int _minorVersion = -1;
+    int _status;
+    int _reasonStart;
+    int _reasonLength;
 
     /// <summary>The head's length with its empty line once <see cref="Advance"/> said true.</summary>
-    public int Length => lineStart;
+    public int Length => _lineStart;
 
     [ThreadStatic]
     static ResponseHeadParser? t_spare;
@@ -53,15 +51,13 @@ sealed class ResponseHeadParser
         t_spare = this;
     }
 
-    public static bool IsName(ReadOnlySpan<byte> name) => !name.IsEmpty && !name.ContainsAnyExcept(NameBytes);
-
     public static bool HasControls(ReadOnlySpan<byte> value) => value.ContainsAny(Controls);
 
     public void Reset()
     {
-        places.Clear();
-        lineStart = searched = status = reasonStart = reasonLength = 0;
-        minorVersion = -1;
+        _places.Clear();
+        _lineStart = _searched = _status = _reasonStart = _reasonLength = 0;
+        _minorVersion = -1;
     }
 
     /// <summary>True when the head is complete, false when it needs more bytes.</summary>
@@ -70,28 +66,28 @@ sealed class ResponseHeadParser
     public bool Advance(ReadOnlySpan<byte> received, int limit)
     {
         var within = received[..Math.Min(received.Length, limit)];
-        if (minorVersion < 0)
+        if (_minorVersion < 0)
         {
             CheckBeginning(within);
         }
         while (true)
         {
-            var at = within[searched..].IndexOf((byte)'\n');
+            var at = within[_searched..].IndexOf((byte)'\n');
             if (at < 0)
             {
-                searched = within.Length;
+                _searched = within.Length;
                 return within.Length < limit ? false : throw Bad($"the head is longer than {limit} bytes");
             }
-            var end = searched + at;
-            var line = within[lineStart..end];
+            var end = _searched + at;
+            var line = within[_lineStart..end];
             if (line.IsEmpty || line[^1] != '\r')
             {
                 throw Bad("a line of the head does not end with CRLF");
             }
             line = line[..^1];
-            var start = lineStart;
-            lineStart = searched = end + 1;
-            if (minorVersion < 0)
+            var start = _lineStart;
+            _lineStart = _searched = end + 1;
+            if (_minorVersion < 0)
             {
                 ParseStatusLine(line);
             }
@@ -101,7 +97,7 @@ sealed class ResponseHeadParser
             }
             else
             {
-                places.Add(ParseField(line, start));
+                _places.Add(ParseField(line, start));
             }
         }
     }
@@ -109,11 +105,11 @@ sealed class ResponseHeadParser
     /// <summary>What the complete head says. <paramref name="received"/> is what <see cref="Advance"/> got.</summary>
     public ResponseHead Build(ReadOnlySpan<byte> received, in RequestFacts request)
     {
-        var headers = new HeaderFields(received[..Length].ToArray(), CollectionsMarshal.AsSpan(places).ToArray());
-        var reason = ReasonText(status, received.Slice(reasonStart, reasonLength));
+        var headers = new HeaderFields(received[..Length].ToArray(), CollectionsMarshal.AsSpan(_places).ToArray());
+        var reason = ReasonText(_status, received.Slice(_reasonStart, _reasonLength));
         var length = -1L;
         var chunked = false;
-        var close = minorVersion == 0;
+        var close = _minorVersion == 0;
         for (var index = 0; index < headers.Count; index++)
         {
             switch (headers.NameBytes(index).Length)
@@ -129,11 +125,11 @@ sealed class ResponseHeadParser
                     chunked = true;
                     break;
                 case 10 when headers.NameIs(index, "Connection"u8):
-                    if (HasToken(headers.ValueBytes(index), "close"u8))
+                    if (HopByHop.HasToken(headers.ValueBytes(index), "close"u8))
                     {
                         close = true;
                     }
-                    else if (minorVersion == 0 && HasToken(headers.ValueBytes(index), "keep-alive"u8))
+                    else if (_minorVersion == 0 && HopByHop.HasToken(headers.ValueBytes(index), "keep-alive"u8))
                     {
                         close = false;
                     }
@@ -144,29 +140,29 @@ sealed class ResponseHeadParser
         {
             throw Bad("Transfer-Encoding together with Content-Length");
         }
-        if (chunked && minorVersion == 0)
+        if (chunked && _minorVersion == 0)
         {
             throw Bad("Transfer-Encoding in HTTP/1.0");
         }
         var body = Framing(request, length, chunked);
         // a body announced where none may be: if it comes all the same, nobody must take it for the next answer
-        var suspicious = body.Kind == BodyKind.None && status is 204 or 304 && (chunked || (length > 0 && status == 204));
-        var tunnel = request.IsConnect && status is >= 200 and < 300;
+        var suspicious = body.Kind == BodyKind.None && _status is 204 or 304 && (chunked || (length > 0 && _status == 204));
+        var tunnel = request.IsConnect && _status is >= 200 and < 300;
         var keepAlive = !close && !suspicious && !tunnel && body.Kind is not (BodyKind.CloseDelimited or BodyKind.Upgrade);
-        return new ResponseHead(1, minorVersion, status, reason, headers, body, keepAlive);
+        return new ResponseHead(1, _minorVersion, _status, reason, headers, body, keepAlive);
     }
 
     BodyFraming Framing(in RequestFacts request, long length, bool chunked)
     {
-        if (status == 101)
+        if (_status == 101)
         {
             return request.AsksUpgrade ? new(BodyKind.Upgrade) : throw Bad("101 although no upgrade was asked for");
         }
-        if (status < 200 && (chunked || length > 0))
+        if (_status < 200 && (chunked || length > 0))
         {
             throw Bad("an interim answer with a body");
         }
-        if (status is < 200 or 204 or 304 || request.IsHead || (request.IsConnect && status < 300))
+        if (_status is < 200 or 204 or 304 || request.IsHead || (request.IsConnect && _status < 300))
         {
             return new(BodyKind.None);
         }
@@ -196,10 +192,10 @@ sealed class ResponseHeadParser
         {
             throw Bad("a control character in the status line");
         }
-        status = ((line[9] - '0') * 100) + ((line[10] - '0') * 10) + line[11] - '0';
-        reasonStart = Math.Min(13, line.Length);
-        reasonLength = line.Length - reasonStart;
-        minorVersion = line[7] - '0';
+        _status = ((line[9] - '0') * 100) + ((line[10] - '0') * 10) + line[11] - '0';
+        _reasonStart = Math.Min(13, line.Length);
+        _reasonLength = line.Length - _reasonStart;
+        _minorVersion = line[7] - '0';
     }
 
     /// <summary>One header or trailer line without its CRLF; the places count from <paramref name="offset"/>.</summary>
@@ -214,7 +210,7 @@ sealed class ResponseHeadParser
         {
             throw Bad("a header line without a colon");
         }
-        if (!IsName(line[..colon]))
+        if (!HeaderName.IsToken(line[..colon]))
         {
             throw Bad("an invalid header name");
         }
@@ -231,18 +227,6 @@ sealed class ResponseHeadParser
         value.Length is > 0 and <= 18 && !value.ContainsAnyExceptInRange((byte)'0', (byte)'9')
             ? long.Parse(value, NumberStyles.None, CultureInfo.InvariantCulture)
             : throw Bad("an invalid Content-Length");
-
-    internal static bool HasToken(ReadOnlySpan<byte> list, ReadOnlySpan<byte> token)
-    {
-        foreach (var range in list.Split((byte)','))
-        {
-            if (Ascii.EqualsIgnoreCase(list[range].Trim(" \t"u8), token))
-            {
-                return true;
-            }
-        }
-        return false;
-    }
 
     static string ReasonText(int status, ReadOnlySpan<byte> reason) => status switch
     {

@@ -4,7 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 namespace Sluice.Net;
 
 /// <summary>Who may have signed the certificates of upstreams: <c>apisix.ssl.ssl_trusted_certificate</c>. Equal when made of the same text.</summary>
-public sealed class TrustedRoots : IEquatable<TrustedRoots>
+internal sealed class TrustedRoots : IEquatable<TrustedRoots>
 {
     readonly string _pem;
     readonly X509Certificate2Collection _certificates = [];

@@ -8,13 +8,13 @@ namespace Sluice.Net;
 /// <param name="Verify">Check the upstream's certificate; off, any certificate is taken.</param>
 /// <param name="Client">Null: the gateway shows none.</param>
 /// <param name="Roots">Null: whom the machine trusts.</param>
-public sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null, TrustedRoots? Roots = null)
+internal sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null, TrustedRoots? Roots = null)
 {
     public static readonly UpstreamTls None = new(false);
 }
 
 /// <summary>Where a connection goes; connections are pooled per value of this.</summary>
-public sealed class UpstreamEndpoint(string host, EndPoint address, UpstreamTls tls) : IEquatable<UpstreamEndpoint>
+internal sealed class UpstreamEndpoint(string host, EndPoint address, UpstreamTls tls) : IEquatable<UpstreamEndpoint>
 {
     // asked for by every request, more than once
     readonly int _hash = HashCode.Combine(host, address, tls);
@@ -48,7 +48,7 @@ public sealed class UpstreamEndpoint(string host, EndPoint address, UpstreamTls 
 }
 
 /// <summary>How long connections to one endpoint are kept. Zero means no limit for the time and the number of requests, and no keeping for the size.</summary>
-public sealed record PoolLimits(int Size, TimeSpan IdleTimeout, int MaxRequests)
+internal sealed record PoolLimits(int Size, TimeSpan IdleTimeout, int MaxRequests)
 {
     /// <summary>APISIX's defaults of <c>keepalive_pool</c>.</summary>
     public static readonly PoolLimits Default = new(320, TimeSpan.FromSeconds(60), 1000);

@@ -23,7 +23,7 @@ public enum UpstreamFailureKind
     Shutdown,
 }
 
-public static class UpstreamFailureKinds
+internal static class UpstreamFailureKinds
 {
     /// <summary>A short text that never changes, for logs and labels.</summary>
     public static string Text(this UpstreamFailureKind kind) => kind switch

@@ -1,10 +1,11 @@
 using System.Buffers;
 using System.Text;
+using Sluice.Net.Http;
 
 namespace Sluice.Observability;
 
 /// <summary>nginx's <c>log_format … escape=</c>.</summary>
-public enum AccessLogEscape
+internal enum AccessLogEscape
 {
     /// <summary><c>"</c>, <c>\</c> and bytes below 32 or above 126 become <c>\xXX</c>; a variable without a value is <c>-</c>.</summary>
     Default,
@@ -17,7 +18,7 @@ public enum AccessLogEscape
 }
 
 /// <summary>An access log's line in nginx's <c>log_format</c> language: text with <c>$name</c> and <c>${name}</c>, compiled once.</summary>
-public sealed class AccessLogFormat
+internal sealed class AccessLogFormat
 {
     /// <summary>APISIX's <c>nginx_config.http.access_log_format</c>.</summary>
     public const string Default =
@@ -30,7 +31,14 @@ public sealed class AccessLogFormat
     static readonly SearchValues<char> PlainDefault = SearchValues.Create([.. Enumerable.Range(0, 127).Select(c => (char)c).Where(c => c is >= ' ' and <= '~' and not ('"' or '\\'))]);
     static readonly SearchValues<char> NeedsJson = SearchValues.Create([.. Enumerable.Range(0, 32).Select(c => (char)c), '"', '\\']);
 
-    readonly record struct Part(byte[] Text, string? Variable, Func<IVariables, string?>? Read = null);
+    readonly record struct Part(byte[] Text, string? Variable, Func<IVariables, string?>? Read = null)
+    {
+        /// <summary>The value's characters are bytes.</summary>
+        public bool IsWire { get; } = Variable is not null && ByteText.IsWire(Variable);
+
+        public int GetBytes(string value, Span<byte> destination) =>
+            IsWire && !value.AsSpan().ContainsAnyExceptInRange('\0', '\xff') ? Encoding.Latin1.GetBytes(value, destination) : ByteText.GetBytes(value, destination);
+    }
 
     readonly Part[] _parts;
     readonly AccessLogEscape _escape;
@@ -92,20 +100,20 @@ public sealed class AccessLogFormat
             var value = part.Variable is null ? null : part.Read is { } read ? read(variables) : variables.Get(part.Variable);
             var text = part.Variable is null ? part.Text : value is null && _escape == AccessLogEscape.Default ? "-"u8 : default;
             var plain = value is not null && IsPlain(value);
-            var needs = text.Length + (plain ? Encoding.UTF8.GetMaxByteCount(value!.Length) : 0);
+            var needs = text.Length + (plain ? ByteText.MaxBytes(value!.Length) : 0);
             if (piece.Length - at < needs || (value is not null && !plain))
             {
                 line.Advance(at);
                 if (value is not null && !plain)
                 {
-                    Escape(value, line);
+                    Escape(part, value, line);
                 }
                 piece = line.GetSpan(Math.Max(needs, Piece));
                 at = 0;
             }
             if (plain)
             {
-                at += Encoding.UTF8.GetBytes(value, piece[at..]);
+                at += part.GetBytes(value!, piece[at..]);
                 continue;
             }
             text.CopyTo(piece[at..]);
@@ -124,10 +132,10 @@ public sealed class AccessLogFormat
         _ => true,
     };
 
-    void Escape(string value, IBufferWriter<byte> line)
+    void Escape(in Part part, string value, IBufferWriter<byte> line)
     {
-        var utf8 = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(value.Length));
-        var bytes = utf8.AsSpan(0, Encoding.UTF8.GetBytes(value, utf8));
+        var rented = ArrayPool<byte>.Shared.Rent(ByteText.MaxBytes(value.Length));
+        var bytes = rented.AsSpan(0, part.GetBytes(value, rented));
         if (_escape == AccessLogEscape.Json)
         {
             EscapeJson(bytes, line);
@@ -136,7 +144,7 @@ public sealed class AccessLogFormat
         {
             EscapeDefault(bytes, line);
         }
-        ArrayPool<byte>.Shared.Return(utf8);
+        ArrayPool<byte>.Shared.Return(rented);
     }
 
     static void EscapeDefault(ReadOnlySpan<byte> bytes, IBufferWriter<byte> line)

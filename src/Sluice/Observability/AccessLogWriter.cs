@@ -6,7 +6,7 @@ namespace Sluice.Observability;
 /// An access log: renders each request's line where the request ends and leaves the writing to one background task. Lines that find the queue full are
 /// dropped and counted (a full disk never stalls a stream); the error log tells how many.
 /// </summary>
-public sealed partial class AccessLogWriter : IAsyncDisposable
+internal sealed partial class AccessLogWriter : IAsyncDisposable
 {
     const int MaxLine = 64 * 1024;
 
@@ -26,11 +26,21 @@ public sealed partial class AccessLogWriter : IAsyncDisposable
     /// <summary>How many lines were never written.</summary>
     public long Dropped => _queue.Dropped;
 
-    public void Write(AccessLogFormat format, IVariables variables)
+    public void Write(AccessLogFormat format, IVariables variables, Func<string, string>? hide = null)
     {
         var line = t_line ??= new ArrayBufferWriter<byte>(1024);
         line.ResetWrittenCount();
         format.Render(variables, line);
+        if (hide is not null)
+        {
+            var text = System.Text.Encoding.Latin1.GetString(line.WrittenSpan);
+            var shown = hide(text);
+            if (!ReferenceEquals(shown, text))
+            {
+                line.ResetWrittenCount();
+                line.Write(System.Text.Encoding.Latin1.GetBytes(shown));
+            }
+        }
         _queue.TryWrite(line.WrittenSpan);
         if (line.Capacity > MaxLine)
         {

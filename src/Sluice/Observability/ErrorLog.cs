@@ -5,7 +5,7 @@ using System.Text;
 namespace Sluice.Observability;
 
 /// <summary>nginx's levels, the gravest first.</summary>
-public enum LogSeverity
+internal enum LogSeverity
 {
     Stderr,
     Emerg,
@@ -19,7 +19,7 @@ public enum LogSeverity
 }
 
 /// <summary>A message with one of nginx's levels, of which the framework has fewer: for <see cref="ILogger.Log"/> as its state.</summary>
-public readonly record struct SevereText(LogSeverity Severity, string Text)
+internal readonly record struct SevereText(LogSeverity Severity, string Text)
 {
     public static void Log(ILogger logger, LogSeverity severity, string text) =>
         logger.Log(LevelOf(severity), 0, new SevereText(severity, text), null, static (line, _) => line.Text);
@@ -39,7 +39,7 @@ public readonly record struct SevereText(LogSeverity Severity, string Text)
 /// Lines go through a bounded queue; what finds it full is dropped and counted. Keeping secrets out is up to those who log.
 /// </summary>
 /// <remarks>The level is this class's own and may change at run time: give the logger factory the minimum level Trace.</remarks>
-public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
+internal sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
 {
     static readonly string[] Names = ["stderr", "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
@@ -126,7 +126,14 @@ public sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
         }
         else
         {
-            Console.Error.WriteLine(what);
+            try
+            {
+                Console.Error.WriteLine(what);
+            }
+            catch (IOException)
+            {
+                // the same full disk, or nobody is there
+            }
         }
     }
 

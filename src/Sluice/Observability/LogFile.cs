@@ -59,6 +59,23 @@ sealed partial class LogFile : IDisposable
 
     public void Dispose() => _file?.Dispose();
 
+    /// <summary>Why a log cannot be at the path; null when it can. The file is there afterwards.</summary>
+    public static string? WhyNot(string path)
+    {
+        try
+        {
+            if (path is not ("/dev/stdout" or "/dev/stderr") && Path.GetDirectoryName(path) is { Length: > 0 } directory && Directory.Exists(directory))
+            {
+                Open(path).Dispose();
+            }
+            return null;
+        }
+        catch (IOException e)
+        {
+            return e.Message;
+        }
+    }
+
     static SafeFileHandle Open(string path)
     {
         try

@@ -5,15 +5,20 @@ using Prometheus;
 namespace Sluice.Observability;
 
 /// <summary>A route's meters with their labels bound: made when the snapshot is compiled, used by every request.</summary>
-public sealed class RouteMeters
+internal sealed class RouteMeters
 {
     const string EndsFamily = "sluice_stream_ends_total";
     const string TrafficFamily = "http_status, http_latency, bandwidth";
 
     readonly GatewayMetrics _metrics;
-    readonly Histogram.Child _firstByte, _lifetime;
-    readonly Gauge.Child _activeStreams;
-    readonly Counter.Child _events, _spooled;
+    readonly Histogram.Child _firstByte, _firstEvent, _gap, _lifetime;
+    readonly Counter.Child _events, _received, _sent, _spooled, _heartbeats;
+    readonly ConcurrentDictionary<int, Counter.Child> _reconnects = [];
+    readonly ConcurrentDictionary<string, (Gauge.Child Gauge, int Now)> _slow = [];
+    readonly Gauge.Child _queue;
+    long _queued;
+    readonly ConcurrentDictionary<string, Gauge.Child> _active = [];
+    readonly ConcurrentDictionary<string, Counter.Child> _refused = [], _dropped = [];
     readonly ConcurrentDictionary<string, Counter.Child> _ends = [];
     readonly ConcurrentDictionary<TrafficLabels, TrafficMeters> _traffic = [];
     readonly Lazy<TrafficMeters> _otherTraffic;
@@ -25,8 +30,13 @@ public sealed class RouteMeters
         Labels = labels;
         _firstByte = metrics.FirstByte.WithLabels(labels.Route);
         _lifetime = metrics.StreamLifetime.WithLabels(labels.Route);
-        _activeStreams = metrics.ActiveStreams.WithLabels(labels.Route);
+        _firstEvent = metrics.FirstEvent.WithLabels(labels.Route);
+        _gap = metrics.EventGap.WithLabels(labels.Route);
+        _received = metrics.StreamBytes.WithLabels(labels.Route, "received");
+        _sent = metrics.StreamBytes.WithLabels(labels.Route, "sent");
         _events = metrics.StreamEvents.WithLabels(labels.Route);
+        _heartbeats = metrics.StreamHeartbeats.WithLabels(labels.Route);
+        _queue = metrics.QueueBytes.WithLabels(labels.Route);
         _spooled = metrics.SpooledBytes.WithLabels(labels.Route);
         _otherTraffic = new Lazy<TrafficMeters>(() => new TrafficMeters(metrics, labels,
             new TrafficLabels(GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other)));
@@ -75,19 +85,111 @@ public sealed class RouteMeters
         _metrics.Release(EndsFamily, _ends.Count);
         _firstByte.Remove();
         _lifetime.Remove();
-        _activeStreams.Remove();
+        foreach (var active in _active.Values)
+        {
+            active.Remove();
+        }
+        foreach (var refused in _refused.Values)
+        {
+            refused.Remove();
+        }
+        foreach (var dropped in _dropped.Values)
+        {
+            dropped.Remove();
+        }
+        foreach (var reconnects in _reconnects.Values)
+        {
+            reconnects.Remove();
+        }
+        foreach (var (slow, _) in _slow.Values)
+        {
+            slow.Remove();
+        }
+        _heartbeats.Remove();
+        _queue.Remove();
+        _firstEvent.Remove();
+        _gap.Remove();
+        _received.Remove();
+        _sent.Remove();
         _events.Remove();
         _spooled.Remove();
     }
 
     public void FirstByte(TimeSpan sinceRequest) => _firstByte.Observe(sinceRequest.TotalSeconds);
 
-    public void StreamStarted() => _activeStreams.Inc();
+    public void FirstEvent(TimeSpan sinceRequest) => _firstEvent.Observe(sinceRequest.TotalSeconds);
+
+    /// <summary>Time between two events, so many times.</summary>
+    public void EventGap(TimeSpan gap, int count) => _gap.Observe(gap.TotalSeconds, count);
+
+    /// <param name="kind">One of the few kinds that there are.</param>
+    public void StreamStarted(string kind) => ActiveOf(kind).Inc();
+
+    /// <summary>A stream that was not let in.</summary>
+    /// <param name="reason">One of the few that there are.</param>
+    public void StreamRefused(string reason) =>
+        _refused.GetOrAdd(reason, static (reason, self) => self._metrics.StreamsRefused.WithLabels(self.Labels.Route, reason), this).Inc();
+
+    /// <summary>A client of event streams was told to come back.</summary>
+    /// <param name="status">In whose place; one of those that the configuration names.</param>
+    public void Reconnect(int status) => _reconnects.GetOrAdd(
+        status, static (status, self) => self._metrics.StreamReconnects.WithLabels(self.Labels.Route, status.ToString(CultureInfo.InvariantCulture)), this).Inc();
+
+    public void Heartbeats(int count)
+    {
+        if (count > 0)
+        {
+            _heartbeats.Inc(count);
+        }
+    }
+
+    /// <param name="policy">One of the few that there are.</param>
+    public void Dropped(string policy, long count)
+    {
+        if (count > 0)
+        {
+            _dropped.GetOrAdd(policy, static (policy, self) => self._metrics.StreamDropped.WithLabels(self.Labels.Route, policy), this).Inc(count);
+        }
+    }
+
+    // what waits is added up while the metrics are read, one reader at a time
+
+    internal void BeginWaiting()
+    {
+        _queued = 0;
+        foreach (var (policy, slow) in _slow)
+        {
+            _slow[policy] = slow with { Now = 0 };
+        }
+    }
+
+    /// <summary>What waits for the client of one stream.</summary>
+    /// <param name="policy">One of the few that there are.</param>
+    public void Waiting(string policy, long bytes, bool isSlow)
+    {
+        _queued += bytes;
+        if (isSlow)
+        {
+            var slow = _slow.GetOrAdd(policy, static (policy, self) => (self._metrics.SlowStreams.WithLabels(self.Labels.Route, policy), 0), this);
+            _slow[policy] = slow with { Now = slow.Now + 1 };
+        }
+    }
+
+    internal void EndWaiting()
+    {
+        _queue.Set(_queued);
+        foreach (var (gauge, now) in _slow.Values)
+        {
+            gauge.Set(now);
+        }
+    }
+
+    Gauge.Child ActiveOf(string kind) => _active.GetOrAdd(kind, static (kind, self) => self._metrics.ActiveStreams.WithLabels(self.Labels.Route, kind), this);
 
     /// <summary>A stream's end. Its lifetime is no latency: it has a family of its own.</summary>
-    public void StreamEnded(string reason, TimeSpan lifetime)
+    public void StreamEnded(string kind, string reason, TimeSpan lifetime)
     {
-        _activeStreams.Dec();
+        ActiveOf(kind).Dec();
         _lifetime.Observe(lifetime.TotalSeconds);
         if (!_ends.TryGetValue(reason, out var ends))
         {
@@ -101,7 +203,26 @@ public sealed class RouteMeters
         ends.Inc();
     }
 
-    public void Events(long count) => _events.Inc(count);
+    public void Events(long count)
+    {
+        if (count > 0)
+        {
+            _events.Inc(count);
+        }
+    }
+
+    /// <summary>Bytes of streams' bodies, while they go on.</summary>
+    public void Payload(long received, long sent)
+    {
+        if (received > 0)
+        {
+            _received.Inc(received);
+        }
+        if (sent > 0)
+        {
+            _sent.Inc(sent);
+        }
+    }
 
     public void Spooled(long fileBytes)
     {
@@ -113,7 +234,7 @@ public sealed class RouteMeters
 }
 
 /// <summary>The meters of requests that have all labels but the status in common.</summary>
-public sealed class TrafficMeters
+internal sealed class TrafficMeters
 {
     readonly GatewayMetrics _metrics;
     readonly RouteLabels _route;
@@ -153,6 +274,15 @@ public sealed class TrafficMeters
         _gateway.Observe(Math.Max(0, total - (exchange.Upstream?.TotalMilliseconds ?? 0)));
     }
 
+    /// <summary>Counts an exchange with a language model at its end.</summary>
+    public void Finish(in ModelSummary exchange)
+    {
+        var meters = LazyInitializer.EnsureInitialized(ref _model, () => new(_metrics.Models, _route, Labels));
+        meters.Finish(exchange);
+    }
+
+    ModelMeters? _model;
+
     /// <summary>Bytes of an exchange that goes on: a stream's traffic need not wait for its end. What was told here is not in the summary.</summary>
     public void Bytes(long received, long sent)
     {
@@ -173,6 +303,7 @@ public sealed class TrafficMeters
         _upstream.Remove();
         _ingress.Remove();
         _egress.Remove();
+        _model?.Remove();
         foreach (var status in _statuses.Values)
         {
             status.Remove();
@@ -193,4 +324,54 @@ public sealed class TrafficMeters
 
     string[] Of(string type) =>
         [type, _route.Route, _route.Service, Labels.Consumer, Labels.Node, Labels.RequestType, Labels.RequestModel, Labels.Model];
+}
+
+/// <summary>A route's meters for language models.</summary>
+sealed class ModelMeters
+{
+    readonly Histogram.Child _total, _firstToken, _promptDist, _completionDist;
+    readonly Counter.Child _prompt, _completion;
+
+    internal ModelMeters(ModelFamilies families, RouteLabels route, TrafficLabels traffic)
+    {
+        string[] labels = [route.Route, route.Service, traffic.Consumer, traffic.Node, traffic.RequestType, traffic.RequestModel, traffic.Model];
+        _total = families.Latency.WithLabels(["total", .. labels]);
+        _firstToken = families.Latency.WithLabels(["ttft", .. labels]);
+        _prompt = families.Prompt.WithLabels(labels);
+        _completion = families.Completion.WithLabels(labels);
+        _promptDist = families.PromptDist.WithLabels(labels);
+        _completionDist = families.CompletionDist.WithLabels(labels);
+    }
+
+    public void Finish(in ModelSummary exchange)
+    {
+        if (exchange.Status < 400)
+        {
+            _total.Observe(exchange.ResponseMs);
+            if (exchange.FirstTokenMs is { } first)
+            {
+                _firstToken.Observe(first);
+            }
+        }
+        _prompt.Inc(exchange.Prompt);
+        _completion.Inc(exchange.Completion);
+        if (exchange.Prompt > 0)
+        {
+            _promptDist.Observe(exchange.Prompt);
+        }
+        if (exchange.Completion > 0)
+        {
+            _completionDist.Observe(exchange.Completion);
+        }
+    }
+
+    public void Remove()
+    {
+        _total.Remove();
+        _firstToken.Remove();
+        _prompt.Remove();
+        _completion.Remove();
+        _promptDist.Remove();
+        _completionDist.Remove();
+    }
 }

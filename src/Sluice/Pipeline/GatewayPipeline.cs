@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
+using Sluice.Net.Http;
 using Sluice.Pipeline.Tls;
 using Sluice.Scripting;
 
@@ -12,7 +13,7 @@ namespace Sluice.Pipeline;
 /// who asks → check → match → global rules → rewrite → merge consumer → access → forward (pick node, before_proxy, retries) →
 /// header_filter → body_filter → log.
 /// </summary>
-public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<GatewayPipeline> logger)
+internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<GatewayPipeline> logger)
 {
     public async Task RunAsync(Exchange exchange)
     {
@@ -21,7 +22,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
             // forwarding is not within DecideAsync: its frame would live as long as a stream does
             if (await DecideAsync(exchange) is { } answer || (answer = await forwarder.ForwardAsync(exchange)) is not null)
             {
-                await AnswerWriter.WriteAsync(exchange, answer);
+                await ResponseSender.SendAsync(exchange, exchange.Script is null ? answer : await ScriptPhases.EndPrintedAsync(exchange, answer));
             }
         }
         catch (Exception e) when (ClientFault(e, exchange) is { } fault)
@@ -30,13 +31,43 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         }
         catch (Exception e)
         {
-            LogBug(e, exchange.Request.Method, exchange.RawTarget, exchange.Route?.Id);
+            LogBug(e, exchange.Request.Method, exchange.Shown(exchange.RawTarget), exchange.Route?.Id);
             await FailAsync(exchange, new(FailureSource.Gateway, "internal_error", e.Message, 500));
         }
         finally
         {
             exchange.End();
             RunLog(exchange);
+        }
+    }
+
+    /// <summary>Forwards a request that does not end with its client. Nothing is thrown; whoever waits for the response is told.</summary>
+    internal async Task RunAsync(DetachedRequest detached)
+    {
+        var exchange = detached.Exchange;
+        try
+        {
+            detached.Answered(await forwarder.ForwardAsync(exchange));
+        }
+        catch (Exception e)
+        {
+            if (!detached.IsStopped && ClientFault(e, exchange) is null)
+            {
+                LogBug(e, exchange.Request.Method, exchange.Shown(exchange.RawTarget), exchange.Route?.Id);
+            }
+            detached.Failed(e);
+        }
+        finally
+        {
+            exchange.End();
+            if (detached.EndedAlone)
+            {
+                RunLog(exchange);
+            }
+            else
+            {
+                exchange.ReleaseItems();
+            }
         }
     }
 
@@ -55,11 +86,7 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
             exchange.Http.Connection.LocalIpAddress!, exchange.Http.Connection.LocalPort, exchange.Host, exchange.Uri);
         if (exchange.Scope.ClientMaxBodySize is { } limit)
         {
-            if (exchange.Request.ContentLength > limit)
-            {
-                return Answer.OwnError(413, "413 Request Entity Too Large");
-            }
-            exchange.Http.Features.Get<IHttpMaxRequestBodySizeFeature>()?.MaxRequestBodySize = limit;
+            exchange.LimitBody(limit);
         }
 
         if (TlsCheck.Refuse(exchange, logger) is { } untrusted)
@@ -87,68 +114,66 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
     /// <summary>How often scripts may send a request to another path, as many as nginx allows.</summary>
     const int MaxTurns = 10;
 
-    static async ValueTask<Answer?> MatchAsync(Exchange exchange)
+    async ValueTask<Answer?> MatchAsync(Exchange exchange)
     {
-        // 3. Match.
-        if (exchange.Snapshot.Router.Match(exchange, exchange.Host) is { } route)
+        // 3. Match. A route whose conditions ask for the body gets it read first; for all others it is not touched.
+        var route = exchange.Snapshot.Router.Match(exchange, exchange.Host);
+        if (exchange.WantsBody)
+        {
+            await exchange.ReadBodyVariablesAsync();
+            route = exchange.Snapshot.Router.Match(exchange, exchange.Host);
+        }
+        if (route is not null)
         {
             exchange.Route = route;
             exchange.Chain = route.Chain;
         }
 
+        if (exchange.IsBodyTooLarge && !exchange.Snapshot.GlobalRules.LimitsBody && !exchange.Chain.LimitsBody)
+        {
+            return BodyTooLarge();
+        }
+
         // 4. Global rules run beside the route's plugins, before them, also when no route matched.
         var global = exchange.Snapshot.GlobalRules;
-        if (await RewriteAsync(exchange, global.Rewrite) is { } answer || (answer = await AccessAsync(exchange, global.Access)) is not null)
+        if (await RewriteAsync(exchange, global) is { } answer || (answer = await PhaseRunner.AskAsync(exchange, Phase.Access, global)) is not null)
         {
             return answer;
         }
         if (exchange.Route is null)
         {
-            return Answer.OwnError(404, "404 Route Not Found");
+            return exchange.IsBodyTooLarge ? BodyTooLarge() : Answer.OwnError(404, "404 Route Not Found");
         }
 
         // 5. Rewrite; an auth plugin may have found a consumer, whose plugins are merged in and get their rewrite phase too.
-        if ((answer = await RewriteAsync(exchange, exchange.Chain.Rewrite)) is not null)
+        if ((answer = await RewriteAsync(exchange, exchange.Chain)) is not null)
         {
             return answer;
         }
         if (exchange.Consumer is { } consumer)
         {
             exchange.Chain = exchange.Route.ChainFor(consumer);
-            if ((answer = await RewriteAsync(exchange, exchange.Chain.Rewrite, onlyConsumers: true)) is not null)
+            if ((answer = await RewriteAsync(exchange, exchange.Chain, onlyConsumers: true)) is not null)
             {
                 return answer;
             }
         }
 
+        if (exchange.IsBodyTooLarge)
+        {
+            return BodyTooLarge();
+        }
+
         // 6. Access.
-        return await AccessAsync(exchange, exchange.Chain.Access);
+        return await PhaseRunner.AskAsync(exchange, Phase.Access, exchange.Chain) ?? (exchange.IsPrinted ? Answer.Sent : null);
     }
 
-    static async ValueTask<Answer?> RewriteAsync(Exchange exchange, Step<IRewrite>[] steps, bool onlyConsumers = false)
-    {
-        foreach (var (phase, use) in steps)
-        {
-            if ((!onlyConsumers || use.IsConsumers) && use.Applies(exchange)
-                && (await use.BeforeAsync(exchange, LuaPhase.Rewrite, "rewrite") ?? await phase.RewriteAsync(exchange)) is { } answer)
-            {
-                return use.Dress(answer);
-            }
-        }
-        return null;
-    }
+    Action<PluginUse, string>? _refused;
 
-    static async ValueTask<Answer?> AccessAsync(Exchange exchange, Step<IAccess>[] steps)
-    {
-        foreach (var (phase, use) in steps)
-        {
-            if (use.Applies(exchange) && (await use.BeforeAsync(exchange, LuaPhase.Access, "access") ?? await phase.AccessAsync(exchange)) is { } answer)
-            {
-                return use.Dress(answer);
-            }
-        }
-        return null;
-    }
+    ValueTask<Answer?> RewriteAsync(Exchange exchange, PluginChain chain, bool onlyConsumers = false) =>
+        PhaseRunner.AskAsync(exchange, Phase.Rewrite, chain, onlyConsumers, _refused ??= (use, reason) => LogRefused(use.Descriptor.Name, reason));
+
+    static Answer BodyTooLarge() => Answer.OwnError(413, "413 Request Entity Too Large");
 
     /// <summary>Before the first byte an error answer; after it an abort, so that nobody takes the answer for complete.</summary>
     async ValueTask FailAsync(Exchange exchange, Failure failure)
@@ -156,6 +181,11 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         exchange.Failure ??= failure;
         if (exchange.Response.HasStarted || failure.Kind == "client_gone")
         {
+            if (!exchange.Response.HasStarted && !(exchange.Scope.IgnoreClientAbort && exchange.Upstream.Status != 0))
+            {
+                // nobody gets it; logs and metrics say it
+                exchange.Response.StatusCode = 499;
+            }
             exchange.Http.Abort();
             return;
         }
@@ -166,16 +196,14 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         exchange.DiscardBody();
         try
         {
-            await AnswerWriter.WriteAsync(exchange, Answer.OwnError(failure.Status, $"{failure.Status} {Reason(failure.Status)}"));
+            await ResponseSender.SendAsync(exchange, Answer.OwnError(failure.Status, StatusText.WithCode(failure.Status)));
         }
         catch (Exception e)
         {
-            LogBug(e, exchange.Request.Method, exchange.RawTarget, exchange.Route?.Id);
+            LogBug(e, exchange.Request.Method, exchange.Shown(exchange.RawTarget), exchange.Route?.Id);
             exchange.Http.Abort();
         }
     }
-
-    static string Reason(int status) => Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(status);
 
     /// <summary>What the client did wrong or that it left; null when the fault is not the client's.</summary>
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
@@ -193,33 +221,21 @@ public sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gateway
         _ => "bad_request",
     };
 
+    Action<Exception, PluginUse>? _logFailed;
+
     void RunLog(Exchange exchange)
     {
-        RunLog(exchange, exchange.Snapshot.GlobalRules.Log);
-        RunLog(exchange, exchange.Chain.Log);
-    }
-
-    void RunLog(Exchange exchange, Step<ILog>[] steps)
-    {
-        foreach (var (phase, use) in steps)
-        {
-            try
-            {
-                if (use.Applies(exchange))
-                {
-                    use.Before(exchange, LuaPhase.Log, "log");
-                    phase.Log(exchange);
-                }
-            }
-            catch (Exception e)
-            {
-                LogPhaseFailed(e, use.Descriptor.Name, use.Scope);
-            }
-        }
+        _logFailed ??= (e, use) => LogPhaseFailed(e, use.Descriptor.Name, use.Scope);
+        PhaseRunner.Tell(exchange, Phase.Log, exchange.Snapshot.GlobalRules, _logFailed);
+        PhaseRunner.Tell(exchange, Phase.Log, exchange.Chain, _logFailed);
+        exchange.ReleaseItems();
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "unexpected failure in {Method} {Target}, route: {Route}")]
     partial void LogBug(Exception exception, string method, string target, string? route);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Plugin}: {Reason}")]
+    partial void LogRefused(string plugin, string reason);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "rewrite or internal redirection cycle while processing \"{Uri}\"")]
     partial void LogTurns(string uri);

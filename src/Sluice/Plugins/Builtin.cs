@@ -1,6 +1,9 @@
+using System.Text.Json.Nodes;
 using Sluice.Pipeline;
+using Sluice.Plugins.Ai;
 using Sluice.Plugins.Auth;
 using Sluice.Plugins.Core;
+using Sluice.Plugins.Logging;
 using Sluice.Plugins.Metrics;
 using Sluice.Plugins.Scripting;
 using Sluice.Plugins.Security;
@@ -11,22 +14,65 @@ using Sluice.Plugins.Transform;
 namespace Sluice.Plugins;
 
 /// <summary>The plugins that come with Sluice. A new one is a line here.</summary>
-public static class Builtin
+internal static class Builtin
 {
     public static IReadOnlyList<PluginDescriptor> All { get; } =
     [
+        PluginDescriptor.Of<ExitTransformer, ExitTransformer.Config>(),
         PluginDescriptor.Of<ProxyBuffering, ProxyBuffering.Config>(),
         PluginDescriptor.Of<ProxyControl, ProxyControl.Config>(),
         PluginDescriptor.Of<RequestId, RequestId.Config>(),
         PluginDescriptor.Of<Cors, Cors.Config>(),
         PluginDescriptor.Of<IpRestriction, IpRestriction.Config>(),
+        PluginDescriptor.Of<UaRestriction, UaRestriction.Config>(),
+        PluginDescriptor.Of<RefererRestriction, RefererRestriction.Config>(),
+        PluginDescriptor.Of<UriBlocker, UriBlocker.Config>(),
+        PluginDescriptor.Of<RealIp, RealIp.Config>(),
+        PluginDescriptor.Of<ClientControl, ClientControl.Config>(),
+        PluginDescriptor.Of<FaultInjection, FaultInjection.Config>(),
+        PluginDescriptor.Of<Mocking, Mocking.Config>(),
+        PluginDescriptor.Of<RequestValidation, RequestValidation.Config>(),
+        PluginDescriptor.Of<ProxyMirror, ProxyMirror.Config>(),
+        PluginDescriptor.Of<ProxyCache, ProxyCache.Config>(),
+        PluginDescriptor.Of<Workflow, Workflow.Config>(),
+        PluginDescriptor.Of<ApiBreaker, ApiBreaker.Config>(),
+        PluginDescriptor.Of<Degraphql, Degraphql.Config>(),
+        PluginDescriptor.Of<TrafficLabel, TrafficLabel.Config>(),
+        PluginDescriptor.Of<TrafficSplit, TrafficSplit.Config>(),
+        PluginDescriptor.Of<Brotli, Brotli.Config>(),
+        PluginDescriptor.Of<Gzip, Gzip.Config>(),
         PluginDescriptor.Of<KeyAuth, KeyAuth.Config>(),
+        PluginDescriptor.Of<BasicAuth, BasicAuth.Config>(),
+        PluginDescriptor.Of<HmacAuth, HmacAuth.Config>(),
+        PluginDescriptor.Of<JwtAuth, JwtAuth.Config>(),
+        PluginDescriptor.Of<JweDecrypt, JweDecrypt.Config>(),
+        PluginDescriptor.Of<LdapAuth, LdapAuth.Config>(),
+        PluginDescriptor.Of<Acl, Acl.Config>(),
+        PluginDescriptor.Of<MultiAuth, MultiAuth.Config>(),
+        PluginDescriptor.Of<AttachConsumerLabel, AttachConsumerLabel.Config>(),
+        PluginDescriptor.Of<ConsumerRestriction, ConsumerRestriction.Config>(),
+        PluginDescriptor.Of<Csrf, Csrf.Config>(),
+        PluginDescriptor.Of<ForwardAuth, ForwardAuth.Config>(),
+        PluginDescriptor.Of<Opa, Opa.Config>(),
+        PluginDescriptor.Of<OpenIdConnect, OpenIdConnect.Config>(),
+        PluginDescriptor.Of<BodyTransformer, BodyTransformer.Config>(),
         PluginDescriptor.Of<ProxyRewrite, ProxyRewrite.Config>(),
+        PluginDescriptor.Of<AiRequestRewrite, JsonObject>(),
+        PluginDescriptor.Of<AiRag, AiRag.Config>(),
+        PluginDescriptor.Of<AiPromptGuard, AiPromptGuard.Config>(),
+        PluginDescriptor.Of<AiPromptTemplate, AiPromptTemplate.Config>(),
+        PluginDescriptor.Of<AiPromptDecorator, AiPromptDecorator.Config>(),
+        PluginDescriptor.Of<AiProxyMulti, JsonObject>(),
+        PluginDescriptor.Of<AiProxy, JsonObject>(),
+        PluginDescriptor.Of<AiRateLimiting, AiRateLimiting.Config>(),
         PluginDescriptor.Of<LimitCount, LimitCount.Config>(),
+        PluginDescriptor.Of<Streaming.Streaming, StreamPolicy>(),
         PluginDescriptor.Of<Sse, Sse.Config>(),
+        PluginDescriptor.Of<SseResume, SseResume.Config>(),
         PluginDescriptor.Of<Redirect, Redirect.Config>(),
         PluginDescriptor.Of<ResponseRewrite, ResponseRewrite.Config>(),
         PluginDescriptor.Of<LimitConn, LimitConn.Config>(),
+        PluginDescriptor.Of<LimitReq, LimitReq.Config>(),
         PluginDescriptor.Of<MqttProxy, MqttProxy.Config>(),
         PluginDescriptor.Of<BatchRequests, BatchRequests.Config>(),
         PluginDescriptor.Of<NodeStatus, NodeStatus.Config>(),
@@ -34,6 +80,20 @@ public static class Builtin
         PluginDescriptor.Of<ServerlessPreFunction, Serverless.Config>(),
         PluginDescriptor.Of<ServerlessPostFunction, Serverless.Config>(),
         PluginDescriptor.Of<ErrorPage, ErrorPage.Config>(),
+        PluginDescriptor.Of<Datadog, JsonObject>(),
+        PluginDescriptor.Of<LokiLogger, JsonObject>(),
+        PluginDescriptor.Of<ElasticsearchLogger, JsonObject>(),
+        PluginDescriptor.Of<Loggly, JsonObject>(),
+        PluginDescriptor.Of<Echo, Echo.Config>(),
+        PluginDescriptor.Of<HttpLogger, JsonObject>(),
+        PluginDescriptor.Of<SplunkHecLogging, JsonObject>(),
+        PluginDescriptor.Of<SkywalkingLogger, JsonObject>(),
+        PluginDescriptor.Of<GoogleCloudLogging, JsonObject>(),
+        PluginDescriptor.Of<TcpLogger, JsonObject>(),
+        PluginDescriptor.Of<Syslog, JsonObject>(),
+        PluginDescriptor.Of<UdpLogger, JsonObject>(),
+        PluginDescriptor.Of<FileLogger, JsonObject>(),
+        PluginDescriptor.Of<ClickhouseLogger, JsonObject>(),
         PluginDescriptor.Of<Metrics.Prometheus, Metrics.Prometheus.Config>(),
     ];
 }

@@ -6,7 +6,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins;
 
 /// <summary>Writes the plugin reference (<c>docs/plugins/</c>) from the plugins themselves: what they say of themselves, and their schemas.</summary>
-public static class PluginReference
+internal static class PluginReference
 {
     const string Generated = "<!-- Generated from the plugin's source; SLUICE_WRITE_DOCS=1 ./test writes it anew. -->";
 
@@ -90,6 +90,22 @@ public static class PluginReference
         if (schema["additionalProperties"]?.GetValueKind() == System.Text.Json.JsonValueKind.False)
         {
             page.Append("\nOther properties are refused.\n");
+        }
+        AppendConditions(page, schema);
+    }
+
+    /// <summary>Properties that there are only when another one has a certain value.</summary>
+    static void AppendConditions(StringBuilder page, JsonObject schema)
+    {
+        if (schema["then"] is JsonObject then && schema["if"]?["properties"] is JsonObject when)
+        {
+            var condition = when.Select(property => $"`{property.Key}` {string.Join(" or ", (property.Value!["enum"] as JsonArray ?? []).Select(value => $"`{value}`"))}");
+            page.Append($"\nWith {string.Join(", ", condition)}:\n\n| Property | Type | Default | Valid values | Description |\n|---|---|---|---|---|\n");
+            AppendProperties(page, then, "");
+            if (schema["else"] is JsonObject other)
+            {
+                AppendConditions(page, other);
+            }
         }
     }
 

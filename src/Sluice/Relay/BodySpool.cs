@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Threading.Tasks.Sources;
@@ -7,12 +6,13 @@ namespace Sluice.Relay;
 
 /// <summary>
 /// How much a buffered body may hold: <paramref name="Blocks"/> × <paramref name="BlockSize"/> bytes of memory (<c>proxy_buffers</c>), then
-/// a file of up to <paramref name="MaxFileSize"/> bytes (<c>proxy_max_temp_file_size</c>, 0 = none) in <paramref name="Directory"/>.
+/// a file of up to <paramref name="MaxFileSize"/> bytes (<c>proxy_max_temp_file_size</c>, 0 = none) in <paramref name="Directory"/>. Without room for the file
+/// it is as if there were none.
 /// </summary>
-public sealed record SpoolLimits(int Blocks, int BlockSize, long MaxFileSize, string Directory);
+internal sealed record SpoolLimits(int Blocks, int BlockSize, long MaxFileSize, string Directory);
 
 /// <summary>What the producer is told when the reader has left.</summary>
-public sealed class SpoolAbandonedException() : OperationCanceledException("the reader of the buffered body is gone");
+internal sealed class SpoolAbandonedException() : OperationCanceledException("the reader of the buffered body is gone");
 
 /// <summary>
 /// Buffering "on": bytes on their way from one producer to one consumer, in order. The producer is held back only when memory and file are full;
@@ -27,11 +27,12 @@ public sealed class SpoolAbandonedException() : OperationCanceledException("the 
 /// emptied and memory is used again. Beside the limit there are at most the block that the producer fills and a buffer to read the file with.
 /// Blocks come from the shared array pool and go back when they are consumed: an empty spool holds none.
 /// </remarks>
-public sealed class BodySpool : IAsyncDisposable
+internal sealed class BodySpool : IAsyncDisposable
 {
     const int FileReadBlocks = 4;
 
     readonly SpoolLimits _limits;
+    readonly SpillBuffer _kept;
     readonly int _leastRoom;
     readonly Lock _lock = new();
     readonly Waiter _reader;
@@ -41,26 +42,29 @@ public sealed class BodySpool : IAsyncDisposable
     int _stored;                // blocks in that chain
     Block? _hand;               // what GetMemory gave out: the last one of the chain, or one that is not in it yet
     byte[]? _fileBuffer;        // what the consumer reads the file with
-    TempFile? _file;
     long _fileRead, _fileWritten;
     bool _writing, _reading;    // the file is in use
     bool _completed, _abandoned;
     Exception? _error;          // the producer's, told after all bytes
     SpoolException? _failure;   // the spool's own, told at once
-    long _memory;
+    readonly Action<SpoolException>? _noFile;
+    bool _fileFailed;
 
-    public BodySpool(SpoolLimits limits)
+    /// <param name="noFile">Told once when the file cannot be made or written (a full disk, mostly): from then on memory is all there is.</param>
+    public BodySpool(SpoolLimits limits, Action<SpoolException>? noFile = null)
     {
+        _noFile = noFile;
         ArgumentOutOfRangeException.ThrowIfLessThan(limits.Blocks, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(limits.BlockSize, 1);
         _limits = limits;
+        _kept = new(limits.BlockSize, limits.Directory);
         _reader = new Waiter(_lock);
         _writer = new Waiter(_lock);
         _leastRoom = Math.Max(1, limits.BlockSize / 4);
     }
 
     /// <summary>The most memory that was held at a time.</summary>
-    public long PeakMemory { get; private set; }
+    public long PeakMemory => _kept.PeakMemory;
 
     /// <summary>How many bytes went through the file.</summary>
     public long FileBytes { get; private set; }
@@ -68,7 +72,13 @@ public sealed class BodySpool : IAsyncDisposable
     /// <summary>Bytes of memory held now.</summary>
     public long Memory
     {
-        get { lock (_lock) { return _memory; } }
+        get { lock (_lock) { return _kept.Memory; } }
+    }
+
+    /// <summary>Bytes that wait to be read: blocks of memory, and what the file has.</summary>
+    public long Held
+    {
+        get { lock (_lock) { return _kept.Memory + _fileWritten - _fileRead; } }
     }
 
     bool FileIsEmpty => _fileRead == _fileWritten;
@@ -195,7 +205,7 @@ public sealed class BodySpool : IAsyncDisposable
             {
                 GiveFileBufferBack();
             }
-            _file?.Dispose();           // a write on its way keeps the handle open until it is over
+            _kept.Dispose();
             _reader.Wake();
             _writer.Wake();
         }
@@ -204,7 +214,10 @@ public sealed class BodySpool : IAsyncDisposable
 
     // ---- producer ----
 
-    bool MustWait => _limits.MaxFileSize == 0 && _stored >= _limits.Blocks && Room(_last!) < _leastRoom;
+    /// <summary>None once it could not be written: the producer is held back instead.</summary>
+    long MaxFileSize => _fileFailed ? 0 : _limits.MaxFileSize;
+
+    bool MustWait => MaxFileSize == 0 && _stored >= _limits.Blocks && Room(_last!) < _leastRoom;
 
     bool TryStore(Block block)
     {
@@ -262,15 +275,17 @@ public sealed class BodySpool : IAsyncDisposable
                         _reader.Wake();
                         break;
                     }
-                    _writing = _fileWritten + block.End <= _limits.MaxFileSize;
+                    _writing = _fileWritten + block.End <= MaxFileSize;
                     woken = _writing ? default : _writer.Arm();
                 }
-                if (_writing)
+                if (!_writing)
                 {
-                    await WriteFileAsync(block);
+                    await WaitAsync(_writer, woken, cancel);
+                }
+                else if (await WriteFileAsync(block))
+                {
                     return;
                 }
-                await WaitAsync(_writer, woken, cancel);
             }
         }
         finally
@@ -283,12 +298,12 @@ public sealed class BodySpool : IAsyncDisposable
         await WaitForRoomAsync(cancel);
     }
 
-    async ValueTask WriteFileAsync(Block block)
+    /// <summary>False when there is no file to write into (any more).</summary>
+    async ValueTask<bool> WriteFileAsync(Block block)
     {
         try
         {
-            _file ??= OpenFile();
-            await _file.WriteAsync(block.Array.AsMemory(0, block.End), _fileWritten);
+            await _kept.WriteAsync(block.Array.AsMemory(0, block.End), _fileWritten);
         }
         catch (SpoolException e)
         {
@@ -296,9 +311,10 @@ public sealed class BodySpool : IAsyncDisposable
             {
                 _writing = false;
                 ThrowToWriter();        // that the reader is gone says more
-                Fail(e);
-                throw;
+                _fileFailed = true;
             }
+            _noFile?.Invoke(e);
+            return false;
         }
         lock (_lock)
         {
@@ -306,20 +322,7 @@ public sealed class BodySpool : IAsyncDisposable
             _fileWritten += block.End;
             FileBytes += block.End;
             _reader.Wake();
-        }
-    }
-
-    TempFile OpenFile()
-    {
-        var file = TempFile.Create(_limits.Directory);
-        lock (_lock)
-        {
-            if (_abandoned)
-            {
-                file.Dispose();
-            }
-            ThrowToWriter();
-            return file;
+            return true;
         }
     }
 
@@ -413,17 +416,13 @@ public sealed class BodySpool : IAsyncDisposable
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_abandoned, this);
-            if (_fileBuffer is null)
-            {
-                _fileBuffer = ArrayPool<byte>.Shared.Rent(_limits.BlockSize * FileReadBlocks);
-                Hold(_limits.BlockSize * FileReadBlocks);
-            }
+            _fileBuffer ??= _kept.Rent(FileReadBlocks);
             _reading = true;
             buffer = _fileBuffer.AsMemory(0, (int)Math.Min(_limits.BlockSize * FileReadBlocks, _fileWritten - _fileRead));
         }
         try
         {
-            var count = await _file!.ReadAsync(buffer, _fileRead, cancel);
+            var count = await _kept.ReadAsync(buffer, _fileRead, cancel);
             lock (_lock)
             {
                 ObjectDisposedException.ThrowIf(_abandoned, this);
@@ -431,7 +430,7 @@ public sealed class BodySpool : IAsyncDisposable
                 if (FileIsEmpty && !_writing)
                 {
                     _fileRead = _fileWritten = 0;
-                    _file.Empty();
+                    _kept.EmptyFile();
                     _writer.Wake();
                 }
             }
@@ -466,32 +465,17 @@ public sealed class BodySpool : IAsyncDisposable
 
     int Room(Block block) => _limits.BlockSize - block.End;
 
-    Block Rent()
-    {
-        Hold(_limits.BlockSize);
-        return new Block(ArrayPool<byte>.Shared.Rent(_limits.BlockSize));
-    }
+    Block Rent() => new(_kept.Rent());
 
-    void Return(Block block)
-    {
-        _memory -= _limits.BlockSize;
-        ArrayPool<byte>.Shared.Return(block.Array);
-    }
+    void Return(Block block) => _kept.Return(block.Array);
 
     void GiveFileBufferBack()
     {
         if (_fileBuffer is not null)
         {
-            _memory -= _limits.BlockSize * FileReadBlocks;
-            ArrayPool<byte>.Shared.Return(_fileBuffer);
+            _kept.Return(_fileBuffer, FileReadBlocks);
             _fileBuffer = null;
         }
-    }
-
-    void Hold(int bytes)
-    {
-        _memory += bytes;
-        PeakMemory = Math.Max(PeakMemory, _memory);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]

@@ -29,7 +29,7 @@ public readonly record struct Frame(FrameKind Kind, ReadOnlyMemory<byte> Raw);
 /// framer.Push(piece);                        // the piece must stay as it is until TryRead says false
 /// while (framer.TryRead(out var frame)) { … }
 /// </code>
-/// One implementation for each framing: SSE, lines (NDJSON); later AWS event-stream and gRPC.
+/// One implementation for each framing: <see cref="SseFramer"/>, <see cref="LineFramer"/> (NDJSON), <see cref="MessageFramer"/> (gRPC).
 /// </summary>
 public interface IEventFramer : IDisposable
 {
@@ -40,9 +40,6 @@ public interface IEventFramer : IDisposable
     void End();
 
     bool TryRead(out Frame frame);
-
-    /// <summary>Whether bytes of one's own (a heartbeat, an ending) may be put behind the frame read last.</summary>
-    bool BetweenEvents { get; }
 }
 
 /// <summary>The beginning of an event whose end is still to come, in a pooled array; holds none while empty.</summary>

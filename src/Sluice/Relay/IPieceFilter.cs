@@ -15,4 +15,10 @@ public interface IPieceFilter
     /// upstream is let go.
     /// </summary>
     bool Ended => false;
+
+    /// <summary>Somebody cuts the stream into its events.</summary>
+    bool CutsEvents => false;
+
+    /// <summary>It keeps what has come, and the head waits with it.</summary>
+    bool Holds => false;
 }

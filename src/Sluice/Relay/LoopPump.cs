@@ -21,7 +21,7 @@ enum PumpStep
 /// loop's own buffer. Nobody waits and is woken for a piece; whoever runs it hears of the end, of a failure, and of a client that does not take a
 /// piece at once.
 /// </summary>
-sealed class LoopPump(BodyRelay relay, UpstreamConnection upstream, LoopSocket source) : ILoopReader, IValueTaskSource<bool>
+sealed class LoopPump(BodyRelay relay, ILoopBody upstream, LoopSocket source) : ILoopReader, IValueTaskSource<bool>
 {
     ManualResetValueTaskSourceCore<bool> _core;
 

@@ -3,19 +3,20 @@ using System.Buffers;
 namespace Sluice.Relay;
 
 /// <summary>
-/// Request buffering: a whole body, the first <c>client_body_buffer_size</c> bytes in memory and the rest in a temporary file, read from its start
-/// as often as it takes (a retry on another node reads it again).
+/// A whole request body, the first <c>client_body_buffer_size</c> bytes in memory and the rest in a temporary file, read from its start
+/// as often as it takes (a retry on another node reads it again). For scripts, which read a file by its name, all of it is there when memory is not enough.
 /// <code>append …, Seal(), then any number of OpenReader(), at last Dispose()</code>
 /// </summary>
-public sealed class ReplayableBody(int memoryBytes, string directory, int blockSize = ReplayableBody.DefaultBlockSize) : IDisposable
+/// <param name="named">The file has a name, and all of the body in it.</param>
+internal sealed class ReplayableBody(int memoryBytes, string directory, int blockSize = ReplayableBody.DefaultBlockSize, bool named = false) : IDisposable
 {
     public const int DefaultBlockSize = 16 * 1024;
 
+    readonly SpillBuffer _kept = new(blockSize, directory, named);
     readonly List<byte[]> _blocks = [];
     readonly int _memoryBytes = Math.Max(memoryBytes, 0);
     byte[]? _hand;              // being filled; the rest of the last block, or one that is on its way to the file
     int _handUsed;
-    TempFile? _file;
     long _fileLength;
     int _memoryLength;
     bool _disposed;
@@ -24,6 +25,9 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
     public long Length => _memoryLength + _fileLength;
 
     public long FileBytes => _fileLength;
+
+    /// <summary>The file from its start; null when all is in memory.</summary>
+    public FileStream? File => _kept.File;
 
     public bool IsSealed { get; private set; }
 
@@ -37,9 +41,9 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
         }
         if (_hand is null)
         {
-            _hand = ArrayPool<byte>.Shared.Rent(blockSize);
+            _hand = _kept.Rent();
             _handUsed = 0;
-            if (_memoryLength < _memoryBytes)
+            if (_memoryLength < _memoryBytes && _fileLength == 0)
             {
                 _blocks.Add(_hand);
             }
@@ -86,9 +90,20 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
         IsSealed = true;
         if (_hand is not null && !InMemory)
         {
-            ArrayPool<byte>.Shared.Return(_hand);
+            _kept.Return(_hand);
         }
         _hand = null;
+    }
+
+    /// <summary>All that is in memory, in one.</summary>
+    public byte[] ToArray()
+    {
+        var all = new byte[_memoryLength];
+        for (var i = 0; i < _blocks.Count; i++)
+        {
+            _blocks[i].AsSpan(0, Math.Min(blockSize, _memoryLength - (i * blockSize))).CopyTo(all.AsSpan(i * blockSize));
+        }
+        return all;
     }
 
     /// <summary>The body from its start. Readers are independent of each other; each is for one consumer.</summary>
@@ -103,12 +118,17 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
         }
         Seal();
         _disposed = true;
+        ReturnBlocks();
+        _kept.Dispose();
+    }
+
+    void ReturnBlocks()
+    {
         foreach (var block in _blocks)
         {
-            ArrayPool<byte>.Shared.Return(block);
+            _kept.Return(block);
         }
         _blocks.Clear();
-        _file?.Dispose();
     }
 
     bool InMemory => _blocks.Count > 0 && _hand == _blocks[^1];
@@ -118,8 +138,13 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
 
     async ValueTask WriteFileAsync(byte[] block, int count)
     {
-        _file ??= TempFile.Create(directory);
-        await _file.WriteAsync(block.AsMemory(0, count), _fileLength);
+        if (named && _memoryLength > 0)
+        {
+            await _kept.WriteAsync(ToArray(), 0);
+            (_fileLength, _memoryLength) = (_memoryLength, 0);
+            ReturnBlocks();
+        }
+        await _kept.WriteAsync(block.AsMemory(0, count), _fileLength);
         _fileLength += count;
     }
 
@@ -164,7 +189,7 @@ public sealed class ReplayableBody(int memoryBytes, string directory, int blockS
                 return default;
             }
             _buffer ??= ArrayPool<byte>.Shared.Rent(_body.BlockSize);
-            var count = await _body._file!.ReadAsync(
+            var count = await _body._kept.ReadAsync(
                 _buffer.AsMemory(0, (int)Math.Min(_body.BlockSize, left)), _at - _body._memoryLength, cancel);
             _at += count;
             return _buffer.AsMemory(0, count);

@@ -32,8 +32,6 @@ public sealed class SseFramer(int maxEventBytes = SseFramer.DefaultMaxEventBytes
     Through _through;
     bool _lineEmpty = true; // while passing through: nothing of the current line was seen
 
-    public bool BetweenEvents => _through == Through.No;
-
     public void Push(ReadOnlyMemory<byte> piece)
     {
         if (!_piece.IsEmpty)

@@ -1,9 +1,12 @@
 namespace Sluice.Relay;
 
-/// <summary>A temporary file could not be made, written or read (a full disk, mostly). The exchange ends with an error; the gateway lives on.</summary>
-public sealed class SpoolException(string message, Exception inner) : IOException(message, inner);
+/// <summary>A temporary file could not be made, written or read (a full disk, mostly). What cannot be written is held back; what cannot be read ends the exchange with an error.</summary>
+internal sealed class SpoolException(string message, Exception inner) : IOException(message, inner);
 
-/// <summary>An open file without a name: nobody else can open it, and it is gone when the gateway is, however that ends.</summary>
+/// <summary>
+/// An open file without a name: nobody else can open it, and it is gone when the gateway is, however that ends. Or one with a name, for others to read until it is
+/// closed.
+/// </summary>
 sealed class TempFile : IDisposable
 {
     readonly FileStream _file;
@@ -15,7 +18,7 @@ sealed class TempFile : IDisposable
         _directory = directory;
     }
 
-    public static TempFile Create(string directory)
+    public static TempFile Create(string directory, bool named = false)
     {
         try
         {
@@ -26,7 +29,7 @@ sealed class TempFile : IDisposable
                 Mode = FileMode.CreateNew,
                 Access = FileAccess.ReadWrite,
                 Share = FileShare.ReadWrite | FileShare.Delete,
-                Options = FileOptions.Asynchronous,
+                Options = named ? FileOptions.Asynchronous | FileOptions.DeleteOnClose : FileOptions.Asynchronous,
                 BufferSize = 0,
             };
             if (!OperatingSystem.IsWindows())
@@ -36,7 +39,10 @@ sealed class TempFile : IDisposable
             var file = new FileStream(path, options);
             try
             {
-                File.Delete(path);
+                if (!named)
+                {
+                    File.Delete(path);
+                }
             }
             catch
             {
@@ -48,6 +54,16 @@ sealed class TempFile : IDisposable
         catch (Exception e) when (IsIo(e))
         {
             throw Failure(directory, "create", e);
+        }
+    }
+
+    /// <summary>The file, from its start.</summary>
+    public FileStream Stream
+    {
+        get
+        {
+            _file.Position = 0;
+            return _file;
         }
     }
 

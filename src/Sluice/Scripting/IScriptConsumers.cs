@@ -2,8 +2,11 @@ using System.Text.Json.Nodes;
 
 namespace Sluice.Scripting;
 
-/// <summary>The consumers of the configuration that a request runs with, each as APISIX's scripts know it: its document with <c>auth_conf</c> and the like added.</summary>
-public interface IScriptConsumers
+/// <summary>
+/// The consumers of the configuration that a request runs with, each as APISIX's scripts know it: its document with <c>auth_conf</c> and
+/// the like added.
+/// </summary>
+internal interface IScriptConsumers
 {
     /// <summary>Another number when the consumers are others.</summary>
     long Version { get; }

@@ -1,10 +1,11 @@
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 using Sluice.Observability;
 
 namespace Sluice.Scripting;
 
 /// <summary>The request that a script works on, and its answer. Texts of the wire are Latin-1: one char is one byte.</summary>
-public interface IScriptExchange : IVariables, IDisposable
+internal interface IScriptExchange : IVariables, IDisposable
 {
     HttpContext Http { get; }
 
@@ -19,8 +20,14 @@ public interface IScriptExchange : IVariables, IDisposable
 
     string RawTarget { get; }
 
+    /// <summary>The client has sent no such header: the gateway has added it.</summary>
+    bool IsAdded(string header);
+
     /// <summary>A script's request to the gateway itself.</summary>
     bool IsSubrequest { get; }
+
+    /// <summary>The route that was matched, as it is stored; null when none was.</summary>
+    JsonObject? MatchedRoute { get; }
 
     /// <summary>Seconds since 1970 when the request's head was there.</summary>
     double StartTime { get; }
@@ -37,7 +44,9 @@ public interface IScriptExchange : IVariables, IDisposable
     /// <summary>The body as it comes in; null when there is none.</summary>
     Stream? OpenBody();
 
-    /// <summary>The client's connection as it is, behind the request's head; the answer is the script's own business then. Or why not.</summary>
+    /// <summary>
+    /// The client's connection as it is, behind the request's head; the answer is the script's own business then. Or why not.
+    /// </summary>
     /// <param name="bodyBegun">Somebody reads the request's body, or has read it.</param>
     (Stream? Connection, string? Error) TakeConnection(bool bodyBegun);
 
@@ -66,11 +75,12 @@ public interface IScriptExchange : IVariables, IDisposable
     bool MayCapture { get; }
 
     /// <summary>Makes a request to the gateway itself; null when it failed.</summary>
-    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target, IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options);
+    Task<(int Status, IHeaderDictionary Headers, ReadOnlyMemory<byte> Body)?> CaptureAsync(string method, string target,
+        IHeaderDictionary headers, ReadOnlyMemory<byte> body, SubrequestOptions options);
 }
 
 /// <summary>What a subrequest has of the variables that its request has set.</summary>
-public enum VariableSharing
+internal enum VariableSharing
 {
     /// <summary>None.</summary>
     Own,
@@ -83,11 +93,11 @@ public enum VariableSharing
 }
 
 /// <param name="Set">Variables that it has besides.</param>
-public sealed record SubrequestOptions(VariableSharing Sharing, IReadOnlyList<(string Name, string Value)> Set)
+internal sealed record SubrequestOptions(VariableSharing Sharing, IReadOnlyList<(string Name, string Value)> Set)
 {
     /// <summary>Where its scripts run; null: in any lane.</summary>
     public Func<IScriptExchange, LuaContext>? Open { get; init; }
 }
 
 /// <summary>A request's body that was read: in memory, or in a file that lives as long as the request.</summary>
-public readonly record struct ScriptBody(ReadOnlyMemory<byte> Bytes, string? File = null);
+internal readonly record struct ScriptBody(ReadOnlyMemory<byte> Bytes, string? File = null);

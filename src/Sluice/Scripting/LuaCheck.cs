@@ -1,7 +1,7 @@
 namespace Sluice.Scripting;
 
 /// <summary>Looks at Lua texts before they run anywhere: in a state of its own that knows no request and no instance.</summary>
-public static class LuaCheck
+internal static class LuaCheck
 {
     static readonly Lazy<LuaEngine> Engine = new(() => new LuaEngine(
         new LuaOptions(Path.Combine(Path.GetTempPath(), "sluice-no-instance"), MemoryLimit: 64 << 20) { Lanes = 1 }, TimeProvider.System));

@@ -1,9 +1,7 @@
 using System.Buffers;
-using System.Collections.Concurrent;
-using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.Primitives;
 using Sluice.Net.Epoll;
+using Sluice.Scripting.Api;
 using static Sluice.Scripting.LuaNative;
 
 namespace Sluice.Scripting;
@@ -29,29 +27,26 @@ enum LuaWait
 }
 
 /// <summary>
-/// One request (or timer) as scripts know it: its coroutines, its sockets, what it has printed. Lives until the request has ended and takes everything that
-/// is still open with it.
+/// One request (or timer) as scripts know it: its coroutines, its sockets, what it has printed. Lives until the request has ended and takes
+/// everything that is still open with it.
 /// </summary>
-public sealed partial class LuaContext : IDisposable
+internal sealed partial class LuaContext : IDisposable
 {
-    const int MaxSockets = 1024;
-
     // few scripts have any of these
-    List<LuaSocket>? _sockets;
-    LightThreads? _light;
+    ScriptSockets? _sockets;
+    LightThreads? _threads;
 
     SemaphoreSlim? _turn;
     Task? _sending;
     CancellationTokenSource? _end;
     CancellationTokenRegistration _client;
     bool _finished;
-    bool _disposed;
 
     /// <param name="lane">One that somebody is in.</param>
     internal LuaContext(LuaLane lane, IScriptExchange? exchange)
         : this(exchange, lane) => lane.Use();
 
-    LuaContext(IScriptExchange? exchange, LuaLane used)
+    internal LuaContext(IScriptExchange? exchange, LuaLane used)
     {
         Lane = used;
         Exchange = exchange;
@@ -84,9 +79,12 @@ public sealed partial class LuaContext : IDisposable
         return new(null, lane);
     }
 
-    LightThreads Light => LazyInitializer.EnsureInitialized(ref _light, static () => new());
+    internal LightThreads Threads => LazyInitializer.EnsureInitialized(ref _threads, () => new(this));
 
-    ConcurrentDictionary<nint, Task<object?[]>> Threads => Light.Running;
+    internal ScriptSockets Sockets => _sockets ??= new(this);
+
+    /// <summary>The script has taken the client's connection: there is no response of the gateway's any more.</summary>
+    internal bool HasConnection => _sockets is { HasConnection: true };
 
     internal LuaLane Lane { get; }
 
@@ -107,6 +105,9 @@ public sealed partial class LuaContext : IDisposable
     /// <summary>The same for the error log.</summary>
     internal string Where => Unit?.Where ?? (Phase == LuaPhase.Timer ? "context: ngx.timer" : "");
 
+    /// <summary>The request has ended: nothing runs for it any more.</summary>
+    internal bool IsDisposed { get; private set; }
+
     internal bool Printed { get; set; }
 
     /// <summary>The request's body, once it was read or set.</summary>
@@ -119,7 +120,7 @@ public sealed partial class LuaContext : IDisposable
     internal int Api;
 
     /// <summary>The client has left, or the request has ended: nobody waits for anything any more.</summary>
-    CancellationToken Ended
+    internal CancellationToken Ended
     {
         get
         {
@@ -138,11 +139,35 @@ public sealed partial class LuaContext : IDisposable
     CancellationTokenSource End()
     {
         var end = new CancellationTokenSource();
-        if (Exchange is not null && !_raw)
+        if (Exchange is not null && !HasConnection)
         {
             _client = Exchange.Http.RequestAborted.UnsafeRegister(static end => ((CancellationTokenSource)end!).Cancel(), end);
         }
         return end;
+    }
+
+    /// <summary>Ends what anything waits for; who waits from now on waits anew.</summary>
+    internal void EndWaits()
+    {
+        CancellationTokenSource? waits;
+        CancellationTokenRegistration client;
+        using (Lane.Enter())
+        {
+            (waits, _end, client) = (_end, null, _client);
+        }
+        client.Dispose();
+        waits?.Cancel();
+    }
+
+    /// <summary>Why the connection cannot be the script's alone; null when it can.</summary>
+    internal string? PendingOutput =>
+        _finished ? "seen eof" : _output is { WrittenCount: > 0 } || _sending is { IsCompleted: false } ? "pending data to write" : null;
+
+    /// <summary>From here on the script writes to the client, and the client is gone when a read or a write says so.</summary>
+    internal void ConnectionTaken()
+    {
+        _finished = Printed = true;
+        _client.Unregister();
     }
 
     // -- Run
@@ -197,7 +222,8 @@ public sealed partial class LuaContext : IDisposable
         var status = Lane.Resume(coroutine.State, 1, this, phase);
         var stack = new LuaStack(coroutine.State);
         // ngx.exit in a filter ends the function and nothing else
-        var error = status == 0 || (status == Yielded && lua_touserdata(coroutine.State, 1) == LuaHost.Wait && stack.Integer(2) == (int)LuaWait.Exit)
+        var error = status == 0
+            || (status == Yielded && lua_touserdata(coroutine.State, 1) == LuaHost.Wait && stack.Integer(2) == (int)LuaWait.Exit)
             ? null
             : status == Yielded ? "attempt to yield in a phase that cannot wait" : Lane.ErrorOf(stack) + Lane.TraceOf(coroutine.State);
         Lane.ReturnCoroutine(coroutine, status == 0);
@@ -222,19 +248,23 @@ public sealed partial class LuaContext : IDisposable
             var yes = status == 0 && stack.Flag(1);
             if (status != 0)
             {
-                LogFailure("failed to run filter_func", status == Yielded ? "attempt to yield where nothing can be waited for" : Lane.ErrorOf(stack), "filter_func");
+                LogFailure("failed to run filter_func", status == Yielded
+                    ? "attempt to yield where nothing can be waited for" : Lane.ErrorOf(stack), "filter_func");
             }
             Lane.ReturnCoroutine(coroutine, status == 0);
             return yes;
         }
     }
 
-    /// <summary>What a script has registered as a variable; null as well when Lua asks for it itself, as in APISIX, whose <c>ngx.var</c> has only nginx's.</summary>
+    /// <summary>
+    /// What a script has registered as a variable; null as well when Lua asks for it itself, as in APISIX, whose <c>ngx.var</c> has only
+    /// nginx's.
+    /// </summary>
     public string? Variable(string name)
     {
         using (Lane.Enter())
         {
-            if (_disposed || Lane.Running is not null)
+            if (IsDisposed || Lane.Running is not null)
             {
                 return null;
             }
@@ -285,19 +315,61 @@ public sealed partial class LuaContext : IDisposable
             }
             else
             {
-                LogFailure(FailureOf(Phase), status == Yielded ? "attempt to yield in body_filter" : Lane.ErrorOf(stack) + Lane.TraceOf(coroutine.State), "body_filter");
+                LogFailure(FailureOf(Phase), status == Yielded
+                    ? "attempt to yield in body_filter" : Lane.ErrorOf(stack) + Lane.TraceOf(coroutine.State), "body_filter");
             }
             Lane.ReturnCoroutine(coroutine, status == 0);
             return status == 0;
         }
     }
 
+    /// <summary>Runs a plugin's own Lua, the first function of a unit, where nothing can be waited for.</summary>
+    /// <returns>What it has returned, four texts or nulls; null: it failed, and the log says why.</returns>
+    public byte[]?[]? Apply(LuaUnit unit, LuaPhase phase, string name, byte[]?[] arguments)
+    {
+        Phase = phase;
+        Unit = unit;
+        var results = new byte[]?[4];
+        using (Lane.Enter())
+        {
+            var error = Lane.Ensure(unit, this) ?? Lane.Call("apply", this, (stack, _) =>
+            {
+                stack.Push(unit.Id);
+                foreach (var argument in arguments)
+                {
+                    if (argument is null)
+                    {
+                        stack.PushNil();
+                    }
+                    else
+                    {
+                        stack.Push(argument.AsSpan());
+                    }
+                }
+                return arguments.Length + 1;
+            }, stack =>
+            {
+                for (var i = 0; i < results.Length && i < stack.Top; i++)
+                {
+                    results[i] = stack.TypeAt(i + 1) is LuaType.String ? stack.ByteArray(i + 1) : null;
+                }
+                return null;
+            }, phase);
+            if (error is not null)
+            {
+                LogFailure(FailureOf(phase), error, name);
+                return null;
+            }
+        }
+        return results;
+    }
+
     // -- Wait
 
     /// <summary>What a coroutine that has stopped wants: read while the lane is still held.</summary>
-    readonly record struct Stop(int Status, LuaWait Wait, object?[] Arguments, string? Error, string? Trace = null);
+    internal readonly record struct Stop(int Status, LuaWait Wait, object?[] Arguments, string? Error, string? Trace = null);
 
-    Stop Step((nint State, int Reference) coroutine, int status)
+    internal Stop Step((nint State, int Reference) coroutine, int status)
     {
         var stack = new LuaStack(coroutine.State);
         switch (status)
@@ -317,7 +389,8 @@ public sealed partial class LuaContext : IDisposable
                 lua_settop(coroutine.State, 0);
                 return new(status, wait, arguments, null);
             default:
-                return new(status, default, [], Lane.ErrorOf(stack), Lane.TraceOf(coroutine.State).Replace(":\n", ":\ncoroutine 0:\n", StringComparison.Ordinal));
+                return new(status, default, [], Lane.ErrorOf(stack), Lane.TraceOf(coroutine.State)
+                    .Replace(":\n", ":\ncoroutine 0:\n", StringComparison.Ordinal));
         }
     }
 
@@ -361,23 +434,20 @@ public sealed partial class LuaContext : IDisposable
                 LogFailure(FailureOf(Phase), error + stop.Trace, name);
                 return new(LuaEnd.Failed);
             }
-            if (_light is { Running: { IsEmpty: false } threads })
+            if (_threads is { } threads)
             {
-                await Task.WhenAll(threads.Values);
+                await threads.WhenAllEnded();
+                if (threads.HasExited)
+                {
+                    return await ExitAsync(threads.TakeExit());
+                }
             }
-            if (_light?.Exit is not null)
-            {
-                return await ExitAsync(TakeExit());
-            }
-            if (Printed || Exchange?.Answered == true)
-            {
-                return await ExitAsync([0.0]);
-            }
+            // who has printed has not ended anything: the response ends with its phases
             return new(LuaEnd.Continue);
         }
-        catch (OperationCanceledException) when (_light?.Exit is not null && !_disposed)
+        catch (OperationCanceledException) when (_threads is { HasExited: true } && !IsDisposed)
         {
-            return await ExitAsync(TakeExit());
+            return await ExitAsync(_threads.TakeExit());
         }
         finally
         {
@@ -389,9 +459,9 @@ public sealed partial class LuaContext : IDisposable
     }
 
     /// <summary>Does what a coroutine waits for and lets it go on.</summary>
-    async ValueTask<(int Status, Stop Stop)> WaitAsync((nint State, int Reference) coroutine, Stop stop)
+    internal async ValueTask<(int Status, Stop Stop)> WaitAsync((nint State, int Reference) coroutine, Stop stop)
     {
-        var results = stop.Wait == LuaWait.Spawn ? Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
+        var results = stop.Wait == LuaWait.Spawn ? Threads.Spawn((nint)stop.Arguments[0]!) : await PerformAsync(stop.Wait, stop.Arguments);
         if (EventLoop.Current is { IsLate: true })
         {
             // what it waits for may be there at once, again and again
@@ -399,7 +469,7 @@ public sealed partial class LuaContext : IDisposable
         }
         using (Lane.Enter())
         {
-            if (_disposed || _light?.Exit is not null || _light?.Killed?.ContainsKey(coroutine.State) == true)
+            if (IsDisposed || _threads?.HasEnded(coroutine.State) == true)
             {
                 throw new OperationCanceledException();
             }
@@ -440,44 +510,11 @@ public sealed partial class LuaContext : IDisposable
                     stack.Push(bytes.Span);
                     break;
                 case IHeaderDictionary headers:
-                    PushHeaders(stack, headers);
+                    HeaderTables.Push(stack, headers);
                     break;
                 default:
                     throw new InvalidOperationException($"no Lua value: {value.GetType()}");
             }
-        }
-    }
-
-    /// <returns>Whether there are more than that.</returns>
-    internal static bool PushHeaders(LuaStack stack, IHeaderDictionary headers, int max = 0, bool raw = false)
-    {
-        stack.NewTable(0, headers.Count);
-        var count = 0;
-        foreach (var (name, values) in headers)
-        {
-            if (name.StartsWith(':') || (max > 0 && ++count > max))
-            {
-                continue;
-            }
-            stack.Push(raw ? name : name.ToLowerInvariant());
-            PushValues(stack, values);
-            lua_rawset(stack.State, -3);
-        }
-        return max > 0 && count > max;
-    }
-
-    internal static void PushValues(LuaStack stack, StringValues values)
-    {
-        if (values.Count <= 1)
-        {
-            stack.Push(values.Count == 0 ? "" : values[0]);
-            return;
-        }
-        stack.NewTable(values.Count);
-        for (var i = 0; i < values.Count; i++)
-        {
-            stack.Push(values[i]);
-            stack.SetIndex(i + 1);
         }
     }
 
@@ -502,22 +539,24 @@ public sealed partial class LuaContext : IDisposable
                 await Task.Delay(Seconds(arguments[0]), Engine.Time, Ended);
                 return [];
             case LuaWait.Connect:
-                return await Socket(arguments[0]).ConnectAsync((byte[])arguments[1]!, (int)(double)(arguments[2] ?? 0.0), arguments[3] as byte[], Ended);
+                return await Sockets.At((int)(double)arguments[0]!).ConnectAsync((byte[])arguments[1]!, (int)(double)(arguments[2] ?? 0.0),
+                    arguments[3] as byte[], Ended);
             case LuaWait.Send:
-                return await Socket(arguments[0]).SendAsync((byte[])arguments[1]!, Ended);
+                return await Sockets.At((int)(double)arguments[0]!).SendAsync((byte[])arguments[1]!, Ended);
             case LuaWait.Receive:
-                return await Socket(arguments[0]).ReceiveAsync((ReceiveMode)(int)(double)arguments[1]!, (int)(double)arguments[2]!, arguments[3] as byte[], arguments[4] is true, Ended);
+                return await Sockets.At((int)(double)arguments[0]!).ReceiveAsync((ReceiveMode)(int)(double)arguments[1]!,
+                    (int)(double)arguments[2]!, arguments[3] as byte[], arguments[4] is true, Ended);
             case LuaWait.Handshake:
-                return await Socket(arguments[0]).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, Ended);
+                return await Sockets.At((int)(double)arguments[0]!).HandshakeAsync(arguments[1] as byte[], arguments[2] is true, Ended);
             case LuaWait.ReadBody:
-                await ReadBodyAsync();
+                await Sockets.ReadBodyAsync();
                 return [];
             case LuaWait.Capture:
-                return await CaptureAsync(arguments);
+                return await Subrequests.CaptureAsync(this, arguments);
             case LuaWait.Join:
-                return await JoinAsync(arguments);
+                return await Threads.JoinAsync(arguments);
             case LuaWait.Semaphore:
-                return await SemaphoreAsync(arguments);
+                return await TakeSemaphoreAsync(arguments);
             case LuaWait.Eof:
                 await FinishAsync();
                 return Ok;
@@ -528,7 +567,8 @@ public sealed partial class LuaContext : IDisposable
         }
     }
 
-    static TimeSpan Seconds(object? value) => (double)value! is > 0 and var seconds ? TimeSpan.FromSeconds(Math.Min(seconds, 1_000_000)) : TimeSpan.Zero;
+    static TimeSpan Seconds(object? value) =>
+        (double)value! is > 0 and var seconds ? TimeSpan.FromSeconds(Math.Min(seconds, 1_000_000)) : TimeSpan.Zero;
 
     /// <summary>Sends without waiting; while the client has not taken the last piece, what is printed stays for the next.</summary>
     void BeginFlush()
@@ -580,6 +620,23 @@ public sealed partial class LuaContext : IDisposable
         }
     }
 
+    /// <summary>A script has begun to respond with what it prints; the response is ended when all plugins of its phases have run.</summary>
+    public bool HasPrinted => Printed;
+
+    /// <summary>Ends the response that scripts have begun with one piece more.</summary>
+    public async ValueTask EndPrintedAsync(ReadOnlyMemory<byte> last)
+    {
+        Output.Write(last.Span);
+        await FinishAsync();
+    }
+
+    /// <summary>What is printed and not sent is not sent any more: an error takes its place.</summary>
+    public void DiscardPrinted()
+    {
+        Printed = false;
+        _output?.ResetWrittenCount();
+    }
+
     async ValueTask<LuaOutcome> ExitAsync(object?[] arguments)
     {
         var status = arguments.Length > 0 && arguments[0] is double code ? (int)code : 0;
@@ -596,7 +653,8 @@ public sealed partial class LuaContext : IDisposable
             return new(LuaEnd.Failed);
         }
         // a status that was set goes before one that only says how well it went
-        if (Printed || Exchange.Answered || (status is >= 200 and < 300 && Exchange.Http.Response.StatusCode is var set && set != 200 && set != status))
+        if (Printed || Exchange.Answered
+            || (status is >= 200 and < 300 && Exchange.Http.Response.StatusCode is var set && set != 200 && set != status))
         {
             await FinishAsync();
             return new(LuaEnd.Answered);
@@ -610,66 +668,15 @@ public sealed partial class LuaContext : IDisposable
         };
     }
 
-    /// <summary>Method, target, body, sharing, variables and ctx of each request, all at once; status, headers and body of each answer. Nil: one was not made.</summary>
-    async ValueTask<object?[]> CaptureAsync(object?[] arguments)
+    async ValueTask<object?[]> TakeSemaphoreAsync(object?[] arguments)
     {
-        var answers = await Task.WhenAll(arguments.Chunk(6).Select(CaptureOneAsync));
-        return answers.Contains(null) ? [null] : [.. answers.SelectMany(static answer => answer!)];
+        var semaphore = ScriptSemaphore.Find((int)(double)arguments[0]!);
+        var timeout = Seconds(arguments[1]);
+        return semaphore is null ? [null, "no such semaphore"]
+            : semaphore.TryTake() ? [true]
+            : timeout == TimeSpan.Zero ? [null, "timeout"]
+            : await semaphore.WaitAsync(timeout, Engine.Time, Ended) ? [true, null] : [false, "timeout"];
     }
-
-    /// <returns>Null: it was not made.</returns>
-    async Task<object?[]?> CaptureOneAsync(object?[] request)
-    {
-        var headers = new HeaderDictionary();
-        foreach (var (name, values) in Exchange!.Http.Request.Headers)
-        {
-            if (!name.Equals("Content-Length", StringComparison.OrdinalIgnoreCase) && !name.Equals("Transfer-Encoding", StringComparison.OrdinalIgnoreCase))
-            {
-                headers[name] = values;
-            }
-        }
-        var body = (byte[]?)request[2] ?? [];
-        if (body.Length > 0)
-        {
-            headers.ContentLength = body.Length;
-        }
-        var method = System.Text.Encoding.Latin1.GetString((byte[])request[0]!);
-        var target = System.Text.Encoding.Latin1.GetString((byte[])request[1]!);
-        if (!Exchange.MayCapture)
-        {
-            LogCycle(Engine.Log, target.Split('?')[0], Place);
-            return null;
-        }
-        var options = new SubrequestOptions((VariableSharing)(int)(double)request[3]!, Pairs(request[4] as byte[] ?? []))
-        {
-            Open = request[5] is double ctx ? exchange => Lend(exchange, (int)ctx) : null,
-        };
-        return await Exchange.CaptureAsync(method, target, headers, body, options) is { } answer
-            ? [answer.Status, answer.Headers, answer.Body]
-            : [500, new HeaderDictionary(), Array.Empty<byte>()];
-    }
-
-    /// <summary>Where a subrequest runs that has a table of this state's as its <c>ngx.ctx</c>.</summary>
-    LuaContext Lend(IScriptExchange exchange, int ctx)
-    {
-        if (!Lane.TryUse())
-        {
-            return For(Engine, exchange);
-        }
-        var context = new LuaContext(exchange, Lane);
-        using (Lane.Enter())
-        {
-            Lane.Call("adopt", context, (stack, _) =>
-            {
-                stack.Push(ctx);
-                return 1;
-            }, static _ => null);
-        }
-        return context;
-    }
-
-    static (string Name, string Value)[] Pairs(byte[] text) =>
-        [.. System.Text.Encoding.UTF8.GetString(text).Split('\0').SkipLast(1).Chunk(2).Select(static pair => (pair[0], pair[1]))];
 
     async ValueTask<object?[]> ResolveAsync(byte[] name)
     {
@@ -683,241 +690,6 @@ public sealed partial class LuaContext : IDisposable
             return [null, e.Message];
         }
     }
-
-    // -- Light threads
-
-    /// <summary>Starts a coroutine beside the one that asks; both go on from here, in the same lane.</summary>
-    object?[] Spawn(nint thread)
-    {
-        if (Threads.Count >= 1024)
-        {
-            return [null, "too many threads"];
-        }
-        int reference;
-        using (Lane.Enter())
-        {
-            lua_pushthread(thread);
-            reference = Lane.Anchor(thread);
-            Lane.Use();
-        }
-        Threads[thread] = ThreadAsync((thread, reference));
-        return [true];
-    }
-
-    async Task<object?[]> ThreadAsync((nint State, int Reference) coroutine)
-    {
-        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
-        {
-            await EventLoop.Later();
-        }
-        try
-        {
-            return await RunThreadAsync(coroutine);
-        }
-        finally
-        {
-            using (Lane.Enter())
-            {
-                _light?.Killed?.TryRemove(coroutine.State, out _);
-                Lane.Unreference(coroutine.Reference);
-            }
-            Lane.Release();
-        }
-    }
-
-    async ValueTask<object?[]> RunThreadAsync((nint State, int Reference) coroutine)
-    {
-        int status;
-        Stop stop;
-        using (Lane.Enter())
-        {
-            if (_disposed)
-            {
-                throw new OperationCanceledException();
-            }
-            // the function and its arguments are on the coroutine's stack already
-            status = Lane.Resume(coroutine.State, lua_gettop(coroutine.State) - 1, this, Phase);
-            stop = Step(coroutine, status);
-        }
-        while (stop.Status == Yielded)
-        {
-            if (stop.Wait == LuaWait.Exit)
-            {
-                EndAll(stop.Arguments);
-                return [false, "exited"];
-            }
-            (_, stop) = await WaitAsync(coroutine, stop);
-        }
-        if (stop.Error is { } error)
-        {
-            LogFailure(ThreadFailure, error + stop.Trace, "thread");
-            return [false, error];
-        }
-        if (stop.Arguments is [_, byte[] failed])
-        {
-            LogFailure(ThreadFailure, System.Text.Encoding.UTF8.GetString(failed), "thread");
-        }
-        return [true, stop.Arguments[0]];
-    }
-
-    sealed class LightThreads
-    {
-        public ConcurrentDictionary<nint, Task<object?[]>> Running { get; } = [];
-
-        public ConcurrentDictionary<nint, bool>? Killed;
-
-        /// <summary>How one of them has ended the request; null: none has.</summary>
-        public object?[]? Exit;
-    }
-
-    /// <summary>The script may run again: ngx.exec.</summary>
-    object?[] TakeExit() => Interlocked.Exchange(ref Light.Exit, null)!;
-
-    /// <summary>Everything that runs for the request ends where it waits.</summary>
-    void EndAll(object?[] arguments)
-    {
-        CancellationTokenSource? waits;
-        CancellationTokenRegistration client;
-        using (Lane.Enter())
-        {
-            Light.Exit ??= arguments;
-            foreach (var thread in Threads.Keys)
-            {
-                Kill(thread);
-            }
-            (waits, _end, client) = (_end, null, _client);
-        }
-        client.Dispose();
-        waits?.Cancel();
-    }
-
-    /// <summary>It never goes on; what it waits for ends with the request at the latest.</summary>
-    /// <returns>Why not; null: it is done.</returns>
-    internal string? Kill(nint thread)
-    {
-        if (Threads.TryGetValue(thread, out var running) && running.IsCompleted)
-        {
-            return "already terminated";
-        }
-        if (!Threads.TryRemove(thread, out _))
-        {
-            return "already waited or killed";
-        }
-        LazyInitializer.EnsureInitialized(ref Light.Killed, static () => [])[thread] = true;
-        return null;
-    }
-
-    async ValueTask<object?[]> JoinAsync(object?[] arguments)
-    {
-        var wanted = arguments.OfType<nint>().Where(Threads.ContainsKey).ToDictionary(thread => Threads[thread]);
-        if (wanted.Count == 0)
-        {
-            return [null, "already waited or killed"];
-        }
-        var first = await Task.WhenAny(wanted.Keys);
-        Threads.TryRemove(wanted[first], out _);
-        return await first;
-    }
-
-    async ValueTask<object?[]> SemaphoreAsync(object?[] arguments)
-    {
-        var semaphore = LuaHost.Semaphores.GetValueOrDefault((int)(double)arguments[0]!);
-        var patience = Seconds(arguments[1]);
-        return semaphore is null ? [null, "no such semaphore"]
-            : await semaphore.Places.WaitAsync(0) ? [true]
-            : patience == TimeSpan.Zero ? [null, "timeout"]
-            : await WaitAsync(semaphore, patience) ? [true, null] : [false, "timeout"];
-    }
-
-    /// <returns>False: it took too long by the gateway's clock.</returns>
-    async ValueTask<bool> WaitAsync(LuaHost.ScriptSemaphore semaphore, TimeSpan patience)
-    {
-        using var late = new CancellationTokenSource(patience, Engine.Time);
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(late.Token, Ended);
-        try
-        {
-            await semaphore.WaitAsync(end.Token);
-            return true;
-        }
-        catch (OperationCanceledException) when (!Ended.IsCancellationRequested)
-        {
-            return false;
-        }
-    }
-
-    // -- Sockets
-
-    internal int OpenSocket()
-    {
-        _sockets ??= [];
-        if (_sockets.Count >= MaxSockets)
-        {
-            throw new LuaException("too many sockets in one request");
-        }
-        _sockets.Add(new LuaSocket(Engine));
-        return _sockets.Count - 1;
-    }
-
-    bool _bodyTaken;
-    bool _bodyRead;
-    bool _raw;
-
-    async ValueTask ReadBodyAsync()
-    {
-        if (Body is null && !_bodyTaken)
-        {
-            _bodyRead = true;
-            Body = await Exchange!.ReadBodyAsync();
-        }
-    }
-
-    /// <summary>The request's body as a socket; or why not.</summary>
-    internal (int Socket, string? Error) OpenBody()
-    {
-        if (Body is not null || _bodyTaken)
-        {
-            return (0, "request body already exists");
-        }
-        if (Exchange!.OpenBody() is not { } body)
-        {
-            return (0, "no body");
-        }
-        _bodyTaken = true;
-        var socket = OpenSocket();
-        Exchange.ReplaceBody(Socket(socket).Read(body));
-        return (socket, null);
-    }
-
-    /// <summary>The client's connection as a socket; or why not. From here on the client is gone when a read or a write says so.</summary>
-    internal (int Socket, string? Error) OpenConnection()
-    {
-        var error = _raw ? "duplicate call"
-            : _finished ? "seen eof"
-            : _output is { WrittenCount: > 0 } || _sending is { IsCompleted: false } ? "pending data to write"
-            : null;
-        if (error is not null)
-        {
-            return (0, error);
-        }
-        var (connection, refused) = Exchange!.TakeConnection(_bodyRead || _bodyTaken);
-        if (connection is null)
-        {
-            return (0, refused);
-        }
-        _raw = _finished = _bodyTaken = Printed = true;
-        _client.Unregister();
-        var socket = OpenSocket();
-        Socket(socket).Take(connection, Exchange.Sent);
-        return (socket, null);
-    }
-
-    /// <summary>The script has taken the connection: there is no answer of the gateway's any more.</summary>
-    internal bool HasConnection => _raw;
-
-    internal LuaSocket Socket(object? number) => Socket((int)(double)number!);
-
-    internal LuaSocket Socket(int number) =>
-        _sockets is not null && number >= 0 && number < _sockets.Count ? _sockets[number] : throw new LuaException("bad request: a socket of another request");
 
     // -- Timers
 
@@ -957,22 +729,19 @@ public sealed partial class LuaContext : IDisposable
 
     public void Dispose()
     {
-        if (_disposed)
+        if (IsDisposed)
         {
             return;
         }
         using (Lane.Enter())
         {
-            _disposed = true;
+            IsDisposed = true;
             Lane.Drop(this);
         }
         _client.Dispose();
         _end?.Cancel();
         Exchange?.Dispose();
-        foreach (var socket in _sockets ?? [])
-        {
-            socket.Close();
-        }
+        _sockets?.Close();
         Lane.Release();
         _end?.Dispose();
     }

@@ -3,17 +3,19 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 using Sluice.Model.Json;
+using Sluice.Scripting.Api;
 
 namespace Sluice.Scripting;
 
 /// <summary>Custom plugins: Lua files <c>apisix/plugins/NAME.lua</c>.</summary>
-public sealed partial class LuaEngine
+internal sealed partial class LuaEngine
 {
     /// <summary>Whether this can be the name of a file of its own.</summary>
-    public static bool IsPluginName(string name) => name.Length > 0 && name.All(static c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_');
+    public static bool IsPluginName(string name) =>
+        name.Length > 0 && name.All(static c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_');
 
     /// <summary>Whether there is such a file, and LuaJIT to run it.</summary>
-    public bool HasPlugin(string name) => Missing is null && LuaHost.FilesOf(Options, $"apisix.plugins.{name}").Any(File.Exists);
+    public bool HasPlugin(string name) => Missing is null && LoaderApi.FilesOf(Options, $"apisix.plugins.{name}").Any(File.Exists);
 
     /// <summary>What a plugin says of itself (priority, version, schemas, phases), or why it cannot be loaded.</summary>
     public (JsonObject? Facts, string? Error) LoadPlugin(string name)
@@ -49,8 +51,8 @@ public sealed partial class LuaEngine
     LuaLane? _next;
 
     /// <summary>
-    /// A fresh state, with every file read anew, in which plugins are loaded from here on. Requests stay in the old states until <see cref="Commit"/>, or for good
-    /// when the new configuration turns out not to work (<see cref="Withdraw"/>).
+    /// A fresh state, with every file read anew, in which plugins are loaded from here on. Requests stay in the old states until <see
+    /// cref="Commit"/>, or for good when the new configuration turns out not to work (<see cref="Withdraw"/>).
     /// </summary>
     public void Renew(LuaOptions options)
     {
@@ -64,7 +66,7 @@ public sealed partial class LuaEngine
                 return;
             }
             var next = new LuaLane(this, 0, options);
-            Apart(next);
+            WatchUnlisted(next);
             Volatile.Write(ref _next, next);
         }
     }
@@ -107,7 +109,7 @@ public sealed partial class LuaEngine
         var old = _lanes[index];
         if (old is not null)
         {
-            Apart(old);
+            WatchUnlisted(old);
         }
         Volatile.Write(ref _lanes[index], fresh);
         if (old is not null)
@@ -149,7 +151,9 @@ public sealed partial class LuaEngine
         }
     }
 
-    /// <summary>Those that nobody has registered in this renewal or the one before. The others stay: requests that are under way still read them.</summary>
+    /// <summary>
+    /// Those that nobody has registered in this renewal or the one before. The others stay: requests that are under way still read them.
+    /// </summary>
     void ForgetVariables()
     {
         foreach (var (name, (_, renewal)) in _variables)
@@ -203,7 +207,8 @@ public sealed partial class LuaEngine
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "core.id: {File} cannot be read or written, the next start may have another id: {Error}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "core.id: {File} cannot be read or written, the next start may have another id: {Error}")]
     static partial void LogNotKept(ILogger logger, string file, string error);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "destroy of a Lua plugin: {Error}")]

@@ -11,7 +11,7 @@ namespace Sluice.Scripting;
 /// <param name="ExtraPath"><c>apisix.extra_lua_path</c>: templates with a question mark, separated by semicolons.</param>
 /// <param name="Sandbox">False: scripts may start processes, use ffi and native modules.</param>
 /// <param name="MemoryLimit">Bytes that one lane's state may use.</param>
-public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandbox = true, long MemoryLimit = 256 << 20)
+internal sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandbox = true, long MemoryLimit = 256 << 20)
 {
     /// <summary>How long a script may run without waiting for anything.</summary>
     public TimeSpan TimeLimit { get; init; } = TimeSpan.FromMilliseconds(100);
@@ -30,15 +30,16 @@ public sealed record LuaOptions(string Prefix, string ExtraPath = "", bool Sandb
 }
 
 /// <summary>
-/// Runs Lua on LuaJIT. There is a lane per processor: a Lua state and the guarantee that one thread at a time is in it. A request keeps to one lane.
+/// Runs Lua on LuaJIT. There is a lane per processor: a Lua state and the guarantee that one thread at a time is in it. A request keeps to
+/// one lane.
 /// Unless asked otherwise code runs in LuaJIT's interpreter: compiled code could not be stopped, and a script that runs away must be.
 /// </summary>
-public sealed partial class LuaEngine : IDisposable
+internal sealed partial class LuaEngine : IDisposable
 {
     readonly LuaLane?[] _lanes;
     readonly Lock _making = new();
     readonly ConcurrentDictionary<string, SharedDictionary> _dictionaries = new(StringComparer.Ordinal);
-    readonly ConcurrentDictionary<LuaLane, bool> _apart = new();
+    readonly ConcurrentDictionary<LuaLane, bool> _unlisted = new();
     readonly AutoResetEvent _wake = new(false);
     Thread? _watchdog;
     volatile bool _parked;
@@ -82,7 +83,9 @@ public sealed partial class LuaEngine : IDisposable
         : _dictionaries.Count >= MaxDictionaries ? null
         : _dictionaries.GetOrAdd(name, _ => new SharedDictionary(Time));
 
-    /// <summary>The lane for a new request: that of the event loop it is on, so that nobody else wants it; on other threads in turn.</summary>
+    /// <summary>
+    /// The lane for a new request: that of the event loop it is on, so that nobody else wants it; on other threads in turn.
+    /// </summary>
     internal LuaLane Pick()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
@@ -93,7 +96,7 @@ public sealed partial class LuaEngine : IDisposable
     internal LuaLane At(int index)
     {
         var lane = Volatile.Read(ref _lanes[index]);
-        return lane is { Worn: false } ? lane : Replace(index, lane);
+        return lane is { IsUsedUp: false } ? lane : Replace(index, lane);
     }
 
     LuaLane Replace(int index, LuaLane? old)
@@ -102,7 +105,7 @@ public sealed partial class LuaEngine : IDisposable
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             var current = _lanes[index];
-            if (current is { Worn: false })
+            if (current is { IsUsedUp: false })
             {
                 return current;
             }
@@ -112,7 +115,7 @@ public sealed partial class LuaEngine : IDisposable
             }
             if (current is not null)
             {
-                LogWorn(Log, index, Options.MemoryLimit >> 20);
+                LogUsedUp(Log, index, Options.MemoryLimit >> 20);
             }
             var fresh = new LuaLane(this, index, Options);
             Put(index, fresh);
@@ -126,9 +129,9 @@ public sealed partial class LuaEngine : IDisposable
     }
 
     /// <summary>No request comes to it, any more or yet; the watchdog looks after it as well.</summary>
-    internal void Apart(LuaLane lane) => _apart[lane] = true;
+    internal void WatchUnlisted(LuaLane lane) => _unlisted[lane] = true;
 
-    internal void Closed(LuaLane lane) => _apart.TryRemove(lane, out _);
+    internal void Closed(LuaLane lane) => _unlisted.TryRemove(lane, out _);
 
     internal IEnumerable<LuaLane> Made
     {
@@ -194,7 +197,7 @@ public sealed partial class LuaEngine : IDisposable
             {
                 idle = lane?.Watch(limit) == true ? 0 : idle;
             }
-            foreach (var (lane, _) in _apart)
+            foreach (var (lane, _) in _unlisted)
             {
                 idle = lane.Watch(limit) ? 0 : idle;
             }
@@ -215,6 +218,7 @@ public sealed partial class LuaEngine : IDisposable
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Lua state {Index} holds nearly all of the {Limit} MiB that it may: a new one takes its place")]
-    static partial void LogWorn(ILogger logger, int index, long limit);
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "Lua state {Index} holds nearly all of the {Limit} MiB that it may: a new one takes its place")]
+    static partial void LogUsedUp(ILogger logger, int index, long limit);
 }

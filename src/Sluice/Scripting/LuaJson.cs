@@ -20,7 +20,8 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
 {
     /// <param name="EmptyArray">Where on the stack the metatable is that makes an empty table an array; 0: nowhere.</param>
     /// <param name="SparseRatio">0: an array may have any number of holes.</param>
-    public readonly record struct Options(int EmptyArray, bool EscapesSlashes, bool EmptyIsArray, Invalid Invalid, int Depth, int Digits, bool SparseIsObject, int SparseRatio, int SparseSafe);
+    public readonly record struct Options(int EmptyArray, bool EscapesSlashes, bool EmptyIsArray, Invalid Invalid, int Depth, int Digits,
+        bool SparseIsObject, int SparseRatio, int SparseSafe);
 
     /// <summary>NaN and the infinities.</summary>
     public enum Invalid
@@ -34,9 +35,12 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
 
     public ReadOnlySpan<byte> Text => _output.WrittenSpan;
 
-    /// <summary>In the order of <see cref="Options"/>; what is nil is cjson's default, but for the slashes, which are as APISIX has them.</summary>
+    /// <summary>
+    /// In the order of <see cref="Options"/>; what is nil is cjson's default, but for the slashes, which are as APISIX has them.
+    /// </summary>
     public static Options OptionsAt(LuaStack stack, int first) => new(
-        stack.TypeAt(first) == LuaType.Table ? first : 0, stack.Flag(first + 1), stack.Flag(first + 2), (Invalid)(stack.OptionalInteger(first + 3) ?? 0),
+        stack.TypeAt(first) == LuaType.Table ? first : 0, stack.Flag(first + 1), stack.Flag(first + 2),
+        (Invalid)(stack.OptionalInteger(first + 3) ?? 0),
         Math.Min(stack.OptionalInteger(first + 4) ?? LuaJson.DefaultDepth, LuaJson.MaxDepth), stack.OptionalInteger(first + 5) ?? 14,
         stack.Flag(first + 6), stack.OptionalInteger(first + 7) ?? 2, stack.OptionalInteger(first + 8) ?? 10);
 
@@ -67,7 +71,9 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
                 String(stack.Bytes(-1));
                 return null;
             case LuaType.Table:
-                return depth > options.Depth || !RuntimeHelpers.TryEnsureSufficientExecutionStack() ? $"Cannot serialise, excessive depth ({depth})" : Table(depth);
+                return depth > options.Depth || !RuntimeHelpers.TryEnsureSufficientExecutionStack()
+                    ? $"Cannot serialise, excessive depth ({depth})"
+                    : Table(depth);
             case var type:
                 return $"Cannot serialise {LuaStack.Name(type)}: type not supported";
         }
@@ -77,14 +83,17 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
     {
         if (double.IsFinite(number))
         {
-            _output.Write(Encoding.Latin1.GetBytes(options.Digits == 14 ? LuaStack.Format(number) : LuaText.Number(number, options.Digits)));
+            _output.Write(Encoding.Latin1.GetBytes(options.Digits == 14
+                ? LuaStack.Format(number) : LuaText.Number(number, options.Digits)));
             return null;
         }
         if (options.Invalid == Invalid.Refused)
         {
             return "Cannot serialise number: must not be NaN or Infinity";
         }
-        _output.Write(options.Invalid == Invalid.Null ? "null"u8 : double.IsNaN(number) ? "NaN"u8 : number > 0 ? "Infinity"u8 : "-Infinity"u8);
+        _output.Write(options.Invalid == Invalid.Null
+            ? "null"u8
+            : double.IsNaN(number) ? "NaN"u8 : number > 0 ? "Infinity"u8 : "-Infinity"u8);
         return null;
     }
 
@@ -184,7 +193,8 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
             items++;
             lua_settop(stack.State, -2);
         }
-        return options.SparseRatio == 0 || max <= options.SparseSafe || max <= (double)items * options.SparseRatio ? (int)Math.Min(max, int.MaxValue)
+        return options.SparseRatio == 0 || max <= options.SparseSafe || max <= (double)items * options.SparseRatio
+            ? (int)Math.Min(max, int.MaxValue)
             : options.SparseIsObject ? NotAnArray : TooSparse;
     }
 
@@ -220,8 +230,8 @@ readonly ref struct LuaJsonWriter(LuaStack stack, int arrayMetatable, LuaJsonWri
 }
 
 /// <summary>
-/// Reads JSON into Lua values, with the rules and words of lua-cjson: strings are bytes, which need not be UTF-8; numbers may be <c>NaN</c>, <c>inf</c>,
-/// hexadecimal and have leading zeros, unless <paramref name="strict"/>.
+/// Reads JSON into Lua values, with the rules and words of lua-cjson: strings are bytes, which need not be UTF-8; numbers may be
+/// <c>NaN</c>, <c>inf</c>, hexadecimal and have leading zeros, unless <paramref name="strict"/>.
 /// </summary>
 /// <param name="arrayMetatable">What arrays get; 0: nothing.</param>
 ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetatable, int maxDepth, bool strict)
@@ -458,7 +468,8 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
         }
     }
 
-    static bool IsWord(ReadOnlySpan<byte> rest, string word) => rest.Length >= word.Length && Ascii.EqualsIgnoreCase(rest[..word.Length], word);
+    static bool IsWord(ReadOnlySpan<byte> rest, string word) =>
+        rest.Length >= word.Length && Ascii.EqualsIgnoreCase(rest[..word.Length], word);
 
     /// <summary>As C's <c>strtod</c> reads it: as much as makes a number.</summary>
     void ScanNumber()
@@ -483,7 +494,8 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
 
     /// <summary>Not hexadecimal, without leading zeros, finite.</summary>
     static bool IsJson(ReadOnlySpan<byte> digits) =>
-        digits is [(>= (byte)'1' and <= (byte)'9'), ..] or [(byte)'0'] or [(byte)'0', not ((byte)'x' or (byte)'X' or (>= (byte)'0' and <= (byte)'9')), ..];
+        digits is [(>= (byte)'1' and <= (byte)'9'), ..] or [(byte)'0']
+            or [(byte)'0', not ((byte)'x' or (byte)'X' or (>= (byte)'0' and <= (byte)'9')), ..];
 
     static (int Length, double Value) Magnitude(ReadOnlySpan<byte> text)
     {
@@ -515,7 +527,9 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
             var exponent = Run(text[Math.Min(length + 1 + sign, text.Length)..], char.IsAsciiDigit);
             length += exponent > 0 ? 1 + sign + exponent : 0;
         }
-        return double.TryParse(text[..length], LuaText.FloatStyle, CultureInfo.InvariantCulture, out var number) ? (length, number) : (0, 0);
+        return double.TryParse(text[..length], LuaText.FloatStyle, CultureInfo.InvariantCulture, out var number)
+            ? (length, number)
+            : (0, 0);
     }
 
     static int Run(ReadOnlySpan<byte> text, Func<char, bool> has)
@@ -569,7 +583,8 @@ ref struct LuaJsonReader(LuaStack stack, ReadOnlySpan<byte> text, int arrayMetat
         return CjsonReader.Hex4(_text, _at + 2) switch
         {
             < 0 or (>= 0xDC00 and <= 0xDFFF) => 0,
-            >= 0xD800 and <= 0xDBFF => At(_at + 6) == '\\' && At(_at + 7) == 'u' && CjsonReader.Hex4(_text, _at + 8) is >= 0xDC00 and <= 0xDFFF ? 12 : 0,
+            >= 0xD800 and <= 0xDBFF => At(_at + 6) == '\\' && At(_at + 7) == 'u'
+                && CjsonReader.Hex4(_text, _at + 8) is >= 0xDC00 and <= 0xDFFF ? 12 : 0,
             _ => 6,
         };
     }

@@ -10,8 +10,8 @@ using static Sluice.Scripting.LuaNative;
 namespace Sluice.Scripting;
 
 /// <summary>
-/// One Lua state. Whoever runs Lua in it holds <see cref="Enter"/>, for as long as one piece of Lua runs: until it ends or waits for something.
-/// No managed frame ever lies below one that Lua unwinds: host functions return values, and Lua code around them raises.
+/// One Lua state. Whoever runs Lua in it holds <see cref="Enter"/>, for as long as one piece of Lua runs: until it ends or waits for
+/// something. No managed frame ever lies below one that Lua unwinds: host functions return values, and Lua code around them raises.
 /// </summary>
 sealed unsafe partial class LuaLane
 {
@@ -24,8 +24,10 @@ sealed unsafe partial class LuaLane
         public int Strict;
     }
 
-    /// <summary>After how many times of what is allowed the log says so: a script in compiled code, or in one long call, is not stopped.</summary>
-    const int Patience = 5;
+    /// <summary>
+    /// After how many times of what is allowed the log says so: a script in compiled code, or in one long call, is not stopped.
+    /// </summary>
+    const int TimesUntilTold = 5;
 
     /// <summary>How often the watchdog has to find the same piece running over its time.</summary>
     const int Looks = 3;
@@ -79,7 +81,7 @@ sealed unsafe partial class LuaLane
         // compiled code calls no hooks, and the watchdog stops scripts by one
         luaJIT_setmode(_state, 0, options.Jit ? CompilerOn : CompilerOff);
         Boot();
-        (RunEntry, FilterEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["ask"], _entries["ctx_mt"]);
+        (RunEntry, FilterEntry, EventEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["event"], _entries["ask"], _entries["ctx_mt"]);
         t_lane = null;
     }
 
@@ -94,7 +96,7 @@ sealed unsafe partial class LuaLane
     public LuaContext? Running { get; private set; }
 
     /// <summary>The memory is used up even after a collection: no new requests for this state.</summary>
-    public bool Worn { get; private set; }
+    public bool IsUsedUp { get; private set; }
 
     /// <summary>No new requests come here: it ends with the last that is in it.</summary>
     public bool Retired => _retired;
@@ -107,6 +109,8 @@ sealed unsafe partial class LuaLane
     public int RunEntry { get; }
 
     public int FilterEntry { get; }
+
+    public int EventEntry { get; }
 
     public int AskEntry { get; }
 
@@ -139,12 +143,24 @@ sealed unsafe partial class LuaLane
 
     void PushHost()
     {
-        lua_createtable(_state, 0, LuaHost.Functions.Length);
+        lua_createtable(_state, 0, LuaHost.Functions.Length + LuaHost.Numbers.Length);
         for (var i = 0; i < LuaHost.Functions.Length; i++)
         {
             new LuaStack(_state).Push(LuaHost.Functions[i].Name);
             lua_pushnumber(_state, i);
             lua_pushcclosure(_state, &CallHost, 1);
+            lua_rawset(_state, -3);
+        }
+        foreach (var (name, members) in LuaHost.Numbers)
+        {
+            new LuaStack(_state).Push(name);
+            lua_createtable(_state, 0, members.Length);
+            foreach (var (member, number) in members)
+            {
+                new LuaStack(_state).Push(member);
+                lua_pushnumber(_state, number);
+                lua_rawset(_state, -3);
+            }
             lua_rawset(_state, -3);
         }
         new LuaStack(_state).Push("FAIL");
@@ -275,7 +291,7 @@ sealed unsafe partial class LuaLane
             }
             _retired = true;
         }
-        Engine.Apart(this);
+        Engine.WatchUnlisted(this);
         foreach (var (timer, _) in _timers)
         {
             timer.Run();
@@ -476,7 +492,7 @@ sealed unsafe partial class LuaLane
     void Recover()
     {
         Collect();
-        Worn = _memory->Used > _memory->Limit / 10 * 8;
+        IsUsedUp = _memory->Used > _memory->Limit / 10 * 8;
     }
 
     // -- Units
@@ -524,7 +540,8 @@ sealed unsafe partial class LuaLane
 
     /// <summary>Runs an entry that may not wait.</summary>
     /// <returns>What <paramref name="read"/> made of the results, or the error.</returns>
-    public string? Call(string entry, LuaContext context, Func<LuaStack, LuaLane, int> push, Func<LuaStack, string?> read, LuaPhase phase = LuaPhase.Init)
+    public string? Call(string entry, LuaContext context, Func<LuaStack, LuaLane, int> push, Func<LuaStack, string?> read,
+        LuaPhase phase = LuaPhase.Init)
     {
         var coroutine = RentCoroutine();
         PushEntry(coroutine.State, entry);
@@ -546,7 +563,9 @@ sealed unsafe partial class LuaLane
         {
             return stopped;
         }
-        return stack.TypeAt(-1) is LuaType.String or LuaType.Number ? stack.Utf8(-1) : $"(error object is a {LuaStack.Name(stack.TypeAt(-1))} value)";
+        return stack.TypeAt(-1) is LuaType.String or LuaType.Number
+            ? stack.Utf8(-1)
+            : $"(error object is a {LuaStack.Name(stack.TypeAt(-1))} value)";
     }
 
     /// <summary>Where a coroutine that has failed was, as nginx writes it.</summary>
@@ -585,7 +604,7 @@ sealed unsafe partial class LuaLane
                 }
             }
         }
-        else if (now - _seenAt > limit * Patience && _told != piece)
+        else if (now - _seenAt > limit * TimesUntilTold && _told != piece)
         {
             _told = piece;
             LogRunsOn(Engine.Log, Stopwatch.GetElapsedTime(_seenAt, now).TotalMilliseconds, Running?.Where ?? "");
@@ -595,9 +614,11 @@ sealed unsafe partial class LuaLane
 
     /// <summary>On a machine that has more to do, time passes in which the script does not run.</summary>
     bool HasRun(long limit) =>
-        _seenRun is not { } before || ThreadClock.Read(Volatile.Read(ref _clock)) is not { } now || (now - before) * 1e-9 * Stopwatch.Frequency > limit;
+        _seenRun is not { } before || ThreadClock.Read(Volatile.Read(ref _clock)) is not { } now
+            || (now - before) * 1e-9 * Stopwatch.Frequency > limit;
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "lua: a script has been running for {Milliseconds:F0} ms without waiting for anything, in {Where}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "lua: a script has been running for {Milliseconds:F0} ms without waiting for anything, in {Where}")]
     static partial void LogRunsOn(ILogger logger, double milliseconds, string where);
 
     void Disarm()
@@ -612,7 +633,9 @@ sealed unsafe partial class LuaLane
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     static void Hook(nint state, LuaNative.Debug* debug) => t_lane?.Stop(state, debug);
 
-    /// <summary>The script's own thread, at its next instruction: notes where it is; from the next one on each raises an error, until Lua is left.</summary>
+    /// <summary>
+    /// The script's own thread, at its next instruction: notes where it is; from the next one on each raises an error, until Lua is left.
+    /// </summary>
     void Stop(nint state, LuaNative.Debug* debug)
     {
         var piece = Volatile.Read(ref _piece);
@@ -621,7 +644,8 @@ sealed unsafe partial class LuaLane
             Disarm(); // meant for the piece before this one
             return;
         }
-        // A thread that the machine left waiting is soon done when it runs again: only who still runs when the watchdog has looked again, twice, goes on for ever.
+        // A thread that the machine left waiting is soon done when it runs again: only who still runs when the watchdog has looked again,
+        // twice, goes on for ever.
         _looks = piece == _lookedAt ? _looks + 1 : 1;
         _lookedAt = piece;
         if (_looks < Looks)
@@ -663,7 +687,9 @@ sealed unsafe partial class LuaLane
         return moved;
     }
 
-    /// <summary>Every host function: found by the number in its upvalue. Nothing is thrown past it; what is becomes <c>FAIL, message</c>.</summary>
+    /// <summary>
+    /// Every host function: found by the number in its upvalue. Nothing is thrown past it; what is becomes <c>FAIL, message</c>.
+    /// </summary>
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     static int CallHost(nint state)
     {

@@ -84,9 +84,12 @@ sealed class LuaSocket(LuaEngine engine)
             }
             else
             {
-                var address = IPAddress.TryParse(name.Trim('[', ']'), out var literal) ? literal : (await engine.Resolver.ResolveAsync(name, limit.Token)).Next();
+                var address = IPAddress.TryParse(name.Trim('[', ']'), out var literal)
+                    ? literal
+                    : (await engine.Resolver.ResolveAsync(name, limit.Token)).Next();
                 endPoint = new IPEndPoint(address, port);
-                socket = new Socket(address.AddressFamily, Datagram ? SocketType.Dgram : SocketType.Stream, Datagram ? ProtocolType.Udp : ProtocolType.Tcp);
+                socket = new Socket(address.AddressFamily, Datagram ? SocketType.Dgram : SocketType.Stream, Datagram
+                    ? ProtocolType.Udp : ProtocolType.Tcp);
                 if (!Datagram)
                 {
                     socket.NoDelay = true;
@@ -104,7 +107,8 @@ sealed class LuaSocket(LuaEngine engine)
         catch (SocketException e)
         {
             socket?.Dispose();
-            return [null, port == 0 && e.SocketErrorCode == SocketError.AddressNotAvailable ? "no such file or directory" : Word(e.SocketErrorCode)];
+            return [null, port == 0 && e.SocketErrorCode == SocketError.AddressNotAvailable
+                ? "no such file or directory" : Word(e.SocketErrorCode)];
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
@@ -278,10 +282,12 @@ sealed class LuaSocket(LuaEngine engine)
         return false;
     }
 
-    static ReadOnlySpan<byte> Line(ReadOnlySpan<byte> line) => line.Contains((byte)'\r') ? line.ToArray().Where(b => b != '\r').ToArray() : line;
+    static ReadOnlySpan<byte> Line(ReadOnlySpan<byte> line) =>
+        line.Contains((byte)'\r') ? line.ToArray().Where(b => b != '\r').ToArray() : line;
 
     /// <param name="size">Bytes wanted, or the most that may come.</param>
-    public async ValueTask<object?[]> ReceiveAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive, CancellationToken cancellation)
+    public async ValueTask<object?[]> ReceiveAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive,
+        CancellationToken cancellation)
     {
         if (HasEnded)
         {
@@ -294,7 +300,9 @@ sealed class LuaSocket(LuaEngine engine)
         _busy = true;
         try
         {
-            return Datagram ? await ReceiveDatagramAsync(size, cancellation) : await ReceivePiecesAsync(mode, size, pattern, inclusive, cancellation);
+            return Datagram
+                ? await ReceiveDatagramAsync(size, cancellation)
+                : await ReceivePiecesAsync(mode, size, pattern, inclusive, cancellation);
         }
         finally
         {
@@ -302,7 +310,8 @@ sealed class LuaSocket(LuaEngine engine)
         }
     }
 
-    async ValueTask<object?[]> ReceivePiecesAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive, CancellationToken cancellation)
+    async ValueTask<object?[]> ReceivePiecesAsync(ReceiveMode mode, int size, byte[]? pattern, bool inclusive,
+        CancellationToken cancellation)
     {
         while (true)
         {

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Sluice.Net.Http;
 using static Sluice.Scripting.LuaNative;
 
 namespace Sluice.Scripting;
@@ -10,7 +11,9 @@ namespace Sluice.Scripting;
 /// <summary>A Lua error that a host function wants raised; the Lua code around it does so.</summary>
 sealed class LuaException(string message) : Exception(message);
 
-/// <summary>The stack of one coroutine, as host functions see it. Lua's strings are bytes: a text is Latin-1 unless said otherwise.</summary>
+/// <summary>
+/// The stack of one coroutine, as host functions see it. Lua's strings are bytes: a text is Latin-1 unless said otherwise.
+/// </summary>
 readonly unsafe struct LuaStack(nint state)
 {
     public nint State { get; } = state;
@@ -54,7 +57,7 @@ readonly unsafe struct LuaStack(nint state)
 
     public string? OptionalText(int index) => IsNil(index) ? null : Text(index);
 
-    public string Utf8(int index) => Encoding.UTF8.GetString(Bytes(index));
+    public string Utf8(int index) => ByteText.Of(Bytes(index));
 
     /// <summary>A number as Lua prints it.</summary>
     public static string Format(double number)
@@ -107,7 +110,13 @@ readonly unsafe struct LuaStack(nint state)
             lua_pushnil(State);
             return;
         }
-        PushEncoded(text, Encoding.UTF8);
+        if (text.Length <= 256)
+        {
+            Span<byte> small = stackalloc byte[ByteText.MaxBytes(text.Length)];
+            Push(small[..ByteText.GetBytes(text, small)]);
+            return;
+        }
+        Push(ByteText.GetBytes(text));
     }
 
     [SkipLocalsInit]

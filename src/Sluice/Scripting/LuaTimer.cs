@@ -1,6 +1,8 @@
 namespace Sluice.Scripting;
 
-/// <summary>A function of <c>ngx.timer</c> that waits for its time, or for the end of its state, when it runs at once and prematurely.</summary>
+/// <summary>
+/// A function of <c>ngx.timer</c> that waits for its time, or for the end of its state, when it runs at once and prematurely.
+/// </summary>
 sealed class LuaTimer(LuaLane lane, int id)
 {
     ITimer? _clock;

@@ -3,10 +3,10 @@ using System.Text.Json.Nodes;
 namespace Sluice.Scripting;
 
 /// <summary>
-/// Functions or a plugin's configuration as scripts see them: loaded into a lane when the lane first needs it, and out of all lanes when nobody holds
-/// the unit any more.
+/// Functions or a plugin's configuration as scripts see them: loaded into a lane when the lane first needs it, and out of all lanes when
+/// nobody holds the unit any more.
 /// </summary>
-public sealed class LuaUnit
+internal sealed class LuaUnit
 {
     readonly LuaEngine _engine;
 
@@ -22,7 +22,8 @@ public sealed class LuaUnit
     }
 
     /// <summary>Functions as texts that return a function.</summary>
-    public static LuaUnit OfFunctions(LuaEngine engine, string name, string where, JsonNode? configuration, IReadOnlyList<string> functions) =>
+    public static LuaUnit OfFunctions(LuaEngine engine, string name, string where, JsonNode? configuration,
+        IReadOnlyList<string> functions) =>
         new(engine, "functions", name, where, configuration, functions);
 
     /// <summary><c>_meta.pre_function</c> of a plugin: what it returns counts for nothing.</summary>
@@ -59,7 +60,7 @@ public sealed class LuaUnit
 }
 
 /// <summary>In which phase a script runs: what it may do depends on it.</summary>
-public enum LuaPhase
+internal enum LuaPhase
 {
     Rewrite = 1,
     Access,
@@ -69,9 +70,10 @@ public enum LuaPhase
     Log,
     Timer,
     Init,
+    EventFilter,
 }
 
-public enum LuaEnd
+internal enum LuaEnd
 {
     /// <summary>The script has nothing against going on.</summary>
     Continue,
@@ -87,4 +89,4 @@ public enum LuaEnd
 }
 
 /// <param name="Status">For <see cref="LuaEnd.Answered"/>: the status it exited with, 0 when it has printed its answer and ended.</param>
-public readonly record struct LuaOutcome(LuaEnd End, int Status = 0);
+internal readonly record struct LuaOutcome(LuaEnd End, int Status = 0);

@@ -239,7 +239,9 @@ sealed class SharedDictionary(TimeProvider time, long capacity = SharedDictionar
     {
         lock (_lock)
         {
-            return Live(key) is not { } entry ? (0, null) : entry.Value is LinkedList<object> list ? (list.Count, null) : (0, "value not a list");
+            return Live(key) is not { } entry
+                ? (0, null)
+                : entry.Value is LinkedList<object> list ? (list.Count, null) : (0, "value not a list");
         }
     }
 
@@ -270,7 +272,8 @@ sealed class SharedDictionary(TimeProvider time, long capacity = SharedDictionar
     {
         lock (_lock)
         {
-            return [.. _entries.Values.Where(node => !Expired(node.Value)).Take(max > 0 ? max : int.MaxValue).Select(node => node.Value.Key)];
+            return [.. _entries.Values.Where(node => !Expired(node.Value)).Take(max > 0 ? max : int.MaxValue)
+                .Select(node => node.Value.Key)];
         }
     }
 }

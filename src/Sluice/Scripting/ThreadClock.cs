@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Sluice.Scripting;
 
-/// <summary>How long a thread has been on a processor, as other threads can ask it: a thread that the machine keeps waiting runs no further meanwhile.</summary>
+/// <summary>
+/// How long a thread has been on a processor, as other threads can ask it: a thread that the machine keeps waiting runs no further
+/// meanwhile.
+/// </summary>
 static partial class ThreadClock
 {
     [ThreadStatic] static int t_own;
@@ -13,7 +16,8 @@ static partial class ThreadClock
     static int Open() => OperatingSystem.IsLinux() && GetClock(Self(), out var clock) == 0 ? clock : 0;
 
     /// <summary>Nanoseconds; null when there is no such clock, or its thread has ended.</summary>
-    public static long? Read(int clock) => clock != 0 && GetTime(clock, out var time) == 0 ? (time.Seconds * 1_000_000_000) + time.Nanoseconds : null;
+    public static long? Read(int clock) =>
+        clock != 0 && GetTime(clock, out var time) == 0 ? (time.Seconds * 1_000_000_000) + time.Nanoseconds : null;
 
     readonly record struct Time(long Seconds, long Nanoseconds);
 

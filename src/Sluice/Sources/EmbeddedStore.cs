@@ -12,11 +12,11 @@ namespace Sluice.Sources;
 /// </summary>
 /// <example><code>
 /// await using var store = EmbeddedStore.Open(prefix);
-/// var entry = await store.Put("/apisix/routes/r1", json);
+/// var result = await store.Transaction([], [new StoreOp.Put("/apisix/routes/r1", json)]);
 /// var routes = store.List("/apisix/routes/");
 /// await foreach (var changes in store.Watch("/apisix/", routes.Revision + 1)) { … }
 /// </code></example>
-public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
+internal sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
 {
     const int LongestKey = 4096;
     const int LargestBatch = 256;
@@ -86,18 +86,6 @@ public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
         var state = _state;
         return new StoreRange(state.Revision, [.. state.Entries.Values.Where(entry => entry.Key.StartsWith(prefix, StringComparison.Ordinal))]);
     }
-
-    public async Task<StoreEntry> Put(string key, string value, CancellationToken cancel = default) =>
-        (await Transaction([], [new StoreOp.Put(key, value)], cancel)).Events[0].Entry;
-
-    /// <summary>Puts under the next sequential id: what POST does. <paramref name="value"/> makes the value from the id.</summary>
-    /// <param name="prefix">With its slash at the end: <c>/apisix/routes/</c>.</param>
-    public async Task<StoreEntry> PutNext(string prefix, Func<string, string> value, CancellationToken cancel = default) =>
-        (await Transaction([], [new StoreOp.PutNext(prefix, value)], cancel)).Events[0].Entry;
-
-    /// <returns>False: there was no such key.</returns>
-    public async Task<bool> Delete(string key, CancellationToken cancel = default) =>
-        (await Transaction([], [new StoreOp.Delete(key)], cancel)).Events.Count > 0;
 
     /// <summary>All operations at one revision if all conditions hold, otherwise none. No key may occur twice in the operations.</summary>
     /// <param name="cancel">Takes back what was not begun; a write that was begun is awaited.</param>
@@ -235,7 +223,9 @@ public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
             write.Answer.TrySetCanceled(write.Cancel);
             return null;
         }
-        if (!write.Compares.All(compare => (entries.GetValueOrDefault(compare.Key)?.ModRevision ?? 0) == compare.ModRevision))
+        if (!write.Compares.All(compare => compare.IsPrefix
+            ? entries.All(entry => !entry.Key.StartsWith(compare.Key, StringComparison.Ordinal) || entry.Value.ModRevision <= compare.ModRevision)
+            : (entries.GetValueOrDefault(compare.Key)?.ModRevision ?? 0) == compare.ModRevision))
         {
             return new StoreResult(false, revision, []);
         }
@@ -278,15 +268,6 @@ public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
                 return new(StoreEventKind.Put, new(put.Key, put.Value, old?.CreateRevision ?? revision, revision, (old?.Version ?? 0) + 1));
             case StoreOp.Delete delete:
                 return entries.ContainsKey(delete.Key) ? new(StoreEventKind.Delete, new(delete.Key, "", 0, revision, 0)) : null;
-            case StoreOp.PutNext next:
-                var number = revision;
-                string id;
-                do
-                {
-                    id = number++.ToString("D20", CultureInfo.InvariantCulture);
-                }
-                while (entries.ContainsKey(next.Prefix + id));
-                return new(StoreEventKind.Put, new(next.Prefix + id, Checked(next.Value(id)), revision, revision, 1));
             default:
                 throw new ArgumentException($"unknown operation {op}", nameof(op));
         }
@@ -301,7 +282,6 @@ public sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
             {
                 StoreOp.Put put => put.Key,
                 StoreOp.Delete delete => delete.Key,
-                StoreOp.PutNext next => next.Prefix,
                 _ => throw new ArgumentException($"unknown operation {op}", nameof(ops)),
             };
             if (key.Length is 0 or > LongestKey || key[0] != '/' || key.AsSpan().IndexOfAnyInRange('\0', '\x1f') >= 0 || HasLoneSurrogate(key))

@@ -9,7 +9,7 @@ namespace Sluice.Sources;
 /// One Sluice per prefix: an flock on <c>data/sluice.lock</c>, held as long as the file is open. The kernel lets go of it when the process
 /// dies in whatever way, so a file left behind means nothing. The pid and the prefix inside are for the error message of the second one.
 /// </summary>
-public sealed partial class InstanceLock : IDisposable
+internal sealed partial class InstanceLock : IDisposable
 {
     readonly FileStream _file;
 

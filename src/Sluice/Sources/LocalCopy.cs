@@ -9,7 +9,7 @@ namespace Sluice.Sources;
 /// background, at most once in a while; a file that is damaged or of another prefix counts as none.
 /// </summary>
 /// <param name="directory">The data directory.</param>
-public sealed partial class LocalCopy(string directory, string prefix, TimeProvider time, ILogger<LocalCopy> logger) : IAsyncDisposable
+internal sealed partial class LocalCopy(string directory, string prefix, TimeProvider time, ILogger<LocalCopy> logger) : IAsyncDisposable
 {
     const int Format = 1;
 
@@ -22,20 +22,23 @@ public sealed partial class LocalCopy(string directory, string prefix, TimeProvi
     Task _writing = Task.CompletedTask;
 
     /// <summary>Null: there is none that could be used.</summary>
-    public StoreRange? Read()
+    /// <param name="damage">Why the one that is there cannot be used; null when there is none, or it can.</param>
+    public StoreRange? Read(out string? damage)
     {
+        damage = null;
         try
         {
             return File.Exists(_path) ? Parse(File.ReadLines(_path)) : null;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or FormatException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or FormatException or NullReferenceException)
         {
+            damage = $"{_path}: {(e is FormatException or IOException or UnauthorizedAccessException ? e.Message : "a line of it is damaged")}";
             LogUnreadable(_path, e.Message);
             return null;
         }
     }
 
-    StoreRange? Parse(IEnumerable<string> lines)
+    StoreRange Parse(IEnumerable<string> lines)
     {
         var entries = new List<StoreEntry>();
         long revision = 0;
@@ -46,20 +49,20 @@ public sealed partial class LocalCopy(string directory, string prefix, TimeProvi
             {
                 if ((int)format != Format || (string?)value["prefix"] != prefix)
                 {
-                    return null;
+                    throw new FormatException($"it is of another prefix ({(string?)value["prefix"]}) or of another version of Sluice");
                 }
                 revision = (long)value["revision"]!;
             }
             else if (value["end"] is { } count)
             {
-                return (int)count == entries.Count ? new StoreRange(revision, entries) : null;
+                return (int)count == entries.Count ? new StoreRange(revision, entries) : throw new FormatException("lines of it are missing");
             }
             else
             {
                 entries.Add(new StoreEntry((string)value["key"]!, (string)value["value"]!, (long)value["create"]!, (long)value["mod"]!, 1));
             }
         }
-        return null;
+        throw new FormatException("it has no end");
     }
 
     /// <summary>Has the newest state written soon.</summary>

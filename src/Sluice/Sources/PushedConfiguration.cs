@@ -8,9 +8,9 @@ using Sluice.Pipeline;
 namespace Sluice.Sources;
 
 /// <summary>What is wrong with one item of a pushed configuration; without an index, with the whole of a kind.</summary>
-public sealed record PushProblem(string Kind, int? Index, string Message);
+internal sealed record PushProblem(string Kind, int? Index, string Message, string? Id = null);
 
-public enum PushOutcome
+internal enum PushOutcome
 {
     Applied,
 
@@ -26,11 +26,11 @@ public enum PushOutcome
 /// is applied whole or refused whole. It is kept in memory; a kind whose version is the running one stays as it is.
 /// </summary>
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
-public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider time)
+internal sealed class PushedConfiguration(LiveConfiguration live, TimeProvider time) : IConfigurationSource
 {
     const string VersionEnding = "_conf_version";
 
-    static readonly ResourceKind[] Kinds = [.. ResourceKinds.All.Where(kind => kind != ResourceKind.Credentials)];
+    static readonly ResourceKind[] Kinds = [.. ResourceKinds.All.Where(kind => kind.OwnerKind() is null)];
 
     readonly Lock _pushing = new();
     State _state = new(Kinds.ToDictionary(kind => kind, _ => new Section([], 0)), null, 0);
@@ -46,8 +46,12 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
     /// <summary>When it was pushed, in seconds since 1970.</summary>
     public long LastModified => Volatile.Read(ref _state).LastModified;
 
-    /// <summary>Told after the first push.</summary>
-    public event Action? Started;
+    public string? NotReady => Digest is null ? "no configuration was put to /apisix/admin/configs yet" : null;
+
+    /// <summary>There is nothing before the first push.</summary>
+    public Task<IReadOnlyList<Problem>> StartAsync(CancellationToken cancel) => Task.FromResult<IReadOnlyList<Problem>>([]);
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     /// <summary>The running configuration as it was sent, with the versions of all kinds.</summary>
     public JsonObject Show()
@@ -94,18 +98,13 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
             {
                 return (PushOutcome.Refused, error);
             }
-            var isFirst = _state.Digest is null;
             Volatile.Write(ref _state, new State(sections, digest, time.GetUtcNow().ToUnixTimeSeconds()));
-            if (isFirst)
-            {
-                Started?.Invoke();
-            }
             return (PushOutcome.Applied, null);
         }
     }
 
     /// <summary>Everything that is wrong with a configuration; nothing is applied.</summary>
-    public static IReadOnlyList<PushProblem> Validate(JsonObject body, PluginRegistry plugins)
+    public static IReadOnlyList<PushProblem> Validate(JsonObject body, DocumentIntake intake)
     {
         var problems = new List<PushProblem>();
         Dictionary<ResourceKind, JsonArray> items = [];
@@ -121,7 +120,7 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
             }
             items[kind] = list;
         }
-        Check(items, problems, plugins);
+        Check(items, problems, intake);
         return problems;
     }
 
@@ -159,9 +158,9 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
         return null;
     }
 
-    DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems) => Check(items, problems, live.Current.Plugins);
+    DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems) => Check(items, problems, new DocumentIntake(live.Maker()));
 
-    static DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems, PluginRegistry plugins)
+    static DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems, DocumentIntake intake)
     {
         var documents = new List<Document>();
         foreach (var (kind, list) in items)
@@ -169,25 +168,39 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
             HashSet<string> seen = [];
             for (var i = 0; i < list.Count; i++)
             {
-                if (Read(kind, list[i], i, seen, plugins, out var error) is { } document)
+                if (Read(kind, list[i], i, intake, out var error) is { } document)
                 {
                     documents.Add(document);
                 }
-                else
+                if (error is not null)
                 {
-                    problems.Add(new(kind.Segment(), i, error!));
+                    problems.Add(new(kind.Segment(), i, error, NameOf(list[i])));
+                }
+                if (Duplicate(kind, list[i], seen) is { } duplicate)
+                {
+                    problems.Add(new(kind.Segment(), i, duplicate, NameOf(list[i])));
                 }
             }
         }
         return DocumentSet.Of(documents);
     }
 
-    static Document? Read(ResourceKind section, JsonNode? item, int index, HashSet<string> seen, PluginRegistry plugins, out string? error)
+    /// <summary>As <c>resource_id</c> tells it: the id, or the username.</summary>
+    static string NameOf(JsonNode? item) => item is JsonObject value && (value["id"] ?? value["username"]) is JsonValue name ? name.ToString() : "";
+
+    static string? Duplicate(ResourceKind section, JsonNode? item, HashSet<string> seen)
     {
-        var start = $"invalid {section.Segment()} at index {index}, err: ";
+        var isCredential = section == ResourceKind.Consumers && (item as JsonObject)?["id"] is not null;
+        return NameOf(item) is { Length: > 0 } name && !seen.Add(name)
+            ? $"found duplicate {(section != ResourceKind.Consumers ? "id" : isCredential ? "credential id" : "username")} {name} in {section.Segment()}"
+            : null;
+    }
+
+    static Document? Read(ResourceKind section, JsonNode? item, int index, DocumentIntake intake, out string? error)
+    {
         if (item?.DeepClone() is not JsonObject value)
         {
-            error = $"{start}wrong type: expected object, got {LuaText.Type(item)}";
+            error = $"invalid configuration: wrong type: expected object, got {LuaText.Type(item)}";
             return null;
         }
         var revision = value["modifiedIndex"] is { } given && given.GetValueKind() == JsonValueKind.Number ? (long)LuaText.ToDouble(given) : 0;
@@ -195,22 +208,28 @@ public sealed class PushedConfiguration(LiveConfiguration live, TimeProvider tim
         var (kind, id) = Identify(section, value);
         if (id is null)
         {
-            error = start + (section == ResourceKind.Consumers ? "property \"username\" is required" : "property \"id\" is required");
-            return null;
-        }
-        if (!seen.Add(id))
-        {
-            error = $"found duplicate {(section != ResourceKind.Consumers ? "id" : kind == ResourceKind.Credentials ? "credential id" : "username")} {id} in {section.Segment()}";
-            return null;
+            switch (section)
+            {
+                case ResourceKind.Consumers:
+                    error = "invalid configuration: property \"username\" is required";
+                    return null;
+                case ResourceKind.PluginMetadata:
+                    error = "invalid configuration: property \"id\" is required";
+                    return null;
+                default:
+                    // as in apisix.yaml
+                    id = string.Create(CultureInfo.InvariantCulture, $"arr_{index + 1}");
+                    break;
+            }
         }
         // what it refers to may be missing, as in APISIX: the route answers 503 then
-        error = DocumentCheck.Check(kind, id, value, DocumentSet.Empty.WithMissingReferences(value), plugins);
+        var document = Document.Of(kind, id, value, revision, revision, $"/apisix/admin/configs ({section.Segment()}[{index}])");
+        error = intake.Take(document, DocumentSet.Empty, mayMiss: true).Error;
         if (error is not null)
         {
-            error = start + error;
             return null;
         }
-        return new Document(kind, id, value, revision, revision, $"/apisix/admin/configs ({section.Segment()}[{index}])");
+        return document;
     }
 
     /// <summary>A consumer has its name, a credential <c>jack/credentials/1</c>.</summary>

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -8,7 +9,7 @@ using Sluice.Sources.Etcd;
 
 namespace Sluice.Sources;
 
-public enum WriteOutcome
+internal enum WriteOutcome
 {
     Created,
     Updated,
@@ -31,8 +32,12 @@ public enum WriteOutcome
 /// <param name="Error">As it stands in <c>error_msg</c>; null when the write was done.</param>
 /// <param name="Stored">The document's value as it stands in the store, secrets encrypted.</param>
 /// <param name="Warnings">What was accepted and has no effect.</param>
-public sealed record WriteResult(
-    WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, JsonObject? Stored = null, IReadOnlyList<string>? Warnings = null);
+internal sealed record WriteResult(
+    WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, JsonObject? Stored = null, IReadOnlyList<string>? Warnings = null)
+{
+    /// <summary>After a conflict: the kinds of which something may have changed.</summary>
+    internal ResourceKind[]? ReliesOn { get; init; }
+}
 
 /// <summary>
 /// The resources in a store (embedded, or etcd), under etcd's keys (<c>/apisix/routes/r1</c>). One write at a time: check → compile → write
@@ -42,7 +47,7 @@ public sealed record WriteResult(
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
 /// <param name="prefix">Of all keys: <c>/apisix</c>.</param>
 /// <param name="copy">Kept up to date with what is applied; null: none is kept.</param>
-public sealed partial class ResourceStore(
+internal sealed partial class ResourceStore(
     IKeyValueStore store, LiveConfiguration live, TimeProvider time, ILogger<ResourceStore> logger, string prefix = ResourceStore.DefaultPrefix, LocalCopy? copy = null)
     : IAsyncDisposable
 {
@@ -62,6 +67,10 @@ public sealed partial class ResourceStore(
 
     /// <summary>Keys that this gateway deleted, with the revision: events of before must not bring them back.</summary>
     readonly Dictionary<string, long> _deleted = [];
+
+    /// <summary>By key.</summary>
+    volatile ImmutableDictionary<string, LeftOut> _leftOut = ImmutableDictionary<string, LeftOut>.Empty;
+
     /// <summary>Null: the store keeps the time itself.</summary>
     Expiries? _expiries;
     Task _following = Task.CompletedTask;
@@ -69,6 +78,24 @@ public sealed partial class ResourceStore(
 
     /// <summary>Up to which revision of the store the configuration is.</summary>
     public long Revision => Volatile.Read(ref _revision);
+
+    /// <summary>What is in the store and wrong, in the order of the keys.</summary>
+    public IEnumerable<LeftOut> LeftOut => _leftOut.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => pair.Value);
+
+    public LeftOut? FindLeftOut(ResourceKind kind, string id) => _leftOut.GetValueOrDefault(KeyOf(kind, id));
+
+    /// <summary>For readiness: how many are left out, and the first of them; null when none is.</summary>
+    public string? LeftOutWarning
+    {
+        get
+        {
+            const int Shown = 3;
+            var left = LeftOut.ToArray();
+            return left.Length == 0 ? null
+                : $"{left.Length} {(left.Length == 1 ? "resource" : "resources")} of the store left out: "
+                    + string.Join("; ", left.Take(Shown).Select(one => $"{one.Document.Place}: {one.Problem}")) + (left.Length > Shown ? "; …" : "");
+        }
+    }
 
     public static string Key(ResourceKind kind, string id, string prefix = DefaultPrefix) => $"{prefix}/{kind.Directory()}/{id}";
 
@@ -97,7 +124,7 @@ public sealed partial class ResourceStore(
     public async Task<IReadOnlyList<Problem>> LoadAsync(CancellationToken cancel = default)
     {
         var range = await store.ListAsync(_root, cancel);
-        var problems = await LoadAsync(range, cancel);
+        var problems = await LoadAsync(range, cancel: cancel);
         if (!store.HasOtherWriters)
         {
             _expiries ??= new Expiries(time, () => _ = RemoveEndedAsync());
@@ -107,15 +134,31 @@ public sealed partial class ResourceStore(
     }
 
     /// <summary>Applies what a store had at some time.</summary>
-    public async Task<IReadOnlyList<Problem>> LoadAsync(StoreRange range, CancellationToken cancel = default)
+    /// <param name="isCopy">It is a local copy's, of which etcd may know more or other things.</param>
+    public async Task<IReadOnlyList<Problem>> LoadAsync(StoreRange range, bool isCopy = false, CancellationToken cancel = default)
     {
         await _writing.WaitAsync(cancel);
         try
         {
             var problems = new List<Problem>();
-            ApplyAll(Check(Read(range.Entries, problems), problems), problems);
+            if (IsOtherHistory(range))
+            {
+                LogOtherHistory(Revision, range.Revision);
+            }
+            var same = range.Entries.Where(entry => _seen.TryGetValue(entry.Key, out var seen) && seen == Seen(entry)).Select(entry => entry.Key).ToHashSet();
+            var documents = Read(range.Entries, problems, out var unreadable);
+            var taken = ApplyAll(Check(documents, problems, same), problems);
+            _leftOut = unreadable.Concat(documents.Where(document => taken.Find(document.Kind, document.Id)?.ModifiedRevision != document.ModifiedRevision))
+                .ToImmutableDictionary(document => document.Place, document => new LeftOut(document, ProblemOf(document, problems)));
             Volatile.Write(ref _revision, range.Revision);
             _deleted.Clear();
+            _caughtUp.Clear();
+            (_isCopy, _isUnverified) = (isCopy, false);
+            _seen.Clear();
+            foreach (var entry in store.HasOtherWriters ? range.Entries : [])
+            {
+                _seen[entry.Key] = Seen(entry);
+            }
             SaveCopy();
             Log(problems);
             return problems;
@@ -141,8 +184,13 @@ public sealed partial class ResourceStore(
         }
     }
 
-    List<Document> Read(IReadOnlyList<StoreEntry> entries, List<Problem> problems)
+    static string ProblemOf(Document document, IReadOnlyList<Problem> problems) =>
+        problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == document.Place)?.Message ?? "it contradicts another resource";
+
+    /// <param name="unreadable">Without their properties.</param>
+    List<Document> Read(IReadOnlyList<StoreEntry> entries, List<Problem> problems, out List<Document> unreadable)
     {
+        unreadable = [];
         var documents = new List<Document>(entries.Count);
         foreach (var entry in entries)
         {
@@ -161,10 +209,13 @@ public sealed partial class ResourceStore(
             else
             {
                 problems.Add(Problem.Error(entry.Key, error!));
+                unreadable.Add(Unreadable(kind, id, entry));
             }
         }
         return documents;
     }
+
+    static Document Unreadable(ResourceKind kind, string id, StoreEntry entry) => new(kind, id, [], entry.CreateRevision, entry.ModRevision, entry.Key);
 
     /// <summary>Keys that APISIX itself uses beside the resources.</summary>
     bool IsOthers(string key) => key[_root.Length..] is "gen_id" or "plugins" || key.StartsWith(_root + "data_plane/", StringComparison.Ordinal);
@@ -179,7 +230,7 @@ public sealed partial class ResourceStore(
             {
                 Secrets.Decrypt(kind, id, value, live.Current.Plugins, live.Current.Settings.Encryption);
             }
-            return value is null ? null : new Document(kind, id, value, entry.CreateRevision, entry.ModRevision, entry.Key);
+            return value is null ? null : Document.Of(kind, id, value, entry.CreateRevision, entry.ModRevision, entry.Key);
         }
         catch (JsonTextException e)
         {
@@ -188,20 +239,51 @@ public sealed partial class ResourceStore(
         }
     }
 
-    DocumentSet Check(List<Document> stored, List<Problem> problems)
+    /// <summary>What was read of each key, so that the same revision with another content is noticed. Empty where nobody else writes.</summary>
+    readonly Dictionary<string, (long ModRevision, int Content)> _seen = [];
+
+    /// <summary>The configuration is a local copy's: not everything that etcd had at its revision is in it.</summary>
+    bool _isCopy;
+
+    /// <summary>The watch was interrupted, and whether the history is still the same has not been found out.</summary>
+    bool _isUnverified;
+
+    static (long ModRevision, int Content) Seen(StoreEntry entry) => (entry.ModRevision, entry.Value.GetHashCode(StringComparison.Ordinal));
+
+    void See(StoreEvent change)
     {
-        var (running, plugins) = (live.Current.Documents, live.Current.Plugins);
+        if (change.Kind == StoreEventKind.Delete)
+        {
+            _seen.Remove(change.Entry.Key);
+        }
+        else if (store.HasOtherWriters)
+        {
+            _seen[change.Entry.Key] = Seen(change.Entry);
+        }
+    }
+
+    /// <summary>Whether something of a revision that was followed is not as it was then: the store was restored from a snapshot.</summary>
+    bool IsOtherHistory(StoreRange range) => Revision > 0 && store.HasOtherWriters && !_isCopy
+        && (range.Revision < Revision || range.Entries.Any(entry => entry.ModRevision <= Revision
+            && entry.Key.StartsWith(_root, StringComparison.Ordinal) && ResourceKinds.TryParseKey(entry.Key[_root.Length..], out _, out _)
+            && (!_seen.TryGetValue(entry.Key, out var seen) || seen != Seen(entry))));
+
+    /// <param name="same">Keys of which nothing has changed.</param>
+    DocumentSet Check(List<Document> stored, List<Problem> problems, HashSet<string> same)
+    {
+        var running = live.Current.Documents;
         var all = DocumentSet.Of(stored);
+        var intake = new DocumentIntake(live.Maker(all));
         var good = new List<Document>(stored.Count);
         foreach (var document in stored)
         {
             // the same object as before keeps what was compiled from it
             var known = running.Find(document.Kind, document.Id);
-            if (known?.ModifiedRevision == document.ModifiedRevision && known.Place == document.Place)
+            if (known?.ModifiedRevision == document.ModifiedRevision && known.Place == document.Place && same.Contains(document.Place))
             {
                 good.Add(known);
             }
-            else if (IsGood(document, all, plugins, problems))
+            else if (IsGood(document, all, intake, problems))
             {
                 good.Add(document);
             }
@@ -209,10 +291,9 @@ public sealed partial class ResourceStore(
         return DocumentSet.Of(good);
     }
 
-    static bool IsGood(Document document, DocumentSet all, PluginRegistry plugins, List<Problem> problems)
+    static bool IsGood(Document document, DocumentSet all, DocumentIntake intake, List<Problem> problems)
     {
-        var warnings = new List<string>();
-        var error = DocumentCheck.Check(document.Kind, document.Id, document.Value, all.WithMissingReferences(document.Value), plugins, warnings);
+        var (error, warnings) = intake.Take(document, all, mayMiss: true);
         problems.AddRange(warnings.Select(warning => Problem.Warning(document.Place, warning)));
         if (error is not null)
         {
@@ -222,7 +303,8 @@ public sealed partial class ResourceStore(
     }
 
     /// <summary>Without the documents that the whole does not compile with.</summary>
-    void ApplyAll(DocumentSet documents, List<Problem> problems)
+    /// <returns>What was applied.</returns>
+    DocumentSet ApplyAll(DocumentSet documents, List<Problem> problems)
     {
         while (true)
         {
@@ -231,13 +313,13 @@ public sealed partial class ResourceStore(
             var bad = found.Where(problem => problem.Severity == Severity.Error).Select(problem => problem.Place).ToHashSet();
             if (bad.Count == 0)
             {
-                return;
+                return documents;
             }
             var left = ResourceKinds.All.SelectMany(kind => documents[kind].Values).ToArray();
             var good = left.Where(document => !bad.Contains(document.Place)).ToArray();
             if (good.Length == left.Length)
             {
-                return;
+                return live.Current.Documents;
             }
             documents = DocumentSet.Of(good);
         }
@@ -278,15 +360,27 @@ public sealed partial class ResourceStore(
     {
         while (!cancel.IsCancellationRequested)
         {
+            if (_isCopy || _isUnverified)
+            {
+                await ReadAnewAsync(cancel);
+                continue;
+            }
             try
             {
                 await foreach (var changes in store.Watch(_root, Revision + 1, cancel))
                 {
-                    await TakeInAsync(changes.Events, changes.Revision, cancel);
+                    if (changes.Resumed)
+                    {
+                        // what was restored from a snapshot may be past the revision that was known, with another content
+                        _isUnverified = true;
+                        await LoadAsync(await store.ListAsync(_root, cancel), cancel: cancel);
+                        continue;
+                    }
+                    await ApplyEventsAsync(changes.Events, changes.Revision, cancel);
                 }
                 return;
             }
-            catch (CompactedException e)
+            catch (Exception e) when (e is CompactedException or OtherHistoryException)
             {
                 LogReadAnew(e.Message);
                 await ReadAnewAsync(cancel);
@@ -295,8 +389,14 @@ public sealed partial class ResourceStore(
             {
                 return;
             }
+            catch (EtcdUnavailableException)
+            {
+                // whoever keeps the store says that it is away
+                await PauseAsync(cancel);
+            }
             catch (Exception e)
             {
+                _isUnverified = true;
                 LogFollowFailed(e);
                 await PauseAsync(cancel);
             }
@@ -332,12 +432,12 @@ public sealed partial class ResourceStore(
         }
     }
 
-    async Task TakeInAsync(IReadOnlyList<StoreEvent> events, long revision, CancellationToken cancel)
+    async Task ApplyEventsAsync(IReadOnlyList<StoreEvent> events, long revision, CancellationToken cancel)
     {
         await _writing.WaitAsync(cancel);
         try
         {
-            TakeIn(events);
+            ApplyEvents(events);
             Volatile.Write(ref _revision, Math.Max(Revision, revision));
             foreach (var (key, _) in _deleted.Where(deletion => deletion.Value <= revision).ToArray())
             {
@@ -351,11 +451,16 @@ public sealed partial class ResourceStore(
     }
 
     /// <summary>A change that is wrong is logged, and what was there before stays.</summary>
-    void TakeIn(IReadOnlyList<StoreEvent> events)
+    void ApplyEvents(IReadOnlyList<StoreEvent> events)
     {
         var problems = new List<Problem>();
+        foreach (var change in events)
+        {
+            See(change);
+        }
         var before = live.Current.Documents;
         var after = events.Aggregate(before, (documents, change) => With(documents, change, problems));
+        KeepLeftOut(events, problems);
         if (ReferenceEquals(before, after))
         {
             Log(problems);
@@ -369,10 +474,28 @@ public sealed partial class ResourceStore(
             {
                 found = live.Apply(documents: With(live.Current.Documents, change, []));
                 problems.AddRange(found);
+                KeepLeftOut([change], problems);
             }
         }
         SaveCopy();
         Log(problems);
+    }
+
+    /// <summary>Of each key only its newest state can be left out.</summary>
+    void KeepLeftOut(IReadOnlyList<StoreEvent> events, List<Problem> problems)
+    {
+        foreach (var (change, entry) in events)
+        {
+            if (!entry.Key.StartsWith(_root, StringComparison.Ordinal) || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id)
+                || entry.ModRevision < _leftOut.GetValueOrDefault(entry.Key)?.Document.ModifiedRevision)
+            {
+                continue;
+            }
+            var problem = change == StoreEventKind.Delete ? null : problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == entry.Key);
+            _leftOut = problem is null
+                ? _leftOut.Remove(entry.Key)
+                : _leftOut.SetItem(entry.Key, new LeftOut(Parse(kind, id, entry, out _) ?? Unreadable(kind, id, entry), problem.Message));
+        }
     }
 
     DocumentSet With(DocumentSet documents, StoreEvent change, List<Problem> problems)
@@ -396,7 +519,7 @@ public sealed partial class ResourceStore(
             problems.Add(Problem.Error(entry.Key, error!));
             return documents;
         }
-        return IsGood(document, documents, live.Current.Plugins, problems) ? documents.With(document) : documents;
+        return IsGood(document, documents, new(live.Maker()), problems) ? documents.With(document) : documents;
     }
 
     // -- Writing
@@ -414,18 +537,20 @@ public sealed partial class ResourceStore(
         cancel);
 
     /// <summary>Puts under the next sequential id.</summary>
-    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, TimeSpan? ttl = null, CancellationToken cancel = default) => InTurn(
+    /// <param name="owner">Whose it is; null: it stands alone.</param>
+    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, TimeSpan? ttl = null, string? owner = null, CancellationToken cancel = default) => InTurn(
         async () =>
         {
             var number = await store.NextNumberAsync(CancellationToken.None);
-            string id;
+            string own, id;
             do
             {
-                id = number++.ToString("D20", CultureInfo.InvariantCulture);
+                own = number++.ToString("D20", CultureInfo.InvariantCulture);
+                id = owner is null ? own : kind.OwnedPrefix(owner) + own;
             }
             while (await store.GetAsync(KeyOf(kind, id), CancellationToken.None) is not null);
             var draft = value.DeepClone().AsObject();
-            draft["id"] = id;
+            draft["id"] = own;
             Stamp(kind, draft, previous: null);
             return await WriteAsync(kind, id, draft, ttl);
         },
@@ -437,11 +562,12 @@ public sealed partial class ResourceStore(
         async () =>
         {
             await CatchUpAsync(kind, id);
-            if (live.Current.Documents.Find(kind, id) is not { } old)
+            // what is wrong in the store can be mended there
+            if ((FindLeftOut(kind, id)?.Document ?? live.Current.Documents.Find(kind, id)) is not { } old)
             {
                 return new WriteResult(WriteOutcome.NotFound, KeyOf(kind, id));
             }
-            var value = old.Value.DeepClone().AsObject();
+            var value = old.Sent.DeepClone().AsObject();
             var before = value["update_time"]?.ToJsonString();
             if (change(value) is { } error)
             {
@@ -451,7 +577,7 @@ public sealed partial class ResourceStore(
             {
                 value.Remove("update_time");
             }
-            Stamp(kind, value, old.Value);
+            Stamp(kind, value, old.Sent);
             return await WriteAsync(kind, id, value, ttl);
         },
         cancel);
@@ -474,16 +600,23 @@ public sealed partial class ResourceStore(
                 return new WriteResult(WriteOutcome.NotFound, key);
             }
             var documents = live.Current.Documents;
-            var credentials = kind == ResourceKind.Consumers ? documents.CredentialsOf(id).ToArray() : [];
-            var without = credentials.Aggregate(documents.Without(kind, id), (rest, credential) => rest.Without(credential.Kind, credential.Id));
-            if ((force ? null : DocumentCheck.UsedBy(documents, kind, id)) is { } error || (error = Compile(key, without)) is not null)
+            var owned = documents.OwnedBy(kind, id).ToArray();
+            var without = owned.Aggregate(documents.Without(kind, id), (rest, one) => rest.Without(one.Kind, one.Id));
+            if (!force && DocumentReferences.UsedBy(documents, kind, id) is { } inUse)
+            {
+                return new WriteResult(WriteOutcome.Refused, key, Error: inUse);
+            }
+            using var prepared = live.Prepare(without);
+            if (ErrorOf(key, prepared) is { } error)
             {
                 return new WriteResult(WriteOutcome.Refused, key, Error: error);
             }
-            string[] keys = [key, .. credentials.Select(credential => KeyOf(credential.Kind, credential.Id))];
+            string[] keys = [key, .. owned.Select(one => KeyOf(one.Kind, one.Id))];
             var deletions = keys.SelectMany(one => _expiries is { } expiries ? [new StoreOp.Delete(one), expiries.Op(one, null)] : (StoreOp[])[new StoreOp.Delete(one)]).ToArray();
-            return await Durably(key, entry.ModRevision, deletions, result =>
+            var users = force ? [] : DocumentReferences.UsersOf(kind);
+            return await CommitAsync(key, entry.ModRevision, [.. Unchanged(users)], users, deletions, result =>
             {
+                KnownUpTo(users, result);
                 if (store.HasOtherWriters)
                 {
                     result.Events.ToList().ForEach(deletion => _deleted[deletion.Entry.Key] = deletion.Entry.ModRevision);
@@ -492,7 +625,8 @@ public sealed partial class ResourceStore(
                 {
                     _expiries?.Written(one, null);
                 }
-                Swap(key, without);
+                _leftOut = _leftOut.RemoveRange(keys);
+                Publish(key, prepared);
                 return new WriteResult(WriteOutcome.Deleted, key);
             });
         },
@@ -518,6 +652,10 @@ public sealed partial class ResourceStore(
                 // of several gateways that write one key in turn each gets through, sooner or later
                 await Task.Delay(TimeSpan.FromMilliseconds(Random.Shared.Next(2 * i)), time, CancellationToken.None);
                 await RefreshAsync(result.Key);
+                foreach (var kind in result.ReliesOn ?? [])
+                {
+                    await CatchUpAsync(kind);
+                }
             }
         }
         catch (StoreException e)
@@ -536,7 +674,7 @@ public sealed partial class ResourceStore(
         var entry = await store.GetAsync(key, CancellationToken.None);
         if (entry is not null)
         {
-            TakeIn([new StoreEvent(StoreEventKind.Put, entry)]);
+            ApplyEvents([new StoreEvent(StoreEventKind.Put, entry)]);
         }
         return entry;
     }
@@ -550,55 +688,111 @@ public sealed partial class ResourceStore(
         }
     }
 
+    /// <summary>Up to which revision a kind is known when that is further than <see cref="Revision"/>.</summary>
+    readonly Dictionary<ResourceKind, long> _caughtUp = [];
+
+    /// <summary>Reads all resources of a kind that changed since they were known.</summary>
+    async Task CatchUpAsync(ResourceKind kind)
+    {
+        var prefix = $"{_root}{kind.Directory()}/";
+        var range = await store.ListAsync(prefix, CancellationToken.None);
+        var there = range.Entries.Select(entry => entry.Key).ToHashSet();
+        var known = live.Current.Documents[kind].Values.Concat(kind.OwnedKind() is { } owned ? live.Current.Documents[owned].Values : []);
+        var gone = known.Select(document => KeyOf(document.Kind, document.Id)).Where(key => !there.Contains(key))
+            .Select(key => new StoreEvent(StoreEventKind.Delete, new StoreEntry(key, "", 0, range.Revision, 0)));
+        ApplyEvents([.. range.Entries.Where(entry => !_seen.TryGetValue(entry.Key, out var seen) || seen != Seen(entry))
+            .Select(entry => new StoreEvent(StoreEventKind.Put, entry)), .. gone]);
+        _caughtUp[kind] = range.Revision;
+    }
+
+    /// <summary>The condition that nobody has written a resource of these kinds since they were read; none where nobody else writes.</summary>
+    IEnumerable<StoreCompare> Unchanged(IEnumerable<ResourceKind> kinds) => store.HasOtherWriters
+        ? kinds.Select(kind => new StoreCompare($"{_root}{kind.Directory()}/", Math.Max(Revision, _caughtUp.GetValueOrDefault(kind)), IsPrefix: true))
+        : [];
+
     async Task<WriteResult> WriteAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl)
     {
         var key = KeyOf(kind, id);
-        if (kind == ResourceKind.Credentials)
+        if (kind.OwnerKind() is { } ownerKind)
         {
-            var username = ResourceKinds.CredentialOf(id).Username;
-            await CatchUpAsync(ResourceKind.Consumers, username);
-            if (live.Current.Documents.Find(ResourceKind.Consumers, username) is null)
+            var owner = kind.OwnedParts(id).Owner;
+            await CatchUpAsync(ownerKind, owner);
+            if (live.Current.Documents.Find(ownerKind, owner) is null)
             {
-                return new WriteResult(WriteOutcome.NotFound, key, Error: "consumer not found");
+                return new WriteResult(WriteOutcome.NotFound, key, Error: $"{ownerKind.Singular()} not found");
             }
         }
-        foreach (var (referred, reference) in DocumentCheck.ReferencesOf(value))
+        foreach (var (referred, reference) in DocumentReferences.ReferencesOf(value))
         {
             await CatchUpAsync(referred, reference);
         }
-        var warnings = new List<string>();
-        var (documents, plugins, consumers) = (live.Current.Documents, live.Current.Plugins, live.Current.Consumers);
+        var (documents, consumers) = (live.Current.Documents, live.Current.Consumers);
         Secrets.DecryptClientKey(kind, value, live.Current.Settings.Encryption);
-        var draft = new Document(kind, id, value, 0, 0, key);
-        var error = DocumentCheck.Check(kind, id, value, documents, plugins, warnings)
-            ?? DocumentCheck.Conflict(kind, id, value, documents, plugins, consumers)
-            ?? Compile(key, documents.With(draft));
-        if (error is not null)
+        if (kind == ResourceKind.PluginMetadata)
         {
-            return new WriteResult(WriteOutcome.Refused, key, Error: error);
+            value["id"] = id;
         }
-        var revision = documents.Find(kind, id)?.ModifiedRevision ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
+        var draft = Document.Of(kind, id, value, 0, 0, key);
+        var intake = new DocumentIntake(live.Maker());
+        var (error, warnings) = intake.Take(draft, documents);
+        error ??= intake.Conflict(kind, id, draft.Value, documents, consumers);
+        using var prepared = error is null ? live.Prepare(documents.With(draft)) : null;
+        if ((error ?? ErrorOf(key, prepared!)) is { } refused)
+        {
+            return new WriteResult(WriteOutcome.Refused, key, Error: refused);
+        }
+        var revision = FindLeftOut(kind, id)?.Document.ModifiedRevision ?? documents.Find(kind, id)?.ModifiedRevision ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
         var stored = Stored(draft);
         StoreOp put = new StoreOp.Put(key, JsonBytes.Text(stored), ttl);
-        return await Durably(key, revision, _expiries is { } expiries ? [put, expiries.Op(key, ttl)] : [put], result =>
+        // what it refers to is as it was checked, and no other has taken what must be its alone
+        ResourceKind[] alone = DocumentIntake.MayConflictWith(kind);
+        ResourceKind[] references = [.. DocumentReferences.ReferencesOf(value).Select(reference => reference.Kind).Distinct()];
+        StoreCompare[] conditions = store.HasOtherWriters
+            ? [.. Unchanged(alone), .. DocumentReferences.ReferencesOf(value).Select(reference => documents.Find(reference.Kind, reference.Id)).OfType<Document>()
+                .Where(referred => referred.ModifiedRevision > 0).Select(referred => new StoreCompare(referred.Place, referred.ModifiedRevision)).Distinct()]
+            : [];
+        return await CommitAsync(key, revision, conditions, [.. alone, .. references], _expiries is { } expiries ? [put, expiries.Op(key, ttl)] : [put], result =>
         {
+            KnownUpTo(alone, result);
             _expiries?.Written(key, ttl);
+            _leftOut = _leftOut.Remove(key);
             var entry = result.Events[0].Entry;
-            var document = draft with { CreatedRevision = entry.CreateRevision, ModifiedRevision = entry.ModRevision };
-            Swap(key, documents.With(document));
-            warnings.ForEach(warning => LogWarning(key, warning));
-            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, document, Stored: stored, Warnings: warnings);
+            draft.Written(entry.CreateRevision, entry.ModRevision);
+            Publish(key, prepared!);
+            foreach (var warning in warnings)
+            {
+                LogWarning(key, warning);
+            }
+            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, draft, Stored: stored, Warnings: warnings);
         });
     }
 
-    async Task<WriteResult> Durably(string key, long revision, IReadOnlyList<StoreOp> ops, Func<StoreResult, WriteResult> done)
+    /// <summary>After a write under the condition that these were unchanged.</summary>
+    void KnownUpTo(IEnumerable<ResourceKind> kinds, StoreResult result)
+    {
+        foreach (var kind in store.HasOtherWriters ? kinds : [])
+        {
+            _caughtUp[kind] = result.Revision;
+        }
+    }
+
+    /// <param name="conditions">Of what the write relies on besides its own key.</param>
+    /// <param name="reliesOn">What to read again when they do not hold.</param>
+    async Task<WriteResult> CommitAsync(
+        string key, long revision, IReadOnlyList<StoreCompare> conditions, ResourceKind[] reliesOn, IReadOnlyList<StoreOp> ops, Func<StoreResult, WriteResult> done)
     {
         try
         {
-            var result = await store.Transaction([new StoreCompare(key, revision)], ops, CancellationToken.None);
-            return result.Succeeded
-                ? done(result)
-                : new WriteResult(WriteOutcome.Conflict, key, Error: "value changed before overwritten");
+            var result = await store.Transaction([new StoreCompare(key, revision), .. conditions], ops, CancellationToken.None);
+            if (!result.Succeeded)
+            {
+                return new WriteResult(WriteOutcome.Conflict, key, Error: "value changed before overwritten") { ReliesOn = reliesOn };
+            }
+            foreach (var change in result.Events)
+            {
+                See(change);
+            }
+            return done(result);
         }
         catch (Exception e)
         {
@@ -608,15 +802,15 @@ public sealed partial class ResourceStore(
     }
 
     /// <summary>The first error of the whole, or null.</summary>
-    string? Compile(string key, DocumentSet documents) =>
-        live.Try(documents).FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
+    static string? ErrorOf(string key, PreparedConfiguration prepared) =>
+        prepared.Problems.FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
             ? $"invalid configuration: {(problem.Place == key ? problem.Message : problem.ToString())}"
             : null;
 
-    void Swap(string key, DocumentSet documents)
+    void Publish(string key, PreparedConfiguration prepared)
     {
         // it compiled a moment ago; the settings may have changed since
-        foreach (var problem in live.Apply(documents: documents).Where(problem => problem.Severity == Severity.Error))
+        foreach (var problem in live.Publish(prepared).Where(problem => problem.Severity == Severity.Error))
         {
             LogNotApplied(key, problem.Place, problem.Message);
         }
@@ -624,7 +818,7 @@ public sealed partial class ResourceStore(
     }
 
     JsonObject Stored(Document document) =>
-        Secrets.Encrypted(document.Kind, document.Id, document.Value, live.Current.Plugins, live.Current.Settings.Encryption);
+        Secrets.Encrypted(document.Kind, document.Id, document.Sent, live.Current.Plugins, live.Current.Settings.Encryption);
 
     void SaveCopy() => copy?.Schedule(() =>
     {
@@ -650,6 +844,9 @@ public sealed partial class ResourceStore(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "the store's changes can no longer be followed ({Reason}); reading everything anew")]
     partial void LogReadAnew(string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "etcd has another history than the one that was followed up to revision {Known} (it is at {Revision} now): it was restored from a snapshot, or is another etcd; everything was read anew")]
+    partial void LogOtherHistory(long known, long revision);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "following the store failed; it is tried again")]
     partial void LogFollowFailed(Exception exception);

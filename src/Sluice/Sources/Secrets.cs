@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Pipeline;
+using Sluice.Pipeline.References;
 
 namespace Sluice.Sources;
 
@@ -11,6 +12,9 @@ namespace Sluice.Sources;
 /// </summary>
 static class Secrets
 {
+    /// <summary>What a secret manager is asked with.</summary>
+    static readonly string[] OfManagers = ["token", "secret_access_key", "session_token", "auth_config.private_key"];
+
     /// <summary>A copy as it is stored.</summary>
     public static JsonObject Encrypted(ResourceKind kind, string id, JsonObject value, PluginRegistry plugins, DataEncryption encryption)
     {
@@ -25,6 +29,10 @@ static class Secrets
         Change(copy, ClientKey(kind), key => EncryptKey(key, encryption));
         if (encryption.Fields)
         {
+            if (kind == ResourceKind.Secrets)
+            {
+                Change(copy, OfManagers, secret => SecretReference.Is(secret) ? secret : encryption.Encrypt(secret));
+            }
             ChangeFields(kind, id, copy, plugins, encryption.Encrypt);
         }
         return copy;
@@ -62,6 +70,10 @@ static class Secrets
         DecryptClientKey(kind, value, encryption);
         if (encryption.Fields)
         {
+            if (kind == ResourceKind.Secrets)
+            {
+                Change(value, OfManagers, secret => SecretReference.Is(secret) ? secret : encryption.Decrypt(secret));
+            }
             ChangeFields(kind, id, value, plugins, encryption.Decrypt);
         }
     }
@@ -70,13 +82,21 @@ static class Secrets
     public static JsonObject Masked(ResourceKind kind, string id, JsonObject value, PluginRegistry plugins)
     {
         var copy = value.DeepClone().AsObject();
-        foreach (var name in kind switch { ResourceKind.Ssls => (string[])["key", "keys"], ResourceKind.Secrets => ["token", "secret_access_key", "session_token", "auth_config.private_key"], _ => [] })
+        foreach (var name in kind switch { ResourceKind.Ssls => (string[])["key", "keys"], ResourceKind.Secrets => OfManagers, _ => [] })
         {
             Change(copy, name, _ => Mask);
         }
         Change(copy, "tls.client_key", _ => Mask);
         Change(copy, "upstream.tls.client_key", _ => Mask);
         ChangeFields(kind, id, copy, plugins, _ => Mask);
+        if (copy["plugins"] is JsonObject all)
+        {
+            // nobody can say what of it is secret
+            foreach (var unknown in all.Select(one => one.Key).Where(name => plugins.Find(name) is null && plugins.FindForStreams(name) is null).ToArray())
+            {
+                all[unknown] = Mask;
+            }
+        }
         return copy;
     }
 
@@ -91,7 +111,7 @@ static class Secrets
         }
         foreach (var (name, config) in value["plugins"] as JsonObject ?? [])
         {
-            if (config is JsonObject part && plugins.Find(name) is { } plugin)
+            if (config is JsonObject part && (plugins.Find(name) ?? plugins.FindForStreams(name)) is { } plugin)
             {
                 var isCredential = kind is ResourceKind.Consumers or ResourceKind.Credentials && plugin.IsCredential;
                 Change(part, isCredential ? plugin.SecretsOfConsumer : plugin.SecretsOfConfig, change);
@@ -107,15 +127,16 @@ static class Secrets
         }
     }
 
-    /// <param name="field">A property, or the way to one: <c>auth.token</c>.</param>
+    /// <param name="field">A property, or the way to one, through lists as well: <c>auth.token</c>. A text, a list of texts, or a map to texts.</param>
     static void Change(JsonObject target, string field, Func<string, string> change)
     {
         var dot = field.IndexOf('.', StringComparison.Ordinal);
         if (dot > 0)
         {
-            if (target[field[..dot]] is JsonObject inner)
+            var inner = target[field[..dot]];
+            foreach (var one in (inner as IEnumerable<JsonNode?> ?? Enumerable.Repeat(inner, 1)).OfType<JsonObject>())
             {
-                Change(inner, field[(dot + 1)..], change);
+                Change(one, field[(dot + 1)..], change);
             }
             return;
         }
@@ -124,13 +145,19 @@ static class Secrets
             case JsonValue text when text.GetValueKind() == JsonValueKind.String:
                 target[field] = change(text.GetValue<string>());
                 break;
-            case JsonArray list:
-                for (var i = 0; i < list.Count; i++)
+            case JsonArray texts:
+                for (var i = 0; i < texts.Count; i++)
                 {
-                    if (list[i] is JsonValue item && item.GetValueKind() == JsonValueKind.String)
+                    if (texts[i] is JsonValue item && item.GetValueKind() == JsonValueKind.String)
                     {
-                        list[i] = change(item.GetValue<string>());
+                        texts[i] = change(item.GetValue<string>());
                     }
+                }
+                break;
+            case JsonObject map:
+                foreach (var name in map.Where(item => item.Value?.GetValueKind() == JsonValueKind.String).Select(item => item.Key).ToArray())
+                {
+                    map[name] = change(map[name]!.GetValue<string>());
                 }
                 break;
         }

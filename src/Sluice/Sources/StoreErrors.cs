@@ -1,10 +1,10 @@
 namespace Sluice.Sources;
 
 /// <summary>The store could not do what was asked. The message is meant for the user: it names the file and the way out.</summary>
-public class StoreException(string message, Exception? inner = null) : Exception(message, inner);
+internal class StoreException(string message, Exception? inner = null) : Exception(message, inner);
 
 /// <summary>Another process holds the data directory: one on the same prefix, or one on another whose <c>sluice.data_dir</c> is the same.</summary>
-public sealed class PrefixInUseException(string prefix, string directory, int? holder, string? holdersPrefix)
+internal sealed class PrefixInUseException(string prefix, string directory, int? holder, string? holdersPrefix)
     : StoreException(Describe(prefix, directory, holder, holdersPrefix))
 {
     public string Prefix { get; } = prefix;
@@ -22,7 +22,7 @@ public sealed class PrefixInUseException(string prefix, string directory, int? h
 }
 
 /// <summary>The store file is damaged. It was not changed: what can be saved from it still can.</summary>
-public sealed class StoreCorruptException(string file, string what, Exception? inner = null) : StoreException(
+internal sealed class StoreCorruptException(string file, string what, Exception? inner = null) : StoreException(
     $"the store {file} is damaged ({what}); it was left untouched. To save what can be saved: "
     + $"sqlite3 {file} \".recover\" | sqlite3 {file}.recovered, then move {file} and {file}-wal away and {file}.recovered in their place. "
     + "To start empty: move them away", inner)
@@ -31,14 +31,18 @@ public sealed class StoreCorruptException(string file, string what, Exception? i
 }
 
 /// <summary>A newer Sluice, or another program, wrote the store file.</summary>
-public sealed class StoreVersionException(string file, string what) : StoreException($"cannot use the store {file}: {what}; it was left untouched");
+internal sealed class StoreVersionException(string file, string what) : StoreException($"cannot use the store {file}: {what}; it was left untouched");
 
 /// <summary>No room for a write. Nothing of the write is visible; the store goes on working.</summary>
-public sealed class StoreFullException(string file, Exception inner) : StoreException(
+internal sealed class StoreFullException(string file, Exception inner) : StoreException(
     $"no space left for the store {file}: nothing was changed; free some space and try again", inner);
 
+/// <summary>The store's history is not the one that was followed: it was restored from a backup, or it is another store.</summary>
+internal sealed class OtherHistoryException(long known, long revision) : StoreException(
+    $"etcd is at revision {revision}, but {known} was known: it was restored from a snapshot, or it is another etcd");
+
 /// <summary>A watch asked for revisions that are no longer kept: list again and watch from there.</summary>
-public sealed class CompactedException(long requested, long compacted) : StoreException(
+internal sealed class CompactedException(long requested, long compacted) : StoreException(
     $"revision {requested} was compacted away: the history starts after revision {compacted}")
 {
     public long CompactedRevision { get; } = compacted;

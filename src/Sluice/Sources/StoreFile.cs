@@ -83,6 +83,19 @@ sealed class StoreFile : IDisposable
         }
     }
 
+    /// <summary>How SQLite writes: its journal, and how far a commit waits for the disk (2 is FULL).</summary>
+    public (string Journal, long Synchronous) Writing
+    {
+        get
+        {
+            using var journal = _writer.CreateCommand();
+            journal.CommandText = "PRAGMA journal_mode";
+            using var synchronous = _writer.CreateCommand();
+            synchronous.CommandText = "PRAGMA synchronous";
+            return ((string)journal.ExecuteScalar()!, (long)synchronous.ExecuteScalar()!);
+        }
+    }
+
     public (IReadOnlyList<StoreEntry> Entries, long Revision, long Compacted) Load()
     {
         try

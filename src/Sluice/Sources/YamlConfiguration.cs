@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Pipeline;
@@ -9,17 +10,24 @@ namespace Sluice.Sources;
 /// logged with its line, and the configuration in use goes on.
 /// </summary>
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
-public sealed partial class YamlConfiguration(YamlSource source, LiveConfiguration live, ILogger<YamlConfiguration> logger) : IAsyncDisposable
+internal sealed partial class YamlConfiguration(YamlSource source, LiveConfiguration live, ILogger<YamlConfiguration> logger) : IConfigurationSource
 {
     readonly CancellationTokenSource _stopping = new();
     readonly Lock _applying = new();
     Task _watching = Task.CompletedTask;
 
-    /// <summary>Reads and applies the file now: at the start, and when a reload was asked for. Not logged: the caller tells of the problems.</summary>
-    public IReadOnlyList<Problem> Load() => Apply(source.Load());
+    /// <summary>Reads and applies the file now. Not logged: the caller tells of the problems.</summary>
+    public IReadOnlyList<Problem> Reload() => Apply(source.Load());
 
-    /// <summary>Follows the file from now on.</summary>
-    public void Start() => _watching = WatchAsync();
+    public Task<IReadOnlyList<Problem>> StartAsync(CancellationToken cancel)
+    {
+        var problems = Reload();
+        if (!HasErrors(problems))
+        {
+            _watching = WatchAsync();
+        }
+        return Task.FromResult(problems);
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -62,11 +70,11 @@ public sealed partial class YamlConfiguration(YamlSource source, LiveConfigurati
         }
         if (problems.Any(problem => problem.Severity == Severity.Error))
         {
-            LogKept(YamlSource.Name);
+            LogKept(source.FileName);
         }
         else
         {
-            LogApplied(YamlSource.Name);
+            LogApplied(source.FileName);
         }
     }
 
@@ -77,35 +85,60 @@ public sealed partial class YamlConfiguration(YamlSource source, LiveConfigurati
         lock (_applying)
         {
             var problems = new List<Problem>(resources.Problems);
-            var documents = Check(resources.Documents, live.Current.Plugins, problems);
+            var documents = Check(resources.Documents, problems);
             if (HasErrors(problems))
             {
                 return problems;
             }
             var found = live.Apply(documents: Known(documents, live.Current.Documents));
             // places of what is known may be those of an older reading
-            problems.AddRange(HasErrors(found) ? live.Try(documents) : found);
+            problems.AddRange(HasErrors(found) ? ProblemsOf(documents) : found);
             return problems;
         }
     }
 
-    static DocumentSet Check(IReadOnlyList<RawDocument> raw, PluginRegistry plugins, List<Problem> problems)
+    IReadOnlyList<Problem> ProblemsOf(DocumentSet documents)
     {
-        var documents = DocumentSet.Of(raw.Select(one => new Document(one.Kind, one.Id, one.Value, 0, 0, one.Place)));
-        foreach (var (kind, id, value, place) in raw)
+        using var prepared = live.Prepare(documents);
+        return prepared.Problems;
+    }
+
+    DocumentSet Check(IReadOnlyList<RawDocument> raw, List<Problem> problems)
+    {
+        foreach (var one in raw)
         {
-            var warnings = new List<string>();
-            if (DocumentCheck.Check(kind, id, value, documents, plugins, warnings) is { } error)
+            TakeUnknownPlugins(one, live.Current.Plugins, problems);
+        }
+        var all = raw.Select(one => Document.Of(one.Kind, one.Id, one.Value, 0, 0, one.Place)).ToArray();
+        var documents = DocumentSet.Of(all);
+        var intake = new DocumentIntake(live.Maker(documents));
+        foreach (var (one, document) in raw.Zip(all))
+        {
+            var (error, warnings) = intake.Take(document, documents);
+            if (error is not null)
             {
-                problems.Add(Problem.Error(place, error));
+                problems.Add(Problem.Error(one.Locate?.Invoke(error) ?? document.Place, error));
             }
-            else if (DocumentCheck.Conflict(kind, id, value, documents, plugins) is { } conflict)
+            else if (intake.Conflict(document.Kind, document.Id, document.Value, documents) is { } conflict)
             {
-                warnings.Add(conflict);
+                warnings = [.. warnings, conflict];
             }
-            problems.AddRange(warnings.Select(warning => Problem.Warning(place, warning)));
+            problems.AddRange(warnings.Select(warning => Problem.Warning(document.Place, warning)));
         }
         return documents;
+    }
+
+    /// <summary>Each has its own line, and what else is wrong with the resource is found too. With an error nothing is applied, so that nothing is missing from it.</summary>
+    static void TakeUnknownPlugins(RawDocument document, PluginRegistry plugins, List<Problem> problems)
+    {
+        var used = document.Value["plugins"] as JsonObject ?? [];
+        var forStreams = document.Kind == ResourceKind.StreamRoutes;
+        foreach (var name in used.Select(plugin => plugin.Key).Where(name => !plugins.Has(name, forStreams)).ToList())
+        {
+            var explanation = ApisixPlugins.Explain(name, forStreams ? plugins.StreamNames : plugins.Names, forStreams);
+            problems.Add(Problem.Error(document.PlaceOfPlugin?.Invoke(name) ?? document.Place, $"unknown plugin [{name}]{explanation}"));
+            used.Remove(name);
+        }
     }
 
     /// <summary>A document that says the same as before stays the same object, and so does what was compiled from it.</summary>

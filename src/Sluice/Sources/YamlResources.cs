@@ -1,6 +1,8 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sluice.Model;
+using Sluice.Model.Json;
 using Sluice.Model.Yaml;
 
 namespace Sluice.Sources;
@@ -8,28 +10,48 @@ namespace Sluice.Sources;
 /// <summary>A resource as a user wrote it: neither validated nor with defaults.</summary>
 /// <param name="Id">As written, or made from the position; for consumers the username.</param>
 /// <param name="Place"><c>conf/apisix.yaml:12 (routes[0])</c>.</param>
-public sealed record RawDocument(ResourceKind Kind, string Id, JsonObject Value, string Place);
+internal sealed record RawDocument(ResourceKind Kind, string Id, JsonObject Value, string Place)
+{
+    /// <summary>The place of what an error names: the line of the property, where the document was written in lines.</summary>
+    public Func<string, string>? Locate { get; init; }
+
+    /// <summary>The place of one of its plugins; null where nobody knows it.</summary>
+    public Func<string, string>? PlaceOfPlugin { get; init; }
+}
 
 /// <summary>What an apisix.yaml says. With an error among the problems it must not be applied.</summary>
 /// <param name="IsComplete">False: there is no <c>#END</c>, so somebody is still writing the file (that is an error among the problems, too).</param>
-public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOnlyList<Problem> Problems, bool IsComplete = true)
+internal sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOnlyList<Problem> Problems, bool IsComplete = true)
 {
     const string EndMark = "#END";
 
     static readonly string[] PluginLists = ["plugins", "stream_plugins"];
 
-    static readonly string[] KnownKeys = [.. ResourceKinds.All.Where(kind => kind != ResourceKind.Credentials).Select(kind => kind.Segment()), .. PluginLists];
+    static readonly string[] KnownKeys = [.. ResourceKinds.All.Where(kind => kind.OwnerKind() is null).Select(kind => kind.Segment()), .. PluginLists];
 
     public bool HasErrors => Problems.Any(problem => problem.Severity == Severity.Error);
 
     public static YamlResources Failed(string place, string message, bool isComplete = true) =>
         new([], [Problem.Error(place, message)], isComplete);
 
-    /// <param name="file">The name in places: <c>conf/apisix.yaml</c>.</param>
+    /// <param name="file">The name in places: <c>conf/apisix.yaml</c>; one that ends in <c>.json</c> is JSON, which needs no <c>#END</c>: half of it is none.</param>
     /// <param name="environment">Values for <c>${{NAME}}</c> and <c>${{NAME:=default}}</c>.</param>
     public static YamlResources Parse(string text, string file, Func<string, string?>? environment = null)
     {
-        if (!EndsComplete(text, out var lastLine))
+        if (file.EndsWith(".json", StringComparison.Ordinal))
+        {
+            try
+            {
+                CjsonReader.Parse(Encoding.UTF8.GetBytes(text));
+            }
+            catch (JsonTextException e)
+            {
+                return Failed(file, e.Message, isComplete: false);
+            }
+            // JSON is YAML, but for tabs between its words
+            text = text.Replace('\t', ' ');
+        }
+        else if (!EndsComplete(text, out var lastLine))
         {
             return Failed($"{file}:{lastLine}", $"the last line must be {EndMark}: without it the file counts as half written", isComplete: false);
         }
@@ -136,6 +158,14 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
             {
                 kind = ResourceKind.Credentials;
             }
+            if (value["plugins"] is JsonObject plugins)
+            {
+                // "key-auth:" with nothing behind it
+                foreach (var name in plugins.Where(plugin => plugin.Value is null).Select(plugin => plugin.Key).ToArray())
+                {
+                    plugins[name] = new JsonObject();
+                }
+            }
             if (IdOf(kind, value, index, path) is not { } id)
             {
                 return;
@@ -147,7 +177,11 @@ public sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOn
                 return;
             }
             _places.Add((kind, id), place);
-            Documents.Add(new RawDocument(kind, id, value, place));
+            Documents.Add(new RawDocument(kind, id, value, place)
+            {
+                Locate = error => ErrorPath.Of(error) is { Length: > 0 } inner ? tree.Place(path + inner) : place,
+                PlaceOfPlugin = name => tree.Place(YamlPath.Append(YamlPath.Append(path, "plugins"), name)),
+            });
         }
 
         /// <summary>Null: there is none, and a problem says so.</summary>

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading.Channels;
+using Sluice.Model.Settings;
 
 namespace Sluice.Sources;
 
@@ -10,9 +11,17 @@ namespace Sluice.Sources;
 /// at once; a look each second finds those that it does not tell of (network file systems, mounted volumes, links that were turned).
 /// </summary>
 /// <param name="environment">Values for <c>${{NAME}}</c>; null: the process's environment.</param>
-public sealed partial class YamlSource(string prefix, TimeProvider time, ILogger logger, Func<string, string?>? environment = null)
+internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogger logger, Func<string, string?>? environment = null, string name = YamlSource.Name)
 {
     public const string Name = "conf/apisix.yaml";
+
+    /// <summary>The same in JSON, for <c>config_provider: json</c>.</summary>
+    public const string JsonName = "conf/apisix.json";
+
+    public static string NameOf(ConfigProvider provider) => provider == ConfigProvider.Json ? JsonName : Name;
+
+    /// <summary>Which of the two this is, as in places and log lines.</summary>
+    public string FileName => name;
 
     /// <summary>An editor that writes in several steps gets so long between two of them.</summary>
     static readonly TimeSpan Settling = TimeSpan.FromMilliseconds(50);
@@ -22,7 +31,7 @@ public sealed partial class YamlSource(string prefix, TimeProvider time, ILogger
 
     static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-    readonly string _path = Path.GetFullPath(Path.Combine(prefix, Name));
+    readonly string _path = Path.GetFullPath(Path.Combine(prefix, name));
     readonly Func<string, string?> _environment = environment ?? Environment.GetEnvironmentVariable;
     readonly Lock _loading = new();
     Stamp _seen;
@@ -100,7 +109,7 @@ public sealed partial class YamlSource(string prefix, TimeProvider time, ILogger
             _complaint = null;
             if (!resources.IsComplete)
             {
-                LogIncomplete(resources.Problems[0].Place);
+                LogIncomplete(resources.Problems[0].Place, name == JsonName ? resources.Problems[0].Message : "no #END at the end of the file, somebody is writing it");
                 return null;
             }
             return before.AsSpan().SequenceEqual(_digest) ? null : resources;
@@ -119,23 +128,23 @@ public sealed partial class YamlSource(string prefix, TimeProvider time, ILogger
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
-            return YamlResources.Failed(Name, $"there is no file {_path}");
+            return YamlResources.Failed(name, $"there is no file {_path}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
             _seen = Stamp.Unreadable;
-            return YamlResources.Failed(Name, $"cannot be read: {e.Message}");
+            return YamlResources.Failed(name, $"cannot be read: {e.Message}");
         }
         isReadable = true;
         YamlResources resources;
         try
         {
-            resources = YamlResources.Parse(StrictUtf8.GetString(bytes), Name, _environment);
+            resources = YamlResources.Parse(StrictUtf8.GetString(bytes), name, _environment);
         }
         catch (DecoderFallbackException e)
         {
             var line = bytes.AsSpan(0, Math.Clamp(e.Index, 0, bytes.Length)).Count((byte)'\n') + 1;
-            resources = YamlResources.Failed($"{Name}:{line}", "not UTF-8");
+            resources = YamlResources.Failed($"{name}:{line}", "not UTF-8");
         }
         if (resources.IsComplete)
         {
@@ -191,6 +200,6 @@ public sealed partial class YamlSource(string prefix, TimeProvider time, ILogger
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Place}: {Problem}; the configuration in use stays")]
     partial void LogUnreadable(string place, string problem);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Place}: no #END at the end of the file, somebody is writing it; the configuration in use stays")]
-    partial void LogIncomplete(string place);
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Place}: {Problem}; the configuration in use stays")]
+    partial void LogIncomplete(string place, string problem);
 }

@@ -8,7 +8,7 @@ namespace Sluice.Upstreams;
 /// The active checks of the running configuration. A change starts and stops only those whose upstreams changed; nothing runs after
 /// <see cref="DisposeAsync"/>.
 /// </summary>
-public sealed partial class HealthCheckers(HostResolver resolver, TimeProvider time, ILogger<HealthCheckers> logger) : IAsyncDisposable
+internal sealed partial class HealthCheckers(HostResolver resolver, TimeProvider time, ILogger<HealthCheckers> logger) : IAsyncDisposable
 {
     readonly Lock _lock = new();
     readonly Dictionary<Upstream, (Task Checking, CancellationTokenSource Stop)> _running = new(ReferenceEqualityComparer.Instance);

@@ -6,7 +6,7 @@ namespace Sluice.Upstreams;
 /// What an upstream's <c>checks</c> make of reports about its nodes: those of clients' requests (passive) and those of probes (active). A node that turns is
 /// logged and shows in <c>apisix_upstream_status</c>.
 /// </summary>
-public sealed partial class HealthChecks(Upstream upstream, ChecksConfig config)
+internal sealed partial class HealthChecks(Upstream upstream, ChecksConfig config)
 {
     readonly ILogger _logger = upstream.Services.Loggers.CreateLogger<HealthChecks>();
 

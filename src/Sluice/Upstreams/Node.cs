@@ -5,13 +5,16 @@ namespace Sluice.Upstreams;
 
 /// <summary>A node of an upstream, as picked for an attempt.</summary>
 /// <param name="Index">Position in the upstream's list of nodes.</param>
-public sealed record Node(int Index, NodeConfig Config, int Port)
+internal sealed record Node(int Index, NodeConfig Config, int Port)
 {
     /// <summary><c>host:port</c> as configured; also what <c>pass_host: node</c> sends when the port is not the scheme's.</summary>
     public string Name { get; } = NameOf(Config, Port);
 
-    /// <summary>Host header for <c>pass_host: node</c>: without the port where the configuration names none.</summary>
-    public string HostHeader => Config.Port is null ? HostName : Config.Domain is { } domain ? $"{domain}:{Port}" : Name;
+    /// <summary>Host header for <c>pass_host: node</c>: without the port where the configuration names none, or the scheme's own.</summary>
+    public string HostHeader(string scheme) => Config.Port is not null && Port != PortOf(scheme) ? Config.Domain is { } domain ? $"{domain}:{Port}" : Name
+        : HostName.Contains(':', StringComparison.Ordinal) ? $"[{HostName.Trim('[', ']')}]" : HostName;
+
+    static int PortOf(string scheme) => scheme is "https" or "grpcs" ? 443 : 80;
 
     /// <summary>As written: what the node's certificate is for.</summary>
     public string HostName => Config.Domain ?? Config.Host;
@@ -32,7 +35,7 @@ public sealed record Node(int Index, NodeConfig Config, int Port)
 }
 
 /// <summary>What balancers know of a node; outlives changes of its upstream.</summary>
-public sealed class NodeState
+internal sealed class NodeState
 {
     /// <summary>What is ten seconds old counts for a third (APISIX's ewma).</summary>
     const double DecaySeconds = 10;

@@ -1,7 +1,7 @@
 namespace Sluice.Upstreams;
 
 /// <summary>In between (<c>mostly_…</c>) is a node that is still treated as before, with reports against it.</summary>
-public enum HealthState
+internal enum HealthState
 {
     Healthy,
     MostlyHealthy,
@@ -9,7 +9,7 @@ public enum HealthState
     Unhealthy,
 }
 
-public enum HealthReport
+internal enum HealthReport
 {
     Success,
     HttpFailure,
@@ -21,7 +21,7 @@ public enum HealthReport
 /// Counts reports about a node as lua-resty-healthcheck does: so many in a row of one kind turn it; a success forgets failures and a failure forgets
 /// successes; what says only what is known already is not counted.
 /// </summary>
-public sealed class NodeHealth
+internal sealed class NodeHealth
 {
     readonly Lock _lock = new();
     readonly int[] _counts = new int[4];

@@ -4,7 +4,7 @@ namespace Sluice.Upstreams;
 /// The nodes that one request tries, one after the other: <c>Next() … Failed() … Next() … Answered() … Took() … Dispose()</c>. What is told about
 /// a node goes to the balancers and to the passive health checks.
 /// </summary>
-public sealed class NodePicks : IDisposable
+internal sealed class NodePicks : IDisposable
 {
     readonly Upstream _upstream;
     readonly NodeSet _nodes;

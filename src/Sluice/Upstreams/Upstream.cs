@@ -9,7 +9,7 @@ using Sluice.Upstreams.Discovery;
 namespace Sluice.Upstreams;
 
 /// <summary>An upstream as requests see it: its nodes and the balancers that pick one of them for each attempt.</summary>
-public sealed class Upstream
+internal sealed class Upstream
 {
     const int MaxEndpoints = 4096;
 
@@ -91,6 +91,9 @@ public sealed class Upstream
 
     public PoolLimits Limits { get; }
 
+    /// <summary>There is nothing to bring up to date.</summary>
+    public bool IsFixed => Incomplete is null && Config.ServiceName is null && !_resolves;
+
     /// <summary>With service discovery: brings the nodes up to date. Nearly always that is done at once.</summary>
     /// <exception cref="DiscoveryException">The service's nodes are not known, or the upstream is <see cref="Incomplete"/>.</exception>
     public ValueTask RefreshAsync(CancellationToken cancellation)
@@ -170,8 +173,17 @@ public sealed class Upstream
 
     static long LeastCommonMultiple(long a, long b) => a / (long)System.Numerics.BigInteger.GreatestCommonDivisor(a, b) * b;
 
+    int _hasNoNodes;
+
+    /// <summary>Whether this is the first time in a row that its service's nodes are not known, which is the one to log: requests would repeat it.</summary>
+    public bool IsFirstDiscoveryFailure() => Interlocked.Exchange(ref _hasNoNodes, 1) == 0;
+
     void Use(NodeConfig[] nodes)
     {
+        if (Volatile.Read(ref _hasNoNodes) != 0)
+        {
+            Volatile.Write(ref _hasNoNodes, 0);
+        }
         if (ReferenceEquals(Volatile.Read(ref _nodes).Configs, nodes))
         {
             return;

@@ -2,7 +2,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json.Nodes;
-using Sluice.FunctionalTests.Sources;
+using Sluice.FunctionalTests.Configuration;
 
 namespace Sluice.FunctionalTests.Admin;
 
@@ -45,7 +45,7 @@ public sealed class ConfigsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Versions_tell_what_changed()
+    public async Task A_kind_changes_only_with_a_higher_conf_version()
     {
         Assert.Equal(HttpStatusCode.Accepted, (await PutAsync(Routes("/1", ",\"routes_conf_version\":5"), "d1")).StatusCode);
         Assert.Equal(HttpStatusCode.Accepted, (await PutAsync(Routes("/same-version", ",\"routes_conf_version\":5"), "d2")).StatusCode);
@@ -61,14 +61,14 @@ public sealed class ConfigsTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task What_is_wrong_changes_nothing()
+    public async Task A_refused_configuration_changes_nothing()
     {
         await PutAsync(Routes("/1"), "d1");
-        await RefusedAsync("""{"routes":[{"id":"r1","uri":5}]}""", "invalid routes at index 0, err: invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number");
+        await RefusedAsync("""{"routes":[{"id":"r1","uri":5}]}""", "invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number");
         await RefusedAsync("""{"routes":[{"id":"a","uri":"/a","plugins":{}},{"id":"a","uri":"/a","plugins":{}}]}""", "found duplicate id a in routes");
         await RefusedAsync("""{"consumers":[{"username":"a"},{"username":"a"}]}""", "found duplicate username a in consumers");
         await RefusedAsync("""{"routes":{"a":1}}""", "routes must be a list");
-        await RefusedAsync("""{"routes":[5]}""", "invalid routes at index 0, err: wrong type: expected object, got number");
+        await RefusedAsync("""{"routes":[5]}""", "invalid configuration: wrong type: expected object, got number");
         await RefusedAsync("", "invalid request body: empty request body");
         await RefusedAsync("[1]", "invalid request body: expected an object");
         using var without = await SendAsync(HttpMethod.Put, "{}");
@@ -97,9 +97,21 @@ public sealed class ConfigsTests : IAsyncLifetime
         using var bad = await SendAsync(HttpMethod.Post, """{"routes":[{"id":"r1","uri":5},{"id":"r2","uri":"/","plugins":{"nope":{}}}],"ssls_conf_version":"x"}""", path: "/validate");
         var body = await BodyAsync(bad);
         Assert.Equal("Configuration validation failed", (string?)body["error_msg"]);
-        Assert.Equal(["ssls: ssls_conf_version must be a number, got string", "routes: invalid routes at index 1, err: unknown plugin [nope]"],
+        Assert.Equal(["ssls: ssls_conf_version must be a number, got string", "routes: unknown plugin [nope]"],
             body["errors"]!.AsArray().Where(error => (int?)error!["index"] != 0).Select(error => $"{error!["resource_type"]}: {error["error"]}"));
         Assert.Equal(3, body["errors"]!.AsArray().Count);
+        Assert.Equal(["", "r1", "r2"], body["errors"]!.AsArray().Select(error => (string?)error!["resource_id"] ?? "").Order());
+    }
+
+    [Fact]
+    public async Task Entries_may_be_without_an_id_and_duplicates_are_named_beside_what_else_is_wrong()
+    {
+        using var good = await SendAsync(HttpMethod.Post, """{"routes":[{"uri":"/a","plugins":{}},{"uri":"/b","plugins":{}}]}""", path: "/validate");
+        Assert.Equal(HttpStatusCode.OK, good.StatusCode);
+        using var bad = await SendAsync(HttpMethod.Post, """{"routes":[{"id":"r","uri":"/a","plugins":{}},{"id":"r","uri":5}],"consumers":[{"username":"a"},{"username":"a"}]}""", path: "/validate");
+        Assert.Equal(["consumers a 1 found duplicate username a in consumers", "routes r 1 found duplicate id r in routes",
+            "routes r 1 invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number"],
+            (await BodyAsync(bad))["errors"]!.AsArray().Select(error => $"{error!["resource_type"]} {error["resource_id"]} {error["index"]} {error["error"]}").Order(StringComparer.Ordinal));
     }
 
     async Task RefusedAsync(string json, string error)

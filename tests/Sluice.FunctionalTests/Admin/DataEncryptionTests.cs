@@ -34,18 +34,34 @@ public sealed class DataEncryptionTests
     public async Task A_private_key_is_encrypted_in_the_store_a_reference_is_not()
     {
         await using var gateway = await TestGateway.StartAsync(ssl: TestGateway.Https);
-        using var ca = new Tls.TestAuthority();
-        await gateway.PutAsync("/ssls/1", Tls.TestAuthority.Ssl(["a.test"], [ca.Issue("a.test")]));
+        using var ca = new TestAuthority();
+        await gateway.PutAsync("/ssls/1", TestAuthority.Ssl(["a.test"], [ca.Issue("a.test")]));
         await gateway.PutAsync("/ssls/2", """{"sni":"b.test","cert":"$env://CERT","key":"$env://KEY"}""");
         Assert.DoesNotContain("PRIVATE KEY", Stored(gateway, "/apisix/ssls/1"));
         Assert.Contains("$env://KEY", Stored(gateway, "/apisix/ssls/2"));
     }
 
     [Fact]
+    public async Task What_a_secret_manager_is_asked_with_is_encrypted_in_the_store()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        await gateway.PutAsync("/secrets/vault/1", """{"uri":"http://127.0.0.1:1","prefix":"kv/apisix","token":"hvs.hush"}""");
+        await gateway.PutAsync("/secrets/vault/2", """{"uri":"http://127.0.0.1:1","prefix":"kv/apisix","token":"$env://TOKEN"}""");
+        Assert.DoesNotContain("hvs.hush", Stored(gateway, "/apisix/secrets/vault/1"));
+        Assert.Contains("$env://TOKEN", Stored(gateway, "/apisix/secrets/vault/2"));
+        Assert.Equal("hvs.hush", (string?)(await gateway.AdminAsync(HttpMethod.Get, "/secrets/vault/1")).Body!["value"]!["token"]);
+
+        gateway.KeepsPrefix = true;
+        await gateway.DisposeAsync();
+        await using var second = await TestGateway.RunAsync(gateway.Prefix, TestGateway.Config());
+        Assert.Equal("hvs.hush", (string?)(await second.AdminAsync(HttpMethod.Get, "/secrets/vault/1")).Body!["value"]!["token"]);
+    }
+
+    [Fact]
     public async Task The_key_that_an_upstream_is_shown_is_encrypted_in_the_store_and_in_answers_and_may_come_back_so()
     {
         await using var gateway = await TestGateway.StartAsync();
-        using var ca = new Tls.TestAuthority();
+        using var ca = new TestAuthority();
         var (certificate, key) = ca.Issue("gateway", client: true);
         var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 }, ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
         await gateway.PutAsync("/upstreams/1", upstream.ToJsonString());
@@ -66,7 +82,7 @@ public sealed class DataEncryptionTests
     }
 
     [Fact]
-    public async Task It_can_be_turned_off()
+    public async Task Encryption_of_secrets_can_be_turned_off()
     {
         await using var gateway = await TestGateway.RunAsync(
             Directory.CreateTempSubdirectory("sluice-test-").FullName,

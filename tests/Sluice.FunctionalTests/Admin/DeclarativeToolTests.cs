@@ -40,7 +40,7 @@ public sealed class DeclarativeToolTests
     [Fact]
     public async Task A_configuration_is_synchronised_dumped_and_taken_away()
     {
-        await using var gateway = await TestGateway.StartAsync();
+        await using var gateway = await TestGateway.StartAsync(apisix: "proxy_mode: \"http&stream\"\n");
         using var ping = new HttpRequestMessage(HttpMethod.Get, $"http://{gateway.Gateway.AdminEndpoint}/apisix/admin/routes") { Headers = { { "X-API-KEY", TestGateway.AdminKey } } };
         using var pong = await gateway.Client.SendAsync(ping, TestContext.Current.CancellationToken);
         // what it takes the server for: credentials need 3.11 or later

@@ -1,5 +1,5 @@
 using System.Net;
-using Sluice.FunctionalTests.Sources;
+using Sluice.FunctionalTests.Configuration;
 
 namespace Sluice.FunctionalTests.Admin;
 

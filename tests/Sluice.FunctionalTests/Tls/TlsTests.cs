@@ -7,6 +7,7 @@ using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sluice.FunctionalTests.Origins;
+using Sluice.FunctionalTests.Processes;
 using Sluice.Net.Epoll;
 
 namespace Sluice.FunctionalTests.Tls;
@@ -50,6 +51,7 @@ public sealed class TlsTests : IDisposable
         Assert.Contains("subject=CN = a.test", await HandshakeAsync(tls, "A.TEST"), StringComparison.Ordinal);
         Assert.Contains("subject=CN = *.wild.test", await HandshakeAsync(tls, "x.wild.test"), StringComparison.Ordinal);
         Assert.Contains("subject=CN = a.test", await HandshakeAsync(tls, null), StringComparison.Ordinal);
+        Assert.Contains("subject=CN = a.test", await HandshakeAsync(tls, "a.test."), StringComparison.Ordinal);
         foreach (var unknown in (string[])["y.x.wild.test", "wild.test", "b.test"])
         {
             Assert.Contains("unrecognized name", await HandshakeAsync(tls, unknown), StringComparison.Ordinal);
@@ -115,6 +117,17 @@ public sealed class TlsTests : IDisposable
         Assert.Contains("OU = RSA", await HandshakeAsync(tls, "a.test", "-sigalgs", "RSA+SHA256:RSA-PSS+SHA256"), StringComparison.Ordinal);
         Assert.Contains("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"), StringComparison.Ordinal);
         Assert.DoesNotContain("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_certificate_for_a_star_is_for_every_name_that_has_no_other()
+    {
+        await using var gateway = await StartAsync();
+        await PutAsync(gateway, "any", ["*"], [_ca.Issue("any.test")]);
+        var tls = await PutAsync(gateway, "own", ["*.own.test"], [_ca.Issue("*.own.test")]);
+        Assert.Contains("CN = any.test", await HandshakeAsync(tls, "else.test"), StringComparison.Ordinal);
+        Assert.Contains("CN = *.own.test", await HandshakeAsync(tls, "a.own.test"), StringComparison.Ordinal);
+        Assert.Contains("CN = any.test", await HandshakeAsync(tls, "own.test"), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -202,8 +215,37 @@ public sealed class TlsTests : IDisposable
         await gateway.ErrorLogSaysAsync("client certificate for \"a.test\" refused: client certificate was not present");
         Assert.NotEqual(0, (await CurlAsync(tls, "a.test", "/bad", "--cert", bad, "--key", badKey)).ExitCode);
         Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test")).Output, StringComparison.Ordinal);
+        Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test.")).Output, StringComparison.Ordinal);
         await Eventually.TrueAsync(() => File.ReadAllText(Path.Combine(gateway.Prefix, "logs", "access.log")).Contains("/jack SUCCESS CN=jack", StringComparison.Ordinal), "no line of jack");
     }
+
+    [Theory]
+    [InlineData("a.test", "a.test", "-tls1_2")]
+    [InlineData("a.test", "a.test", "-tls1_3")]
+    [InlineData("a.test", "c.test", "-tls1_2")]
+    [InlineData("a.test", "c.test", "-tls1_3")]
+    [InlineData("b.test", "a.test", "-tls1_2")]
+    [InlineData("b.test", "a.test", "-tls1_3")]
+    public async Task A_session_resumed_is_no_way_around_the_client_certificate(string of, string at, string version)
+    {
+        await using var origin = EchoOrigin.Start();
+        await using var gateway = await StartAsync();
+        await gateway.RouteAsync("r1", "/*", origin.Port);
+        using var another = new TestAuthority("Another CA");
+        var tls = await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = _ca.Pem } });
+        await PutAsync(gateway, "2", ["b.test"], [_ca.Issue("b.test")]);
+        await PutAsync(gateway, "3", ["c.test"], [_ca.Issue("c.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = another.Pem } });
+        var (certificate, key) = _ca.IssueFiles("jack", client: true);
+        var session = Path.Combine(_ca.Directory, "session.pem");
+        Task<string> AskAsync(string name, params string[] more) => AskByOpenSslAsync(tls, name, [version, .. more]);
+
+        Assert.Contains("HTTP/1.1 200 OK", await AskAsync(of, "-cert", certificate, "-key", key, "-sess_out", session), StringComparison.Ordinal);
+
+        Assert.DoesNotContain("HTTP/1.1 200 OK", await AskAsync(at, File.Exists(session) ? ["-sess_in", session] : []), StringComparison.Ordinal);
+    }
+
+    static async Task<string> AskByOpenSslAsync(IPEndPoint gateway, string name, params string[] more) =>
+        (await Tool.RunAsync("openssl", $"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n", ["s_client", "-ign_eof", "-connect", $"{gateway}", "-servername", name, .. more])).Output;
 
     [Fact]
     public async Task Some_paths_need_no_client_certificate()
@@ -246,7 +288,7 @@ public sealed class TlsTests : IDisposable
     public async Task The_OCSP_answer_is_stapled_where_the_resource_asks_for_it()
     {
         await File.WriteAllTextAsync(Path.Combine(_ca.Directory, "index.txt"), "V\t491231235959Z\t\t0101\tunknown\t/CN=a.test\n", TestContext.Current.CancellationToken);
-        var port = Cli.CommandFixture.FreePort();
+        var port = Processes.CommandFixture.FreePort();
         using var responder = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("openssl",
             ["ocsp", "-port", $"{port}", "-index", Path.Combine(_ca.Directory, "index.txt"), "-CA", _ca.CaFile, "-rkey", _ca.WriteRootKey(), "-rsigner", _ca.CaFile, "-ndays", "1"])
         { RedirectStandardOutput = true, RedirectStandardError = true })!;
@@ -283,6 +325,7 @@ public sealed class TlsTests : IDisposable
     [Theory]
     [InlineData("cert", "failed to parse cert: ")]
     [InlineData("key", "failed to parse key: it is not the key of this certificate")]
+    [InlineData("no PEM", "failed to decrypt previous encrypted key")]
     [InlineData("client", "failed to validate client_cert: ")]
     [InlineData("certs", "mismatched number of certs and keys")]
     public async Task A_bad_resource_is_refused_with_what_is_wrong(string what, string error)
@@ -290,7 +333,7 @@ public sealed class TlsTests : IDisposable
         await using var gateway = await StartAsync();
         var (certificate, key) = _ca.Issue("a.test");
         var broken = certificate.Replace("MII", "AAA", StringComparison.Ordinal);
-        var ssl = JsonNode.Parse(TestAuthority.Ssl(["a.test"], [(what == "cert" ? broken : certificate, what == "key" ? _ca.Issue("b.test").Key : key)]))!.AsObject();
+        var ssl = JsonNode.Parse(TestAuthority.Ssl(["a.test"], [(what == "cert" ? broken : certificate, what == "key" ? _ca.Issue("b.test").Key : what == "no PEM" ? new string('A', 200) : key)]))!.AsObject();
         if (what == "client")
         {
             ssl["client"] = new JsonObject { ["ca"] = broken };

@@ -79,9 +79,36 @@ public sealed class ClientCertificateTests : IDisposable
         // gone: the route does not go on without a certificate; back again: it goes on
         await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine?force=true");
         using var without = await gateway.Client.GetAsync(gateway.Url("/"), Cancellation);
-        Assert.Equal(HttpStatusCode.ServiceUnavailable, without.StatusCode);
+        Assert.Equal(HttpStatusCode.BadGateway, without.StatusCode);
         await SslAsync(gateway, _gateway);
         Assert.Equal("CN=gateway", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
+    }
+
+    [Fact]
+    public async Task An_ssl_that_upstreams_show_is_neither_deleted_nor_changed_to_a_server_and_without_it_the_route_stays()
+    {
+        await using var origin = await StartAsync();
+        await using var gateway = await TestGateway.StartAsync();
+        await SslAsync(gateway, _gateway);
+        var upstream = $$"""{"scheme":"https","nodes":{"127.0.0.1:{{origin.Port}}":1},"type":"roundrobin","tls":{"client_cert_id":"mine"} }""";
+        await gateway.PutAsync("/upstreams/u1", upstream);
+        await gateway.PutAsync("/services/s1", $$"""{"upstream":{{upstream}} }""");
+        await gateway.PutAsync("/routes/own", $$"""{"uri":"/own","upstream":{{upstream}} }""");
+        await gateway.PutAsync("/routes/by-upstream", """{"uri":"/by-upstream","upstream_id":"u1"}""");
+        await gateway.PutAsync("/routes/by-service", """{"uri":"/by-service","service_id":"s1"}""");
+
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine");
+        Assert.Equal((400, "can not delete this ssl, upstream [u1] is still using it now"), ((int)status, (string)body!["error_msg"]!));
+        (status, body) = await gateway.AdminAsync(HttpMethod.Patch, "/ssls/mine", """{"type":"server","snis":["a.example"]}""");
+        Assert.Equal((400, "can not change the type of this ssl, upstream [u1] is still using it as a client certificate"), ((int)status, (string)body!["error_msg"]!));
+
+        Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine?force=true")).Status);
+        await gateway.RestartAsync();
+        foreach (var path in (string[])["/own", "/by-upstream", "/by-service"])
+        {
+            using var response = await gateway.Client.GetAsync(gateway.Url(path), Cancellation);
+            Assert.Equal((path, HttpStatusCode.BadGateway), (path, response.StatusCode));
+        }
     }
 
     [Fact]
@@ -135,6 +162,7 @@ public sealed class ClientCertificateTests : IDisposable
         }
         var wrongKey = await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":{{Key(_other)}} }""");
         Assert.StartsWith("failed to parse client_cert or client_key: ", wrongKey, StringComparison.Ordinal);
+        Assert.Equal("failed to decrypt previous encrypted key", await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":"{{new string('A', 200)}}"}"""));
         Assert.Equal("failed to fetch ssl info by ssl id [none], response code: 404", await RefusedAsync("""{"client_cert_id":"none"}"""));
         await gateway.PutAsync("/ssls/site", $$"""{"snis":["a.example"],"cert":{{Pem(_gateway)}},"key":{{Key(_gateway)}} }""");
         Assert.Equal("failed to fetch ssl info by ssl id [site], wrong ssl type", await RefusedAsync("""{"client_cert_id":"site"}"""));

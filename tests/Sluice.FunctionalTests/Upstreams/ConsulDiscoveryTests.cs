@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Sluice.FunctionalTests.Origins;
 
@@ -23,6 +24,9 @@ public class ConsulDiscoveryTests
         public int Port => _server.Port;
 
         public ConcurrentQueue<string> Questions { get; } = [];
+
+        /// <summary>It breaks every connection off.</summary>
+        public volatile bool IsAway;
 
         public static async Task<Consul> StartAsync(int port = 0)
         {
@@ -46,6 +50,11 @@ public class ConsulDiscoveryTests
         async Task AnswerAsync(HttpContext context)
         {
             Questions.Enqueue($"{context.Request.Path}{context.Request.QueryString} {context.Request.Headers["X-Consul-Token"]}");
+            if (IsAway)
+            {
+                context.Abort();
+                return;
+            }
             Task changed;
             lock (_lock)
             {
@@ -146,6 +155,48 @@ public class ConsulDiscoveryTests
         await RouteAsync(second, "api");
         Assert.Equal((HttpStatusCode.OK, "a"), await AskAsync(second));
         Assert.Equal(a.Port, (int)(await second.ControlAsync("/v1/discovery/consul/show_dump_file"))["services"]!["api"]![0]!["port"]!);
+    }
+
+    [Fact]
+    public async Task A_consul_that_comes_up_late_is_found_and_was_logged_once()
+    {
+        await using var a = await WebOrigin.StartAsync("a");
+        await using var consul = await Consul.StartAsync();
+        consul.IsAway = true;
+        consul.Register("api", a.Port);
+        var time = new ManualClock();
+        await using var gateway = await TestGateway.StartAsync(Config(consul.Port), time: time);
+        await RouteAsync(gateway, "api");
+        for (var i = 0; i < 5; i++)
+        {
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, (await AskAsync(gateway)).Status);
+        }
+        await gateway.ErrorLogSaysAsync("discovery consul: api cannot be asked for");
+        Assert.Single(Regex.Matches(gateway.ErrorLog, @"\[error\].*discovery consul"));
+
+        for (var asked = consul.Questions.Count; asked < 5; asked++)
+        {
+            await AskedAsync(asked);
+        }
+        consul.IsAway = false;
+        await AskedAsync(consul.Questions.Count);
+        await BecomesAsync(gateway, HttpStatusCode.OK, "a");
+        await gateway.ErrorLogSaysAsync("discovery consul: api can be asked for again");
+        Assert.Single(Regex.Matches(gateway.ErrorLog, @"\[error\].*discovery consul"));
+
+        async Task AskedAsync(int before)
+        {
+            await Eventually.TrueAsync(
+                () =>
+                {
+                    if (consul.Questions.Count == before)
+                    {
+                        time.Advance(TimeSpan.FromSeconds(0.1));
+                    }
+                    return consul.Questions.Count > before;
+                },
+                "consul is not asked again");
+        }
     }
 
     [Fact]

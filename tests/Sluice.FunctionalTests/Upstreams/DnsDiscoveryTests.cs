@@ -1,6 +1,5 @@
 using System.Net;
 using Microsoft.Extensions.Logging.Abstractions;
-using Sluice.FunctionalTests.Net;
 using Sluice.FunctionalTests.Origins;
 using Sluice.Model.Settings;
 using Sluice.Upstreams.Discovery;

@@ -17,6 +17,7 @@ public sealed class CommandLineTests : IDisposable
     [Theory]
     [InlineData("version")]
     [InlineData("--version")]
+    [InlineData("-v")]
     public async Task Version_is_one_line(string command)
     {
         Assert.Equal(0, await RunAsync(command));
@@ -33,6 +34,59 @@ public sealed class CommandLineTests : IDisposable
         Assert.All((string[])["run", "start", "stop", "quit", "restart", "reload", "test", "init", "version", "demo", "help", "--prefix"],
             word => Assert.Contains(word, _output.ToString(), StringComparison.Ordinal));
         Assert.Contains("sluice [command]", _output.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Help_ends_with_examples_and_exit_codes()
+    {
+        Assert.Equal(0, await RunAsync("-h"));
+        Assert.Contains("sluice status -p ~/gateway", _output.ToString(), StringComparison.Ordinal);
+        Assert.Contains("3  status: not running", _output.ToString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("sluice: unknown command \"strat\"; did you mean \"start\"? (sluice help)", "strat")]
+    [InlineData("sluice: unknown option \"--prot\"; did you mean \"--port\"? (sluice help demo)", "demo", "--prot", "1")]
+    [InlineData("sluice: stop takes no \"now\" (sluice help stop)", "stop", "now")]
+    [InlineData("sluice: unknown command \"strat\"; did you mean \"start\"? (sluice help)", "help", "strat")]
+    public async Task A_typing_error_is_answered_in_one_line(string line, params string[] arguments)
+    {
+        Assert.Equal(1, await RunAsync(arguments));
+        Assert.Equal(line + "\n", _error.ToString());
+        Assert.Equal("", _output.ToString());
+    }
+
+    [Theory]
+    [InlineData("sta", "start\nstatus\n")]
+    [InlineData("-p x rel", "reload\n")]
+    [InlineData("demo --p", "--port\n--prefix\n")]
+    [InlineData("help init", "init\ninit_etcd\n")]
+    [InlineData("stop ", "")]
+    public async Task Words_are_completed(string line, string words)
+    {
+        Assert.Equal(0, await RunAsync("[suggest]", line));
+        Assert.Equal(words, _output.ToString());
+    }
+
+    [Fact]
+    public async Task Status_of_what_does_not_run_has_an_exit_code_of_its_own()
+    {
+        Assert.Equal(3, await RunAsync("status", "-p", _directory));
+        Assert.Equal($"sluice: not running on {_directory}\n", _error.ToString());
+    }
+
+    [Fact]
+    public async Task An_error_in_apisix_yaml_names_the_line_of_the_property()
+    {
+        Directory.CreateDirectory(Path.Combine(_directory, "conf"));
+        await File.WriteAllTextAsync(Path.Combine(_directory, "conf/config.yaml"),
+            "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: yaml}\n", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_directory, "conf/apisix.yaml"),
+            "routes:\n  - id: r\n    uri: /r\n    plugins:\n      limit-count:\n        count: 1\n        time_window: soon\n    upstream:\n      nodes: {\"127.0.0.1:1\": 1}\n"
+            + "  - id: s\n    uri: /s\n    upstream:\n      type: roundrobin\n      nodes:\n        - host: h\n          port: eighty\n          weight: 1\n#END\n", TestContext.Current.CancellationToken);
+        Assert.Equal(1, await RunAsync("test", "-p", _directory));
+        Assert.Contains("conf/apisix.yaml:7 (routes[0].plugins.limit-count.time_window): ", _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("conf/apisix.yaml:14 (routes[1].upstream.nodes): ", _error.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]

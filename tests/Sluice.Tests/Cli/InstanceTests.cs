@@ -74,7 +74,7 @@ public sealed class InstanceTests : IDisposable
     [InlineData("")]
     [InlineData("{")]
     [InlineData("[]")]
-    public void Broken_state_is_no_state(string content)
+    public void A_broken_state_file_is_read_as_absent(string content)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(_instance.PidFile)!);
         File.WriteAllText(Path.Combine(_instance.Prefix, "logs", "sluice.state"), content);

@@ -149,10 +149,11 @@ public partial class DocumentationTests
     [Fact]
     public void Every_kind_of_resource_is_on_the_pages_about_them()
     {
-        foreach (var segment in ResourceKinds.All.Select(kind => kind.Segment()))
+        foreach (var kind in ResourceKinds.All)
         {
-            Assert.Contains(segment == "credentials" ? "/consumers/NAME/credentials`" : $"`/{segment}`", Pages[Path.Combine("docs", "admin-api.md")], StringComparison.Ordinal);
-            Assert.Contains(segment == "credentials" ? "/credentials/" : $"`{segment}`", Pages[Path.Combine("docs", "concepts", "standalone.md")], StringComparison.Ordinal);
+            var segment = kind.Segment();
+            Assert.Contains(kind.OwnerKind() is null ? $"`/{segment}`" : $"/{segment}`", Pages[Path.Combine("docs", "admin-api.md")], StringComparison.Ordinal);
+            Assert.Contains(kind.OwnerKind() is null ? $"`{segment}`" : segment, Pages[Path.Combine("docs", "concepts", "standalone.md")], StringComparison.Ordinal);
         }
     }
 
@@ -184,6 +185,18 @@ public partial class DocumentationTests
             target => Assert.True(Path.GetFileName(target) == "README.md" || plugins.Contains(Path.GetFileNameWithoutExtension(target)), target));
     }
 
+    /// <summary>Names of types go with the code: the walk must not name one that has gone.</summary>
+    [Fact]
+    public void Every_type_that_the_walk_of_an_event_stream_names_is_there()
+    {
+        var page = Pages[Path.Combine("docs", "architecture.md")];
+        var walk = page[page.IndexOf("### A GET of an event stream", StringComparison.Ordinal)..page.IndexOf("### The relay", StringComparison.Ordinal)];
+        var types = typeof(Exchange).Assembly.GetTypes().Concat(GetType().Assembly.GetTypes()).Select(type => type.Name.Split('`')[0]).Append("PipeWriter").ToHashSet();
+        var named = Regex.Matches(walk, "`([A-Z][A-Za-z0-9]*)(?:\\.[A-Za-z]+)?`").Select(match => match.Groups[1].Value).Distinct().ToArray();
+        Assert.True(named.Length > 50, $"only {named.Length} types");
+        Assert.DoesNotContain(named, name => !types.Contains(name) && name != "GlobalRules");
+    }
+
     /// <summary>EventIds.cs stands beside this file, is compiled and tested, and is printed on the page.</summary>
     [Fact]
     public void The_plugin_on_the_page_about_plugins_is_one_that_works()
@@ -193,7 +206,7 @@ public partial class DocumentationTests
         Assert.Contains($"```csharp\n{source}```\n", Pages[Path.Combine("docs", "writing-a-plugin.md")], StringComparison.Ordinal);
 
         var plugin = PluginDescriptor.Of<EventIds, EventIds.Config>();
-        Assert.Equal("property \"prefix\" must be one line", plugin.Check(new JsonObject { ["prefix"] = "a\nb" }));
+        Assert.Equal("property \"prefix\" must be one line", TestExchange.Maker([plugin]).Check(plugin, new JsonObject { ["prefix"] = "a\nb" }, "route r1"));
         var output = new ArrayBufferWriter<byte>();
         var exchange = TestExchange.Of(TestExchange.Compile([]), "http://gateway.test/");
         exchange.Response.ContentType = "text/event-stream";
@@ -214,7 +227,8 @@ public partial class DocumentationTests
         List<string> refused = [];
         var examples = 0;
         var documents = DocumentSet.Empty;
-        var registry = new PluginRegistry(Builtin.All);
+        var maker = TestExchange.Maker(Builtin.All);
+        var registry = maker.Registry;
         foreach (var (page, text) in Pages)
         {
             foreach (var block in Fence.Matches(text).Where(match => match.Groups["language"].Value == "json").Select(match => match.Groups["text"].Value))
@@ -237,7 +251,7 @@ public partial class DocumentationTests
                 }
                 examples++;
                 List<string> warnings = [];
-                var error = ResourceChecker.Check(kind, "r1", value, documents, registry, warnings);
+                var error = ResourceChecker.Check(kind, "r1", value, documents, maker, warnings);
                 refused.AddRange(warnings.Prepend(error).OfType<string>().Select(problem => $"{page}: {problem}: {block}"));
             }
         }

@@ -8,7 +8,7 @@ using Sluice.Relay;
 namespace Sluice.Tests.Docs;
 
 /// <summary>Gives events without an id one.</summary>
-public sealed class EventIds(EventIds.Config config) : IPlugin<EventIds, EventIds.Config>, IEventFilter
+sealed class EventIds(EventIds.Config config) : IPlugin<EventIds, EventIds.Config>, IEventFilter
 {
     public static PluginInfo Info { get; } = new(
         Name: "event-ids",
@@ -36,9 +36,9 @@ public sealed class EventIds(EventIds.Config config) : IPlugin<EventIds, EventId
 
     public static JsonTypeInfo<Config> ConfigType => EventIdsJson.Default.Config;
 
-    public static EventIds Create(Config config, PluginContext context) => new(config);
-
-    public static string? Check(Config config) => config.Prefix.AsSpan().ContainsAny('\r', '\n', '\0') ? "property \"prefix\" must be one line" : null;
+    public static EventIds Create(Config config, PluginContext context) => config.Prefix.AsSpan().ContainsAny('\r', '\n', '\0')
+        ? throw new ConfigException("property \"prefix\" must be one line")
+        : new(config);
 
     public IEventStep? OpenEvents(Exchange exchange) =>
         exchange.Response.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true ? new Step(config.Prefix) : null;

@@ -28,7 +28,7 @@ public class GatewayLimitsTests
         var (settings, problems) = SettingsReader.Parse("/", config, nginx, _ => null);
         Assert.Empty(problems);
         var limits = new KestrelServerLimits();
-        Gateway.Limit(limits, settings!);
+        Addresses.Limit(limits, settings!, new(System.Net.IPAddress.Loopback, 9080));
         return limits;
     }
 }

@@ -20,7 +20,7 @@ public class CidrTests
     [InlineData("2001:db8::/32", "2001:db8:ffff::1", true)]
     [InlineData("2001:db8::/32", "2001:db9::1", false)]
     [InlineData("192.168.1.128/25", "192.168.1.127", false)]
-    public void Contains_what_it_covers(string range, string address, bool contains)
+    public void A_range_contains_the_addresses_that_it_covers(string range, string address, bool contains)
     {
         Assert.True(Cidr.TryParse(range, out var cidr));
         Assert.Equal(contains, cidr.Contains(IPAddress.Parse(address)));
@@ -60,7 +60,7 @@ public class CidrTests
         }, iter: 2000);
 
     [Fact]
-    public void Prints_as_it_is_written()
+    public void A_range_prints_with_its_network_address()
     {
         Assert.True(Cidr.TryParse("10.1.2.3/8", out var v4) && Cidr.TryParse("2001:db8::1/32", out var v6) && v4 != v6);
         Assert.Equal("10.0.0.0/8", v4.ToString());

@@ -43,7 +43,7 @@ public sealed class PcrePatternTests
     [InlineData("a{2,}+a", "aaaa")]
     [InlineData("(?>a+)a", "aaa")]
     [InlineData("(?i)B(?-i)b", "bB")]
-    public void Nothing_is_found(string pattern, string text) => Assert.False(Find(pattern, text).Success);
+    public void The_pattern_does_not_match_the_text(string pattern, string text) => Assert.False(Find(pattern, text).Success);
 
     [Theory]
     [InlineData("^(.)$", "😀")]

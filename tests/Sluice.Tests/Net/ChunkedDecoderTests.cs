@@ -81,7 +81,7 @@ public class ChunkedDecoderTests
     }
 
     [Fact]
-    public void Neither_cuts_nor_room_nor_decoding_in_place_make_a_difference()
+    public void Where_the_input_is_cut_and_how_much_room_there_is_changes_nothing()
     {
         var chunk = Gen.Select(Gen.String[Gen.Char['a', 'z'], 1, 40], Gen.OneOfConst("", ";x=y"), (data, extension) => $"{data.Length:x}{extension}\r\n{data}\r\n");
         var bodies = Gen.Select(chunk.Array[0, 6], Gen.OneOfConst("0\r\n\r\n", "0\r\nA: b\r\n\r\n", "", "x", "0\r\nbad\r\n\r\n", "3\r\nab"), Gen.OneOfConst("", "next"),

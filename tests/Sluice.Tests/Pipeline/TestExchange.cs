@@ -29,6 +29,10 @@ static class TestExchange
         return snapshot ?? throw new InvalidOperationException(string.Join('\n', problems));
     }
 
+    /// <summary>Makes plugins for documents that are checked.</summary>
+    public static PluginMaker Maker(IReadOnlyList<PluginDescriptor> plugins, DocumentSet? documents = null) =>
+        new SnapshotCompiler(Services(), plugins).Maker(DefaultSettings, new(plugins), documents ?? DocumentSet.Empty);
+
     public static GatewaySettings DefaultSettings { get; } = SettingsReader.Parse("/", "", null, _ => null).Settings!;
 
     public static Exchange Of(Snapshot snapshot, string url, string method = "GET", string address = "127.0.0.1", params (string Name, string Value)[] headers)
@@ -42,7 +46,7 @@ static class TestExchange
         http.Connection.RemoteIpAddress = IPAddress.Parse(address);
         foreach (var (name, value) in headers)
         {
-            http.Request.Headers[name] = value;
+            http.Request.Headers[name] = name == "Host" ? value : Microsoft.Extensions.Primitives.StringValues.Concat(http.Request.Headers[name], value);
         }
         return new Exchange(http, snapshot, Services(), 0) { Uri = Uri.UnescapeDataString(uri.AbsolutePath), Args = uri.Query.TrimStart('?') };
     }

@@ -75,10 +75,9 @@ public class LuaLaneTests
         var request = new NoRequest();
         Run(100);
         var lane = engine.At(0);
-        var (state, host) = (lane.MemoryUsed, GC.GetAllocatedBytesForCurrentThread());
-        Run(1000);
-        Assert.Equal(state, lane.MemoryUsed);
-        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - host) / 1000, 0, 200);
+        // the state's collector may have been under way before the first of these
+        Assert.Equal(0, Allocation.Least(() => lane.MemoryUsed, () => Run(1000)));
+        Assert.InRange(Allocation.Of(() => Run(1000)) / 1000, 0, 200);
 
         void Run(int requests)
         {
@@ -99,9 +98,7 @@ public class LuaLaneTests
         using var context = LuaContext.For(engine, new NoRequest());
         var output = new ArrayBufferWriter<byte>();
         Run(100);
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        Run(1000);
-        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1000);
+        Assert.Equal(0, Allocation.Of(() => Run(1000)));
 
         void Run(int pieces)
         {
@@ -122,8 +119,15 @@ public class LuaLaneTests
         var options = new LuaOptions(Path.GetTempPath()) { Lanes = 1, Jit = true, TimeLimit = TimeSpan.FromMilliseconds(100) };
         using var engine = new LuaEngine(options, TimeProvider.System, log);
         var unit = LuaUnit.OfFunctions(engine, "test", "route r1", null, ["return function() local n = 0 for i = 1, 6e8 do n = n + i end return jit.status() and 201 end"]);
-        using var context = LuaContext.For(engine, new NoRequest());
-        Assert.Equal(201, await StatusAsync(context, unit));
+        // the watch has a thread of its own, which on a busy machine may come too late for one run, or so early that the loop is not compiled yet
+        var ranOn = false;
+        for (var i = 0; i < 50 && !ranOn; i++)
+        {
+            using var context = LuaContext.For(engine, new NoRequest());
+            var before = log.Lines.Length;
+            ranOn = await StatusAsync(context, unit) == 201 && log.Lines.Length > before;
+        }
+        Assert.True(ranOn);
         Assert.Contains(log.Lines, line => line.StartsWith("Warning lua: a script has been running for ", StringComparison.Ordinal) && line.EndsWith(" in route r1", StringComparison.Ordinal));
     }
 
@@ -146,7 +150,7 @@ public class LuaLaneTests
         using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
         var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function() require('ngx.semaphore').new(1) end"]);
         await MemoryAfterAsync(engine, unit, 1000);
-        Assert.True(LuaHost.Semaphores.Count < 100, $"{LuaHost.Semaphores.Count} are left");
+        Assert.True(ScriptSemaphore.Live < 100, $"{ScriptSemaphore.Live} are left");
     }
 
     [Fact]
@@ -186,6 +190,10 @@ public class LuaLaneTests
         public string RawTarget => Uri;
 
         public bool IsSubrequest => false;
+
+        public System.Text.Json.Nodes.JsonObject? MatchedRoute => null;
+
+        public bool IsAdded(string header) => false;
 
         public double StartTime => 0;
 

@@ -29,5 +29,5 @@ public class ThreadClockTests
     }
 
     [Fact]
-    public void No_clock_has_no_time() => Assert.Null(ThreadClock.Read(0));
+    public void A_thread_that_has_no_clock_has_no_processor_time() => Assert.Null(ThreadClock.Read(0));
 }

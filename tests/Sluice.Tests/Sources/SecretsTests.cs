@@ -15,12 +15,13 @@ public class SecretsTests
     [InlineData(ResourceKind.Consumers, "jack", """{"plugins":{"key-auth":{"key":"SECRET"}}}""")]
     [InlineData(ResourceKind.Credentials, "jack/credentials/1", """{"plugins":{"key-auth":{"key":"SECRET"}}}""")]
     [InlineData(ResourceKind.Ssls, "1", """{"key":"--- SECRET","keys":["--- SECRET"]}""")]
-    public void Secrets_go_into_the_store_encrypted_and_come_back_clear(ResourceKind kind, string id, string json)
+    [InlineData(ResourceKind.Secrets, "vault/1", """{"token":"SECRET","auth_config":{"private_key":"SECRET"}}""")]
+    public void Secrets_go_into_the_store_encrypted_and_come_back_clear(object kind, string id, string json)
     {
         var value = JsonNode.Parse(json)!.AsObject();
-        var stored = Secrets.Encrypted(kind, id, value, Plugins, Encryption);
+        var stored = Secrets.Encrypted((ResourceKind)kind, id, value, Plugins, Encryption);
         Assert.DoesNotContain("SECRET", stored.ToJsonString());
-        Secrets.Decrypt(kind, id, stored, Plugins, Encryption);
+        Secrets.Decrypt((ResourceKind)kind, id, stored, Plugins, Encryption);
         Assert.True(JsonNode.DeepEquals(value, stored));
     }
 
@@ -29,10 +30,10 @@ public class SecretsTests
     [InlineData(ResourceKind.Routes, """{"plugins":{"key-auth":{"header":"apikey"}}}""")]
     [InlineData(ResourceKind.Consumers, """{"plugins":{"unknown":{"key":"k"}}}""")]
     [InlineData(ResourceKind.PluginMetadata, "{}")]
-    public void What_is_no_secret_stays_as_it_is(ResourceKind kind, string json)
+    public void A_value_that_is_no_secret_is_stored_as_it_is(object kind, string json)
     {
         var value = JsonNode.Parse(json)!.AsObject();
-        Assert.True(JsonNode.DeepEquals(value, Secrets.Encrypted(kind, "1", value, Plugins, Encryption)));
+        Assert.True(JsonNode.DeepEquals(value, Secrets.Encrypted((ResourceKind)kind, "1", value, Plugins, Encryption)));
     }
 
     [Theory]
@@ -40,6 +41,6 @@ public class SecretsTests
     [InlineData(ResourceKind.Ssls, """{"key":"SECRET","keys":["SECRET"]}""")]
     [InlineData(ResourceKind.Secrets, """{"token":"SECRET","auth_config":{"private_key":"SECRET"}}""")]
     [InlineData(ResourceKind.Routes, """{"upstream":{"tls":{"client_key":"SECRET"}}}""")]
-    public void People_see_stars(ResourceKind kind, string json) =>
-        Assert.DoesNotContain("SECRET", Secrets.Masked(kind, "1", JsonNode.Parse(json)!.AsObject(), Plugins).ToJsonString());
+    public void Secrets_are_shown_to_people_as_stars(object kind, string json) =>
+        Assert.DoesNotContain("SECRET", Secrets.Masked((ResourceKind)kind, "1", JsonNode.Parse(json)!.AsObject(), Plugins).ToJsonString());
 }

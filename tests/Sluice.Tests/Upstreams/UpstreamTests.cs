@@ -52,6 +52,18 @@ public class UpstreamTests
     public void A_port_that_is_not_configured_is_the_schemes()
     {
         Assert.Equal("a:80", Of(new NodeConfig("a", null)).Nodes[0].Name);
-        Assert.Equal(("a:443", "a"), (new Upstream(new UpstreamConfig("u", null, [new("a", null)]) { Scheme = "https" }).Nodes[0] is var node ? (node.Name, node.HostHeader) : default));
+        Assert.Equal("a:443", new Upstream(new UpstreamConfig("u", null, [new("a", null)]) { Scheme = "https" }).Nodes[0].Name);
     }
+
+    [Theory]
+    [InlineData("httpbin.org", 443, "https", "httpbin.org")]
+    [InlineData("httpbin.org", 443, "grpcs", "httpbin.org")]
+    [InlineData("httpbin.org", 80, "http", "httpbin.org")]
+    [InlineData("httpbin.org", 443, "http", "httpbin.org:443")]
+    [InlineData("httpbin.org", 80, "https", "httpbin.org:80")]
+    [InlineData("httpbin.org", null, "https", "httpbin.org")]
+    [InlineData("::1", 8080, "http", "[::1]:8080")]
+    [InlineData("::1", 80, "http", "[::1]")]
+    public void The_host_of_a_node_has_no_port_that_is_the_schemes_own(string host, int? port, string scheme, string expected) =>
+        Assert.Equal(expected, new Upstream(new UpstreamConfig("u", null, [new(host, port)]) { Scheme = scheme }).Nodes[0].HostHeader(scheme));
 }

@@ -20,6 +20,8 @@ static class DemoRun
     public static async Task<int> RunAsync(Terminal terminal, Instance? asked, int? port, bool check, CancellationToken cancellation)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        // a script's background ignores SIGINT, and a process is born ignoring what its parent does
+        Native.Heed([Native.Interrupt, Native.Terminate, Native.Quit]);
         using var interrupt = StopOn(PosixSignal.SIGINT, stop);
         using var terminate = StopOn(PosixSignal.SIGTERM, stop);
         using var quit = StopOn(PosixSignal.SIGQUIT, stop);
@@ -60,6 +62,7 @@ static class DemoRun
         {
             try
             {
+                upstream.Control = $"http://{gateway.ControlEndpoint}";
                 await CreateRoutesAsync(gateway.AdminEndpoint!, key, upstream.Endpoint, stop.Token);
                 var proxy = $"http://{gateway.ProxyEndpoints[0]}";
                 if (check)
@@ -137,6 +140,8 @@ static class DemoRun
           status:
             ip: 127.0.0.1
             port: {ports.Status}
+        sluice:
+          debug_headers: true
         deployment:
           role: traditional
           role_traditional:
@@ -168,6 +173,12 @@ static class DemoRun
         });
         await PutAsync("routes/demo-buffering-on", Prefixed("/on/", disableBuffering: false));
         await PutAsync("routes/demo-buffering-off", Prefixed("/off/", disableBuffering: true));
+        await PutAsync("routes/demo-bunching", new JsonObject
+        {
+            ["uri"] = "/plain/*",
+            ["upstream_id"] = "demo",
+            ["plugins"] = new JsonObject { ["proxy-rewrite"] = new JsonObject { ["regex_uri"] = new JsonArray("^/plain/(.*)", "/bunched/$1") } },
+        });
         await PutAsync("routes/demo", new JsonObject
         {
             ["uris"] = new JsonArray("/demo", "/demo/*", "/events/*", "/ndjson", "/download", "/download/*", "/v1/*"),
@@ -203,7 +214,7 @@ static class DemoRun
     }
 }
 
-/// <summary>The usual ports, or the next ones that are free.</summary>
+/// <summary>The usual ports, or those beside the proxy's that was asked for; the next free one where one is taken.</summary>
 sealed record DemoPorts(int Proxy, int Admin, int Control, int Metrics, int Status)
 {
     public const int UsualProxy = 9080;
@@ -211,13 +222,15 @@ sealed record DemoPorts(int Proxy, int Admin, int Control, int Metrics, int Stat
     public static DemoPorts Choose(int? proxy)
     {
         HashSet<int> taken = [];
-        return new DemoPorts(proxy ?? Next(UsualProxy), Next(9180), Next(9090), Next(9091), Next(7085));
+        return proxy is { } asked
+            ? new DemoPorts(asked, Next(asked + 100), Next(asked + 10), Next(asked + 11), Next(asked + 5))
+            : new DemoPorts(Next(UsualProxy), Next(9180), Next(9090), Next(9091), Next(7085));
 
         int Next(int port)
         {
-            while (port == proxy || taken.Contains(port) || !IsFree(port))
+            while (port == proxy || taken.Contains(port) || port > IPEndPoint.MaxPort || !IsFree(port))
             {
-                port++;
+                port = port >= IPEndPoint.MaxPort ? 1024 : port + 1;
             }
             taken.Add(port);
             return port;

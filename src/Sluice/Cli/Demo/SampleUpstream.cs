@@ -32,6 +32,9 @@ sealed class SampleUpstream : IAsyncDisposable
         _accepting = AcceptAsync();
     }
 
+    /// <summary>Where the gateway's Control API answers, for links of the page; null when there is no gateway.</summary>
+    public string? Control { get; set; }
+
     public IPEndPoint Endpoint => (IPEndPoint)_listener.LocalEndpoint;
 
     /// <param name="port">0: a free one.</param>
@@ -104,6 +107,11 @@ sealed class SampleUpstream : IAsyncDisposable
         ("GET", "/events/close") => EventsAsync(request, reply, Framing.Close),
         ("GET", "/events/length") => EventsAsync(request, reply, Framing.Length),
         ("GET", "/events/dripped") => EventsAsync(request, reply, Framing.Dripped),
+        ("GET", "/bunched/events/chunked") => EventsAsync(request, reply, Framing.Chunked, bunched: true),
+        ("GET", "/bunched/events/close") => EventsAsync(request, reply, Framing.Close, bunched: true),
+        ("GET", "/bunched/events/length") => EventsAsync(request, reply, Framing.Length, bunched: true),
+        ("GET", "/bunched/events/dripped") => EventsAsync(request, reply, Framing.Dripped, bunched: true),
+        ("GET", "/demo/links") => reply.JsonAsync(new JsonObject { ["control"] = Control }),
         ("POST", "/v1/chat/completions") => CompletionAsync(request, reply),
         ("GET", "/ndjson") => LinesAsync(request, reply),
         ("GET", "/ws") => EchoAsync(request, reply, stream),
@@ -119,16 +127,26 @@ sealed class SampleUpstream : IAsyncDisposable
 
     Task PauseAsync(int milliseconds) => Task.Delay(TimeSpan.FromMilliseconds(milliseconds), _time, _stop.Token);
 
+    /// <summary>As much as a plain relay with nginx's proxy_buffering gathers before it sends: one of its buffers (4 KB).</summary>
+    const int RelayBuffer = 4096;
+
     /// <summary>Events of one size each, so that the length of the whole is known before the first.</summary>
-    async Task EventsAsync(Request request, Reply reply, Framing framing)
+    /// <param name="bunched">Simulates a relay between us and the gateway that gathers bytes until its buffer is full or the stream has ended.</param>
+    async Task EventsAsync(Request request, Reply reply, Framing framing, bool bunched = false)
     {
+        var held = new MemoryStream();
         var n = request.Number("n", 10, 1, 100_000);
         var interval = request.Number("interval_ms", 200, 0, 60_000);
         await reply.HeadAsync("text/event-stream", framing, (long)n * EventSize, "Cache-Control: no-store\r\n");
         for (var id = 1; id <= n; id++)
         {
             var head = string.Create(CultureInfo.InvariantCulture, $"id: {id}\ndata: {{\"id\":{id},\"of\":{n},\"sent\":{Now}");
-            await reply.PieceAsync(Encoding.ASCII.GetBytes(head.PadRight(EventSize - 3) + "}\n\n"));
+            held.Write(Encoding.ASCII.GetBytes(head.PadRight(EventSize - 3) + "}\n\n"));
+            if (!bunched || held.Length >= RelayBuffer || id == n)
+            {
+                await reply.PieceAsync(held.ToArray());
+                held.SetLength(0);
+            }
             if (id < n)
             {
                 await PauseAsync(interval);

@@ -5,7 +5,7 @@ using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 
 namespace Sluice.Hosting.Streams;
 

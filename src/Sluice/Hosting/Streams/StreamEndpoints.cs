@@ -3,12 +3,12 @@ using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
 using Sluice.Model.Settings;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 
 namespace Sluice.Hosting.Streams;
 
 /// <summary>An address for TCP or UDP.</summary>
-public sealed record StreamAddress(IPEndPoint EndPoint, bool IsUdp, bool Tls)
+internal sealed record StreamAddress(IPEndPoint EndPoint, bool IsUdp, bool Tls)
 {
     public override string ToString() => EndPoint.ToString();
 }
@@ -48,7 +48,8 @@ sealed partial class StreamEndpoints(StreamPipeline pipeline, LiveConfiguration 
             {
                 opened.ForEach(one => _ = CloseAsync(one, new CancellationToken(canceled: true)));
                 var holder = e.SocketErrorCode == SocketError.AddressAlreadyInUse && !address.IsUdp ? PortHolder.Describe(address.EndPoint.Port) : "";
-                throw new EndpointException($"{address}{(address.IsUdp ? "/udp" : "")} (apisix.stream_proxy): cannot listen: {e.Message}{holder}", e);
+                var place = settings.Listens.First(listen => listen.EndPoint.Equals(address.EndPoint) && listen.IsUdp == address.IsUdp).Place;
+                throw new EndpointException(place, $"{address}{(address.IsUdp ? "/udp" : "")}: cannot listen: {e.Message}{holder}", e);
             }
         }
         return opened;

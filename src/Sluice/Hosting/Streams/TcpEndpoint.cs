@@ -6,7 +6,7 @@ using System.Security.Authentication;
 using Microsoft.Extensions.Logging;
 using Sluice.Net;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 using Sluice.Pipeline.Tls;
 
 namespace Sluice.Hosting.Streams;
@@ -67,6 +67,12 @@ sealed partial class TcpEndpoint : IStreamEndpoint
                 // no descriptors left, or the client left before it was accepted
                 LogAcceptFailed(Address.ToString(), e.Message);
                 await Task.Delay(TimeSpan.FromMilliseconds(50), _pipeline.Services.Time);
+                continue;
+            }
+            if (Descriptors.IsShort(socket.Handle))
+            {
+                LogAcceptFailed(Address.ToString(), "too few file descriptors are left");
+                socket.Dispose();
                 continue;
             }
             if (Interlocked.Increment(ref _open) > _live.Current.Settings.Streams.MaxSessions + 1)
@@ -165,13 +171,17 @@ sealed partial class TcpEndpoint : IStreamEndpoint
     async Task RunAsync(Socket socket, Stream stream, IPEndPoint remote, IPEndPoint local, TlsPeer? peer)
     {
         PipeReader? peeked = null;
-        var session = new StreamSession(_live.Current, _pipeline.Services, false, remote, local, peer?.ServerName, async count =>
+        var snapshot = _live.Enter(out var seat);
+        var session = new StreamSession(snapshot, _pipeline.Services, false, remote, local, peer?.ServerName, async count =>
         {
             using var patience = CancellationTokenSource.CreateLinkedTokenSource(_aborting.Token);
             patience.CancelAfter(OpeningTimeout);
             peeked ??= PipeReader.Create(stream, new StreamPipeReaderOptions(leaveOpen: true));
             return await ProxyOpening.PeekAsync(peeked, count, patience.Token);
-        });
+        })
+        {
+            Seat = seat,
+        };
         var how = "refused";
         try
         {

@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 using Sluice.Net;
 
 namespace Sluice.Hosting.Streams;
@@ -111,7 +111,12 @@ sealed partial class UdpEndpoint : IStreamEndpoint
 
         public async Task RunAsync()
         {
-            var session = new StreamSession(endpoint._live.Current, endpoint._pipeline.Services, true, client, local, null, count => new(first.AsMemory(0, Math.Min(count, first.Length))));
+            var snapshot = endpoint._live.Enter(out var seat);
+            var session = new StreamSession(
+                snapshot, endpoint._pipeline.Services, true, client, local, null, count => new(first.AsMemory(0, Math.Min(count, first.Length))))
+            {
+                Seat = seat,
+            };
             var how = "refused";
             try
             {
@@ -171,8 +176,8 @@ sealed partial class UdpEndpoint : IStreamEndpoint
         {
             for (var datagram = first; ; datagram = await Waiting.Reader.ReadAsync(_end.Token))
             {
-                await upstream.SendAsync(datagram, SocketFlags.None, _end.Token);
                 silence.Touch();
+                await upstream.SendAsync(datagram, SocketFlags.None, _end.Token);
                 session.Received(datagram.Length);
             }
         }
@@ -187,8 +192,8 @@ sealed partial class UdpEndpoint : IStreamEndpoint
                 try
                 {
                     var length = await upstream.ReceiveAsync(buffer, SocketFlags.None, _end.Token);
-                    await endpoint._socket.SendToAsync(buffer.AsMemory(0, length), SocketFlags.None, client, _end.Token);
                     silence.Touch();
+                    await endpoint._socket.SendToAsync(buffer.AsMemory(0, length), SocketFlags.None, client, _end.Token);
                     session.Sent(length);
                 }
                 finally

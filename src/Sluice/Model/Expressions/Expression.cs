@@ -2,8 +2,10 @@ using System.Net;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Sluice.Model.Json;
+using Sluice.Net.Http;
 using Sluice.Observability;
 
 namespace Sluice.Model.Expressions;
@@ -13,17 +15,25 @@ namespace Sluice.Model.Expressions;
 /// <c>[["arg_name", "==", "json"], ["OR", ["arg_age", ">", 18], ["http_x", "!", "~~", "^a"]]]</c>.
 /// Values keep Lua's types: a variable is text, so <c>==</c> with a number compares numbers, while <c>in</c> finds no numbers.
 /// </summary>
+[JsonConverter(typeof(VarsConverter))]
 public abstract class Expression
 {
     /// <exception cref="FormatException">The rule is wrong; the message shows it.</exception>
     public static Expression Compile(JsonArray rule)
     {
-        if (rule.Count > 0 && rule[0] is not JsonArray && !Group.IsOperator(rule[0]))
+        if (rule.Count > 0 && rule[0] is not (JsonArray or JsonObject { Count: 0 }) && !Group.IsOperator(rule[0]))
         {
-            throw Wrong("rule should be wrapped inside brackets", rule);
+            // all of it is wrong, so there is nothing to show
+            throw new FormatException("rule should be wrapped inside brackets");
         }
         return rule.Count == 0 ? new Group(any: false, negated: false, []) : CompileRule(rule);
     }
+
+    /// <summary>The condition that a document holds, compiled once however often it is asked for.</summary>
+    /// <exception cref="FormatException">The rule is wrong; the message shows it.</exception>
+    public static Expression Of(JsonArray rule) => s_known.GetValue(rule, Compile);
+
+    static readonly ConditionalWeakTable<JsonArray, Expression> s_known = [];
 
     public abstract bool Matches(IVariables variables);
 
@@ -31,13 +41,13 @@ public abstract class Expression
     {
         if (rule.Count == 0)
         {
-            throw Wrong("rule too short", rule);
+            throw new FormatException("rule too short");
         }
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
             throw new FormatException("rule nested too deeply");
         }
-        if (rule[0] is JsonArray)
+        if (rule[0] is JsonArray or JsonObject { Count: 0 })
         {
             return new Group(any: false, negated: false, CompileAll(rule, rule));
         }
@@ -54,7 +64,7 @@ public abstract class Expression
     }
 
     static Expression[] CompileAll(IEnumerable<JsonNode?> rules, JsonArray within) =>
-        [.. rules.Select(rule => CompileRule(rule as JsonArray ?? throw Wrong("invalid expression", within)))];
+        [.. rules.Select(rule => CompileRule(rule is JsonObject { Count: 0 } ? [] : rule as JsonArray ?? throw Wrong("invalid expression", within)))];
 
     static FormatException Wrong(string what, JsonNode rule)
     {
@@ -110,11 +120,20 @@ public abstract class Expression
         readonly HashSet<string>? texts;
         readonly CidrSet? ranges;
 
+        /// <summary>Texts as the bytes that they are on the wire, a character each: as the variable's value has them.</summary>
+        static JsonNode? OnWire(JsonNode? right) => right switch
+        {
+            JsonArray list => new JsonArray([.. list.Select(item => OnWire(item)?.DeepClone())]),
+            JsonValue value when value.TryGetValue(out string? text) && ByteText.ToWire(text) is var bytes && !ReferenceEquals(bytes, text) => JsonValue.Create(bytes),
+            _ => right,
+        };
+
         Comparison(string variable, string opName, JsonNode? right, bool reversed, JsonArray rule)
         {
             this.variable = variable;
             this.reversed = reversed;
-            op = Parse(opName) ?? throw Wrong($"invalid operator '{opName}'", rule);
+            right = ByteText.IsWire(variable) ? OnWire(right) : right;
+            op = Parse(opName) ?? throw new FormatException($"invalid operator '{opName}'");
             kind = LuaText.Kind(right);
             text = kind == JsonValueKind.String ? right!.GetValue<string>() : null;
             number = kind == JsonValueKind.Number ? LuaText.ToDouble(right!)

@@ -12,7 +12,7 @@ namespace Sluice.Model.Json;
 /// other control characters inside strings (Lua functions are pasted that way); unlike cjson it refuses invalid UTF-8,
 /// numbers beyond a double's range and anything after a NUL byte.
 /// </summary>
-public static class CjsonReader
+internal static class CjsonReader
 {
     public const int DefaultMaxDepth = 64;
 

@@ -7,7 +7,7 @@ using System.Text.Json.Nodes;
 namespace Sluice.Model.Json;
 
 /// <summary>JSON as it is stored and answered: compact, nothing escaped that JSON does not ask for.</summary>
-public static class JsonBytes
+internal static class JsonBytes
 {
     static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

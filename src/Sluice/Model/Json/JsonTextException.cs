@@ -1,4 +1,4 @@
 namespace Sluice.Model.Json;
 
 /// <summary>A text is not JSON. The message is worded as lua-cjson words it, with a 1-based position.</summary>
-public sealed class JsonTextException(string message) : FormatException(message);
+internal sealed class JsonTextException(string message) : FormatException(message);

@@ -7,7 +7,7 @@ namespace Sluice.Model.Json;
 /// <summary>
 /// Deep equality of JSON values as Lua has it: numbers by value (1 = 1.0), key order does not matter, an empty array is an empty object.
 /// </summary>
-public sealed class LuaEquality : IEqualityComparer<JsonNode?>
+internal sealed class LuaEquality : IEqualityComparer<JsonNode?>
 {
     const int HashedDepth = 4;
 

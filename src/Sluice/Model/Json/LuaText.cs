@@ -6,7 +6,7 @@ using System.Text.Json.Nodes;
 namespace Sluice.Model.Json;
 
 /// <summary>Values as Lua sees, compares and prints them: what APISIX's messages are made of.</summary>
-public static class LuaText
+internal static class LuaText
 {
     internal const NumberStyles FloatStyle = NumberStyles.Float;
 

@@ -2,19 +2,22 @@ using System.Collections.Frozen;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.RegularExpressions;
+using Sluice.Net.Http;
 
 namespace Sluice.Model.Nginx;
 
 /// <summary>
 /// What <c>conf/nginx.conf</c> and the snippets say, compiled: which addresses to open, and which values hold for a request. Immutable.
 /// </summary>
-public sealed class NginxConfig
+internal sealed class NginxConfig
 {
     readonly FrozenDictionary<int, NginxPort> _ports;
     readonly NginxServers _everywhere;
 
-    internal NginxConfig(IReadOnlyList<NginxListen> listens, FrozenDictionary<int, NginxPort> ports, NginxServers everywhere)
+    internal NginxConfig(
+        IReadOnlyList<NginxListen> listens, FrozenDictionary<int, NginxPort> ports, NginxServers everywhere, IReadOnlyDictionary<string, NginxMap>? maps = null)
     {
+        Maps = maps ?? FrozenDictionary<string, NginxMap>.Empty;
         Listens = listens;
         _ports = ports;
         _everywhere = everywhere;
@@ -27,6 +30,13 @@ public sealed class NginxConfig
     /// <summary>The addresses that <c>listen</c> directives open, each once.</summary>
     public IReadOnlyList<NginxListen> Listens { get; }
 
+    /// <summary>The variables that <c>map</c> makes.</summary>
+    public IReadOnlyDictionary<string, NginxMap> Maps { get; }
+
+    /// <summary>What holds on an address before a request has said where it goes: its default server's.</summary>
+    public NginxScope Default(IPEndPoint address) =>
+        (_ports.TryGetValue(address.Port, out var port) ? port.Find(address.Address) ?? _everywhere : _everywhere).Fallback.Scope;
+
     /// <summary>What holds when no server block and no location applies.</summary>
     public NginxScope Http => _everywhere.Own.Scope;
 
@@ -36,17 +46,7 @@ public sealed class NginxConfig
     public NginxScope Select(IPAddress localAddress, int localPort, string host, string path)
     {
         var servers = _ports.TryGetValue(localPort, out var port) ? port.Find(localAddress) ?? _everywhere : _everywhere;
-        return servers.Find(NameOf(host)).Find(path);
-    }
-
-    static ReadOnlySpan<char> NameOf(string host)
-    {
-        var name = host.AsSpan();
-        if (name is not ['[', ..] && name.LastIndexOf(':') is >= 0 and var colon)
-        {
-            name = name[..colon];
-        }
-        return name is [.., '.'] ? name[..^1] : name;
+        return servers.Find(HostName.Bare(host)).Find(path);
     }
 }
 
@@ -95,6 +95,9 @@ sealed class NginxServers
     }
 
     public NginxServer Own { get; }
+
+    /// <summary>The server that answers names that none has.</summary>
+    public NginxServer Fallback => _fallback;
 
     static FrozenDictionary<string, NginxServer>.AlternateLookup<ReadOnlySpan<char>> Table(
         IReadOnlyList<(NginxServerName Name, NginxServer Server)> names, NginxNameKind kind)

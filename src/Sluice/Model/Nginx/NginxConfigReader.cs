@@ -11,19 +11,21 @@ namespace Sluice.Model.Nginx;
 /// <param name="HttpSnippet"><c>nginx_config.http_configuration_snippet</c></param>
 /// <param name="ServerSnippet"><c>nginx_config.http_server_configuration_snippet</c>: the gateway's own server.</param>
 /// <param name="LocationSnippet"><c>nginx_config.http_server_location_configuration_snippet</c>: its <c>location /</c>.</param>
+/// <param name="EndSnippet"><c>nginx_config.http_end_configuration_snippet</c>: the end of <c>http</c>, where APISIX's users put servers of their own.</param>
 /// <param name="HttpValues">The values of <c>nginx_config.http</c> that are nginx directives: the outermost level. Name, value, place.</param>
 /// <param name="GatewayAddresses">Where the gateway's own server listens: it is the default server there, as in APISIX.</param>
-public sealed record NginxTexts(
+internal sealed record NginxTexts(
     string? Conf = null,
     string? ConfDirectory = null,
     string? HttpSnippet = null,
     string? ServerSnippet = null,
     string? LocationSnippet = null,
+    string? EndSnippet = null,
     IReadOnlyList<(string Name, string Value, string Place)>? HttpValues = null,
     IReadOnlyList<IPEndPoint>? GatewayAddresses = null);
 
 /// <summary>Reads <see cref="NginxTexts"/> and compiles them.</summary>
-public sealed class NginxConfigReader
+internal sealed class NginxConfigReader
 {
     /// <summary>A server block, before it is known which other servers share its addresses.</summary>
     sealed class ServerBlock(NginxLevel level, string place)
@@ -78,6 +80,10 @@ public sealed class NginxConfigReader
         {
             ReadText(new("conf/nginx.conf", conf), new NginxLevel(null, NginxContexts.Main, "main"), null);
         }
+        if (!string.IsNullOrWhiteSpace(_texts.EndSnippet))
+        {
+            ReadSnippet("http_end_configuration_snippet", _texts.EndSnippet, NextHttp(), null);
+        }
         ReadServers();
 
         // Server and location snippets stand inside all of http, wherever that was written.
@@ -95,6 +101,7 @@ public sealed class NginxConfigReader
             ReadSnippet(key, _texts.LocationSnippet, location, own);
             AddLocation(own, NginxLocationKind.Prefix, "/", null, location, Snippet(key).Place(1));
         }
+        CheckVariables();
         return Compile(own, ownLevel);
     }
 
@@ -144,6 +151,9 @@ public sealed class NginxConfigReader
             case "location":
                 ReadLocation(directive, level, server);
                 break;
+            case "map":
+                ReadMap(directive, level);
+                break;
             case "listen" when Expect(directive, level, NginxContexts.Server, 1, int.MaxValue):
                 AddListen(directive, server!);
                 break;
@@ -189,10 +199,64 @@ public sealed class NginxConfigReader
         {
             Error(directive, wrong);
         }
+        else if (NginxDirectives.TextOf(directive) is { } text)
+        {
+            _templates.Add((directive, text));
+        }
     }
 
+    /// <summary>Every text with variables, checked when all that makes some is known.</summary>
+    readonly List<(NginxDirective At, string Text)> _templates = [];
+
+    readonly Dictionary<string, NginxMap> _maps = [];
+
+    void ReadMap(NginxDirective directive, NginxLevel level)
+    {
+        if (!Expect(directive, level, NginxContexts.Main | NginxContexts.Http, 2, 2, block: true) || NginxMap.Read(directive, Error) is not { } map)
+        {
+            return;
+        }
+        if (level.Context == NginxContexts.Main)
+        {
+            Warn(directive, "a \"map\" block belongs inside \"http\": it is read as if it stood there");
+        }
+        // as in nginx the last one counts
+        _maps[map.Name] = map;
+        foreach (var text in map.Texts)
+        {
+            _templates.Add((directive, text));
+        }
+    }
+
+    void CheckVariables()
+    {
+        foreach (var (at, text) in _templates)
+        {
+            foreach (var name in NginxVariables.In(text).Distinct())
+            {
+                var (error, warning) = NginxVariables.Check(name, _maps.Keys);
+                if (error is not null)
+                {
+                    Error(at, error);
+                }
+                else if (warning is not null)
+                {
+                    Warn(at, warning);
+                }
+            }
+        }
+        foreach (var name in _maps.Keys.Where(name => IsCycle(name, name, [])).ToList())
+        {
+            _problems.Add(Problem.Error(_templates.First(use => use.At.Name == "map" && use.At.Arguments[1] == "$" + name).At.Place,
+                $"the value of \"${name}\" depends on itself"));
+        }
+    }
+
+    bool IsCycle(string name, string start, HashSet<string> seen) => seen.Add(name) && _maps.TryGetValue(name, out var map)
+        && map.Texts.SelectMany(NginxVariables.In).Any(used => used == start || IsCycle(used, start, seen));
+
     static readonly string[] KnownNames =
-        [.. NginxDirectives.Effective.Keys, "http", "server", "location", "listen", "server_name", "include"];
+        [.. NginxDirectives.Effective.Keys, "http", "server", "location", "listen", "server_name", "include", "map", "http2", .. NginxUnusedDirectives.Names];
 
     bool Expect(NginxDirective directive, NginxLevel level, NginxContexts where, int min, int max, bool block = false)
     {
@@ -496,9 +560,8 @@ public sealed class NginxConfigReader
             Ssl = a.Ssl || b.Ssl,
             Http2 = a.Http2 || b.Http2,
             Ipv6Only = a.Ipv6Only && b.Ipv6Only,
-            Backlog = a.Backlog ?? b.Backlog,
         })).ToList();
-        return new(opened, ports, Servers(anywhere, Nameless(anywhere), own));
+        return new(opened, ports, Servers(anywhere, Nameless(anywhere), own), _maps.ToFrozenDictionary());
     }
 
     static ServerBlock? Nameless(List<ServerBlock> anywhere) => anywhere.FirstOrDefault(server => server.Names.Count == 0);

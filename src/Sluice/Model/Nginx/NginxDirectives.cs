@@ -1,5 +1,6 @@
 using System.Collections.Frozen;
 using System.Globalization;
+using Sluice.Net.Http;
 
 namespace Sluice.Model.Nginx;
 
@@ -32,6 +33,9 @@ static class NginxDirectives
     /// <summary>nginx would take more, and then fail to allocate it.</summary>
     const long MaxBuffer = 1L << 30;
 
+    /// <summary>The most that one request's head may be allowed to take.</summary>
+    const long MaxHead = 64L << 20;
+
     public static FrozenDictionary<string, NginxRule> Effective { get; } = new Dictionary<string, NginxRule>
     {
         ["proxy_buffering"] = Flag("proxy_buffering", (level, on) => level.ProxyBuffering = on),
@@ -54,16 +58,31 @@ static class NginxDirectives
         ["proxy_temp_path"] = new(1, 4, false, SetTempPath),
         ["proxy_ignore_headers"] = new(1, int.MaxValue, true, IgnoreHeaders),
         ["proxy_http_version"] = WithoutEffect(new(1, 1, false, CheckHttpVersion), "1.0", "proxy_http_version", "upstreams are spoken to in HTTP/1.1"),
-        ["proxy_set_header"] = new(2, 2, true, (level, arguments, _) => AddTo(level.SetHeaders, arguments, "proxy_set_header")),
+        ["proxy_set_header"] = new(2, 2, true, SetHeader),
         ["add_header"] = new(2, 3, true, (level, arguments, _) => AddTo(level.AddHeaders, arguments, "add_header")),
         ["error_page"] = new(2, int.MaxValue, true, AddErrorPage),
+        ["proxy_ignore_client_abort"] = Flag("proxy_ignore_client_abort", (level, on) => level.IgnoreClientAbort = on),
         ["proxy_intercept_errors"] = Flag("proxy_intercept_errors", (level, on) => level.InterceptErrors = on),
         ["return"] = new(1, 2, true, SetReturn) { Where = NginxContexts.Server | NginxContexts.Location },
         ["internal"] = new(0, 0, false, SetInternal) { Where = NginxContexts.Location },
         ["default_type"] = new(1, 1, false, SetDefaultType),
+        ["large_client_header_buffers"] = new(2, 2, false, SetHeaderBuffers) { Where = NginxContexts.Http | NginxContexts.Server },
+        ["client_header_buffer_size"] =
+            Size("client_header_buffer_size", 1, MaxHead, (level, size) => level.HeaderBuffer = (int)size) with { Where = NginxContexts.Http | NginxContexts.Server },
+        ["max_headers"] = new(1, 1, false, SetMaxHeaders) { Where = NginxContexts.Http | NginxContexts.Server },
+        ["ignore_invalid_headers"] =
+            Flag("ignore_invalid_headers", (level, on) => level.IgnoreInvalidHeaders = on) with { Where = NginxContexts.Http | NginxContexts.Server },
         ["root"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "root", arguments[0], warn)),
         ["alias"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "alias", arguments[0], warn)) { Where = NginxContexts.Location },
     }.ToFrozenDictionary();
+
+    /// <summary>The argument of a directive that takes variables; null when it takes none.</summary>
+    public static string? TextOf(NginxDirective directive) => directive.Name switch
+    {
+        "add_header" or "proxy_set_header" => directive.Arguments[1],
+        "return" or "error_page" => directive.Arguments[^1],
+        _ => null,
+    };
 
     static NginxRule Flag(string name, Action<NginxLevel, bool> set) => new(1, 1, false, (level, arguments, _) =>
     {
@@ -113,6 +132,31 @@ static class NginxDirectives
             return NginxRule.Invalid(arguments[1], "proxy_buffers", "it must be a size like 4096, 4k or 1m");
         }
         level.ProxyBuffers = (number, (int)size);
+        return null;
+    }
+
+    static string? SetHeaderBuffers(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        const string name = "large_client_header_buffers";
+        if (!int.TryParse(arguments[0], NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number is < 1 or > 1 << 16)
+        {
+            return NginxRule.Invalid(arguments[0], name, "the number of buffers comes first: \"large_client_header_buffers 4 8k\"");
+        }
+        if (!NginxUnits.TryParseSize(arguments[1], out var size) || size is < 256 or > MaxHead || number * size > MaxHead)
+        {
+            return NginxRule.Invalid(arguments[1], name, "it must be a size from 256 to 64m, and so must the size of all buffers");
+        }
+        level.HeaderBuffers = (number, (int)size);
+        return null;
+    }
+
+    static string? SetMaxHeaders(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        if (!int.TryParse(arguments[0], NumberStyles.None, CultureInfo.InvariantCulture, out var most) || most is < 1 or > 10000)
+        {
+            return NginxRule.Invalid(arguments[0], "max_headers", "it must be a number from 1 to 10000");
+        }
+        level.MaxHeaders = most;
         return null;
     }
 
@@ -262,14 +306,28 @@ static class NginxDirectives
         return null;
     }
 
+    static string? SetHeader(NginxLevel level, string[] arguments, Action<string> warn)
+    {
+        var (name, value) = (arguments[0], arguments[1]);
+        // both lines of "WebSocket proxying" do what they do in nginx; kept connections are what Connection "" asks for
+        if (HopByHop.ContainsOfRequest(name) && !HeaderName.Is(name, "Upgrade") && !(HeaderName.Is(name, "Connection") && MayUpgrade(value)))
+        {
+            warn($"\"proxy_set_header {name}\" has no effect here: "
+                + (HeaderName.Is(name, "Connection") ? "connections to upstreams are kept as keepalive_pool of the upstream says" : "the gateway frames requests itself"));
+        }
+        return AddTo(level.SetHeaders, arguments, "proxy_set_header");
+
+        static bool MayUpgrade(string value) => value.Length == 0 || value.Contains("upgrade", StringComparison.OrdinalIgnoreCase) || value.Contains('$', StringComparison.Ordinal);
+    }
+
     static string? AddTo(List<NginxHeader> headers, string[] arguments, string directive)
     {
         var (name, value) = (arguments[0], arguments[1]);
-        if (name.Length == 0 || name.AsSpan().ContainsAnyExcept(HeaderName))
+        if (!HeaderName.IsToken(name))
         {
             return NginxRule.Invalid(name, directive, "it must be the name of a header");
         }
-        if (directive == "add_header" && FramingHeaders.Contains(name))
+        if (directive == "add_header" && HopByHop.IsFraming(name))
         {
             return NginxRule.Invalid(name, directive, "the gateway frames answers itself");
         }
@@ -285,76 +343,33 @@ static class NginxDirectives
         return null;
     }
 
-    static readonly System.Buffers.SearchValues<char> HeaderName =
-        System.Buffers.SearchValues.Create("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-
     /// <summary>What to use instead of a directive that has no meaning here, null when there is nothing; false when nobody knows the name.</summary>
     public static bool IsIgnored(string name, out string? instead)
     {
-        instead = Instead.GetValueOrDefault(name);
-        return instead is not null || Ignored.Contains(name) || name.EndsWith("_by_lua_block", StringComparison.Ordinal)
-            || name.EndsWith("_by_lua_file", StringComparison.Ordinal) || name.EndsWith("_by_lua", StringComparison.Ordinal)
-            // a typing error in a directive that matters must not pass for one that does not
-            || (IgnoredPrefixes.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal)) && Suggestion.Nearest(name, Effective.Keys, most: 2) is null);
+        instead = NginxUnusedDirectives.Instead(name) ?? OfOpenResty(name);
+        return instead is not null || (OtherModules.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal))
+            // a typing error in a directive that matters must not pass for one of another module
+            && Suggestion.Nearest(name, Effective.Keys, most: 2) is null);
     }
 
-    static readonly FrozenDictionary<string, string> Instead = new Dictionary<string, string>
+    static string? OfOpenResty(string name) => name switch
     {
-        ["proxy_pass"] = "routes say where requests go",
-        ["grpc_pass"] = "routes say where requests go",
-        ["rewrite"] = "use a route with the plugin proxy-rewrite or redirect",
-        ["if"] = "use a route with vars",
-        ["allow"] = "use the plugin ip-restriction",
-        ["deny"] = "use the plugin ip-restriction",
-        ["limit_req"] = "use the plugin limit-count",
-        ["limit_conn"] = "use the plugin limit-conn",
-        ["upstream"] = "upstreams are resources: PUT /apisix/admin/upstreams/ID",
-        ["ssl_certificate"] = "use apisix.ssl in conf/config.yaml",
-        ["ssl_certificate_key"] = "use apisix.ssl in conf/config.yaml",
-        ["ssl_protocols"] = "use apisix.ssl.ssl_protocols in conf/config.yaml",
-        ["resolver"] = "use apisix.dns_resolver in conf/config.yaml",
-        ["access_log"] = "use nginx_config.http.access_log in conf/config.yaml",
-        ["log_format"] = "use nginx_config.http.access_log_format in conf/config.yaml",
-        ["error_log"] = "use nginx_config.error_log in conf/config.yaml",
-        ["set_real_ip_from"] = "use nginx_config.http.real_ip_from in conf/config.yaml",
-        ["real_ip_header"] = "use nginx_config.http.real_ip_header in conf/config.yaml",
-        ["real_ip_recursive"] = "use nginx_config.http.real_ip_recursive in conf/config.yaml",
-        ["underscores_in_headers"] = "use nginx_config.http.underscores_in_headers in conf/config.yaml",
-        ["worker_processes"] = "one process serves all cores",
-        ["stream"] = "use apisix.stream_proxy in conf/config.yaml and stream routes",
-        ["server_tokens"] = "use apisix.enable_server_tokens in conf/config.yaml",
-        ["lua_package_path"] = "use apisix.extra_lua_path in conf/config.yaml",
-        ["proxy_next_upstream"] = "use retries of the upstream",
-        ["proxy_next_upstream_tries"] = "use retries of the upstream",
-        ["proxy_next_upstream_timeout"] = "use retry_timeout of the upstream",
-    }.ToFrozenDictionary();
+        "lua_package_path" => "use apisix.extra_lua_path in conf/config.yaml",
+        "lua_shared_dict" => "shared dictionaries need no sizes here: whoever asks for one gets it",
+        _ when name.EndsWith("_by_lua_block", StringComparison.Ordinal) || name.EndsWith("_by_lua_file", StringComparison.Ordinal)
+            || name.EndsWith("_by_lua", StringComparison.Ordinal) => "use the plugin serverless-pre-function or serverless-post-function",
+        _ when name.StartsWith("more_", StringComparison.Ordinal) => "use the plugin proxy-rewrite or response-rewrite: headers",
+        _ => null,
+    };
 
-    static readonly string[] IgnoredPrefixes =
+    /// <summary>Modules that are not nginx's own: what their directives begin with.</summary>
+    static readonly string[] OtherModules =
     [
-        "ssl_", "proxy_ssl_", "proxy_cache", "proxy_cookie_", "grpc_", "fastcgi_", "uwsgi_", "scgi_", "memcached_", "lua_", "gzip", "brotli", "zstd",
-        "auth_", "http2_", "http3_", "quic_", "open_file_cache", "open_log_file_cache", "limit_", "map_hash_", "types_hash_", "server_names_hash_",
-        "variables_hash_", "worker_", "debug_", "ssi_", "sub_filter", "image_filter", "xslt_", "mp4", "flv", "hls_", "dav_", "geoip", "perl_", "js_",
-        "opentelemetry", "otel_", "health_check", "keepalive_", "vhost_traffic_status", "more_", "set_", "echo_", "push_stream", "nchan_", "upload_",
-        "proxy_bind", "proxy_store", "proxy_hide_", "proxy_pass_", "proxy_headers_hash_", "proxy_socket_", "mgmt", "userid", "secure_link", "spdy_", "charset_",
-        "apisix_", "request_id", "real_ip_", "access_by_", "content_by_", "init_by_", "wasm_", "modsecurity", "session_log", "status_", "random_",
-        "proxy_limit_", "proxy_force_", "proxy_intercept_", "proxy_next_", "proxy_temp_file_", "rewrite_", "uninitialized_", "referer_", "valid_ref",
-        "postpone_", "stub_", "timer_", "try_", "sendfile", "output_buffers", "directio", "aio_write", "browser", "ancient_", "modern_",
+        "lua_", "brotli", "zstd", "geoip2", "opentelemetry", "opentracing", "vhost_traffic_status", "set_by", "set_escape", "set_unescape", "set_quote",
+        "set_md5", "set_sha", "set_base", "set_encode", "set_decode", "set_hash", "set_if", "set_random", "set_secure", "set_encrypt", "set_form",
+        "set_local", "set_rotate", "echo", "push_stream", "nchan_", "upload_", "postgres_", "drizzle_", "redis", "apisix_", "wasm_", "modsecurity",
+        "encrypted_session", "array_", "rds_", "srcache_", "xss_", "memc_", "headers_more", "dav_ext", "fancyindex", "pagespeed", "passenger", "rtmp",
+        "auth_ldap", "auth_pam", "auth_spnego", "cookie_flag", "security_headers", "testcookie", "naxsi", "sysguard", "concat", "upsync", "dyups",
+        "check_", "check", "lua", "spdy_", "kqueue_", "epoll_", "eventport_", "devpoll_", "aio_", "proxy_dubbo", "dubbo_", "real_ip_recursive_",
     ];
-
-    static readonly FrozenSet<string> Ignored = """
-        absolute_redirect keepalive_time keepalive_disable keepalive_requests keepalive_min_timeout proxy_hide_header proxy_pass_header
-        expires aio slice perl ssi charset accept_mutex accept_mutex_delay add_after_body add_before_body add_trailer addition_types autoindex
-        autoindex_exact_size autoindex_format autoindex_localtime break chunk client_body_in_file_only client_body_in_single_buffer
-        client_body_temp_path client_header_buffer_size connection_pool_size create_full_put_path daemon default
-        disable_symlinks drizzle_pass empty_gif encrypted_session_expires env epoll_events etag events eventport_events f4f f4f_buffer_size
-        geo google_perftools_profiles gunzip gunzip_buffers hash if_modified_since ignore_invalid_headers index internal_redirect
-        ip_hash keyval keyval_zone kqueue_events large_client_header_buffers least_conn least_time lingering_close lingering_time
-        lingering_timeout load_module lock_file log_escape_non_ascii log_not_found log_subrequest lua mail map master_process match max_headers max_ranges memcached_pass
-        merge_slashes min_delete_depth mirror mirror_request_body msie_padding msie_refresh multi_accept ntlm open_log_file override_charset
-        pcre_jit pid port_in_redirect postgres_pass proxy_max_temp proxy_method proxy_redirect proxy_send_lowat proxy_set_body proxy_allow_upstream proxy_pass_trailers
-        queue quota random read_ahead recursive_error_pages redis2_pass redis_pass request_pool_size reset_timedout_connection resolver_timeout
-        satisfy send_lowat server_name_in_redirect server_rewrite set source_charset
-        split_clients sticky sticky_cookie_insert subrequest_output_buffer_size sysguard state status tcp_nopush thread_pool
-        types upstream_conf use user valid_referers working_directory xclient zone add_header_inherit early_hints proxy_request_dynamic
-        """.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).ToFrozenSet();
 }

@@ -30,10 +30,16 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
     public TimeSpan? ClientHeaderTimeout { get; set; }
     public TimeSpan? ClientBodyTimeout { get; set; }
     public bool? IgnoreAccelBuffering { get; set; }
+    public bool? IgnoreInvalidHeaders { get; set; }
+    public (int Number, int Size)? HeaderBuffers { get; set; }
+    public int? HeaderBuffer { get; set; }
+    public int? MaxHeaders { get; set; }
     public List<NginxHeader> SetHeaders { get; } = [];
     public List<NginxHeader> AddHeaders { get; } = [];
     public List<NginxErrorPage> ErrorPages { get; } = [];
     public bool? InterceptErrors { get; set; }
+
+    public bool? IgnoreClientAbort { get; set; }
     public NginxReturn? Return { get; set; }
     public bool IsInternal { get; set; }
     public bool IsNamed { get; init; }
@@ -113,16 +119,35 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             ClientHeaderTimeout = Nearest(level => level.ClientHeaderTimeout) ?? defaults.ClientHeaderTimeout,
             ClientBodyTimeout = Nearest(level => level.ClientBodyTimeout) ?? defaults.ClientBodyTimeout,
             IgnoreAccelBuffering = Nearest(level => level.IgnoreAccelBuffering) ?? false,
+            Heads = Heads(),
             SetHeaders = NearestList(level => level.SetHeaders),
             AddHeaders = NearestList(level => level.AddHeaders),
             ErrorPages = NearestList(level => level.ErrorPages),
             InterceptErrors = Nearest(level => level.InterceptErrors) ?? false,
+            IgnoreClientAbort = Nearest(level => level.IgnoreClientAbort) ?? false,
             // the server's comes first, but not on the way to a named location
             Return = (context == NginxContexts.Location && outer is { Context: NginxContexts.Server } && !IsNamed ? outer.Return : null) ?? Return,
             IsInternal = IsInternal,
             DefaultType = NearestObject(level => level.DefaultType),
             Files = Nearest(level => level.Files),
         };
+    }
+
+    NginxHeads Heads()
+    {
+        var (first, large) = (Nearest(level => level.HeaderBuffer), Nearest(level => level.HeaderBuffers));
+        var heads = new NginxHeads
+        {
+            MaxHeaders = Nearest(level => level.MaxHeaders) ?? NginxHeads.Default.MaxHeaders,
+            IgnoreInvalid = Nearest(level => level.IgnoreInvalidHeaders) ?? true,
+        };
+        if (first is null && large is null)
+        {
+            return heads;
+        }
+        var (number, size) = large ?? (4, 8 * 1024);
+        var line = Math.Max(size, first ?? 0);
+        return heads with { MaxRequestLine = line, MaxHeaderLine = line, MaxTotal = Math.Max(number * size, line) };
     }
 
     /// <summary>nginx's own checks that the buffer sizes fit each other, as warnings: the gateway works with any.</summary>

@@ -7,8 +7,8 @@ namespace Sluice.Model.Nginx;
 /// <summary>An address that a <c>listen</c> opens.</summary>
 /// <param name="DefaultServer">Its server answers names that no server of this address has.</param>
 /// <param name="Ipv6Only">False: <c>[::]</c> takes IPv4 connections as well.</param>
-public sealed record NginxListen(
-    IPAddress Address, int Port, bool DefaultServer, bool Ssl, bool Http2, bool Ipv6Only, int? Backlog, string Place)
+internal sealed record NginxListen(
+    IPAddress Address, int Port, bool DefaultServer, bool Ssl, bool Http2, bool Ipv6Only, string Place)
 {
     public IPEndPoint EndPoint => new(Address, Port);
 
@@ -29,7 +29,7 @@ public sealed record NginxListen(
                 : $"invalid port in \"{text}\" of the \"listen\" directive");
             return null;
         }
-        var listen = new NginxListen(address!, port, false, false, false, true, null, directive.Place);
+        var listen = new NginxListen(address!, port, false, false, false, true, directive.Place);
         foreach (var parameter in directive.Arguments.Skip(1))
         {
             var name = parameter.Split('=')[0];
@@ -47,10 +47,7 @@ public sealed record NginxListen(
                 case "ipv6only" when parameter is "ipv6only=on" or "ipv6only=off":
                     listen = listen with { Ipv6Only = parameter == "ipv6only=on" };
                     break;
-                case "backlog" when int.TryParse(parameter.AsSpan(name.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var backlog) && backlog > 0:
-                    listen = listen with { Backlog = backlog };
-                    break;
-                case "reuseport" or "deferred" or "bind" or "fastopen" or "rcvbuf" or "sndbuf" or "setfib" or "so_keepalive" or "accept_filter"
+                case "backlog" or "reuseport" or "deferred" or "bind" or "fastopen" or "rcvbuf" or "sndbuf" or "setfib" or "so_keepalive" or "accept_filter"
                     or "quic" or "proxy_protocol" or "multipath" or "spdy":
                     report(Problem.Warning(directive.Place, $"parameter \"{parameter}\" of \"listen\" has no meaning here and is ignored"));
                     break;

@@ -163,14 +163,38 @@ sealed class NginxParser
         {
             _line++;
         }
-        _ = next switch
+        AppendEscaped(_token, next);
+    }
+
+    static void AppendEscaped(StringBuilder token, char next) => _ = next switch
+    {
+        '"' or '\'' or '\\' => token.Append(next),
+        't' => token.Append('\t'),
+        'r' => token.Append('\r'),
+        'n' => token.Append('\n'),
+        _ => token.Append('\\').Append(next),
+    };
+
+    /// <summary>A text as it would be read between quotes, whatever quotes stand in it.</summary>
+    public static string Unescape(string text)
+    {
+        if (!text.Contains('\\', StringComparison.Ordinal))
         {
-            '"' or '\'' or '\\' => _token.Append(next),
-            't' => _token.Append('\t'),
-            'r' => _token.Append('\r'),
-            'n' => _token.Append('\n'),
-            _ => _token.Append('\\').Append(next),
-        };
+            return text;
+        }
+        var token = new StringBuilder(text.Length);
+        for (var at = 0; at < text.Length; at++)
+        {
+            if (text[at] == '\\' && at + 1 < text.Length)
+            {
+                AppendEscaped(token, text[++at]);
+            }
+            else
+            {
+                token.Append(text[at]);
+            }
+        }
+        return token.ToString();
     }
 
     // Lua is not nginx's language: its braces are counted, its strings and comments passed over.

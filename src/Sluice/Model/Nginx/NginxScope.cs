@@ -1,34 +1,56 @@
+using Sluice.Net.Http;
+
 namespace Sluice.Model.Nginx;
 
 /// <summary>One explicit <c>proxy_buffering</c> or <c>proxy_request_buffering</c>.</summary>
 /// <param name="Level"><c>location</c>, <c>server</c> or <c>http</c>.</param>
 /// <param name="Place"><c>conf/nginx.conf:12</c></param>
 /// <param name="Block">The block that it stands in: <c>server app1.example.com</c>.</param>
-public sealed record BufferingRule(string Level, bool On, string Place, string Block);
+internal sealed record BufferingRule(string Level, bool On, string Place, string Block);
 
 /// <summary>A <c>proxy_set_header</c> or <c>add_header</c>.</summary>
 /// <param name="Value">With its <c>$variables</c> as written. An empty <c>proxy_set_header</c> takes the header away.</param>
 /// <param name="Always"><c>add_header … always</c>: whatever the status is.</param>
-public sealed record NginxHeader(string Name, string Value, bool Always);
+internal sealed record NginxHeader(string Name, string Value, bool Always);
 
 /// <summary>An <c>error_page</c>.</summary>
 /// <param name="Errors">The statuses whose answer it takes the place of.</param>
 /// <param name="Status">The status instead; 0: the page's own; null: the error's.</param>
 /// <param name="Target">A path of the gateway, a location's <c>@name</c> or a URL to redirect to.</param>
-public sealed record NginxErrorPage(int[] Errors, int? Status, string Target)
+internal sealed record NginxErrorPage(int[] Errors, int? Status, string Target)
 {
     public bool IsRedirect => !Target.StartsWith('/') && !Target.StartsWith('@');
 }
 
 /// <summary>A <c>return</c>.</summary>
 /// <param name="Text">With its <c>$variables</c>: the body, or where a redirect goes; null: nothing but the status.</param>
-public sealed record NginxReturn(int Status, string? Text)
+internal sealed record NginxReturn(int Status, string? Text)
 {
     public bool IsRedirect => Status is 301 or 302 or 303 or 307 or 308;
 }
 
+/// <summary>How large the heads of requests may be. It holds for an address: which block a request falls under is in its head.</summary>
+internal sealed record NginxHeads
+{
+    public static NginxHeads Default { get; } = new();
+
+    /// <summary>Bytes of the request line: a longer one is answered with 414.</summary>
+    public int MaxRequestLine { get; init; } = 8 * 1024;
+
+    /// <summary>Bytes of one header with its name: a longer one is answered with 431.</summary>
+    public int MaxHeaderLine { get; init; } = 32 * 1024;
+
+    /// <summary>Bytes of all headers.</summary>
+    public int MaxTotal { get; init; } = 32 * 1024;
+
+    public int MaxHeaders { get; init; } = 1000;
+
+    /// <summary>A header whose name has characters that no name has is left out; otherwise the request is answered with 400.</summary>
+    public bool IgnoreInvalid { get; init; } = true;
+}
+
 /// <summary>What the nginx directives say for one location, server or the http level, with everything inherited already.</summary>
-public sealed record NginxScope
+internal sealed record NginxScope
 {
     /// <summary>Nothing is configured: nginx's own defaults, and APISIX's where it has others.</summary>
     public static NginxScope Default { get; } = new();
@@ -90,7 +112,22 @@ public sealed record NginxScope
     /// <summary>An upstream's <c>X-Accel-Buffering</c> is not obeyed.</summary>
     public bool IgnoreAccelBuffering { get; init; }
 
-    public IReadOnlyList<NginxHeader> SetHeaders { get; init; } = [];
+    public NginxHeads Heads { get; init; } = NginxHeads.Default;
+
+    public IReadOnlyList<NginxHeader> SetHeaders
+    {
+        get;
+        init
+        {
+            field = value;
+            Upgrade = value.LastOrDefault(header => HeaderName.Is(header.Name, "Upgrade"))?.Value is { Length: > 0 } upgrade
+                && value.LastOrDefault(header => HeaderName.Is(header.Name, "Connection"))?.Value is { Length: > 0 } connection
+                    ? (upgrade, connection) : null;
+        }
+    } = [];
+
+    /// <summary>The values of <c>proxy_set_header Upgrade</c> and <c>Connection</c> where both are there: clients may go on in another protocol.</summary>
+    public (string Upgrade, string Connection)? Upgrade { get; private init; }
 
     public IReadOnlyList<NginxHeader> AddHeaders { get; init; } = [];
 
@@ -98,6 +135,9 @@ public sealed record NginxScope
 
     /// <summary>Error pages also take the place of upstreams' errors.</summary>
     public bool InterceptErrors { get; init; }
+
+    /// <summary>An upstream that is asked comes to its end although the client has left.</summary>
+    public bool IgnoreClientAbort { get; init; }
 
     /// <summary>Answers every request that falls under this block.</summary>
     public NginxReturn? Return { get; init; }

@@ -5,7 +5,7 @@ using Sluice.Model.Json;
 
 namespace Sluice.Model.Schema;
 
-public sealed partial class JsonSchema
+internal sealed partial class JsonSchema
 {
     /// <summary>Turns schema nodes into <see cref="JsonSchema"/>s, each node once, so that a <c>$ref</c> may point to where it stands.</summary>
     sealed class Compiler(JsonNode root)

@@ -4,6 +4,7 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Sluice.Model.Json;
 
@@ -14,7 +15,8 @@ namespace Sluice.Model.Schema;
 /// an empty array is an empty object, <c>integer</c> is a number without fraction, defaults are filled into the validated value.
 /// Properties are checked in the order of the schema, so the first message is always the same.
 /// </summary>
-public sealed partial class JsonSchema
+[JsonConverter(typeof(JsonSchemaConverter))]
+internal sealed partial class JsonSchema
 {
     readonly record struct Property(string Name, JsonSchema Schema, bool Required, JsonNode? Default, Dependency? Dependency);
 

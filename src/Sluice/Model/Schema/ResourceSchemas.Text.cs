@@ -1,6 +1,6 @@
 namespace Sluice.Model.Schema;
 
-public static partial class ResourceSchemas
+internal static partial class ResourceSchemas
 {
     static string Text(ResourceKind kind) => kind switch
     {
@@ -15,6 +15,7 @@ public static partial class ResourceSchemas
         ResourceKind.Secrets => Secret,
         ResourceKind.Ssls => Ssl,
         ResourceKind.StreamRoutes => StreamRoute,
+        ResourceKind.GraphqlCostDecorations => GraphqlCostDecoration,
         _ => PluginMetadata,
     };
 
@@ -25,9 +26,9 @@ public static partial class ResourceSchemas
         ]}
         """;
 
-    const string Host = """{"type": "string", "pattern": "^\\*?[0-9a-zA-Z-._\\[\\]:]+$"}""";
+    const string Host = """{"type": "string", "pattern": "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$"}""";
 
-    const string Name = """{"type": "string", "minLength": 1, "maxLength": 100}""";
+    const string Name = """{"type": "string", "minLength": 1, "maxLength": 256}""";
 
     const string Description = """{"type": "string", "maxLength": 256}""";
 
@@ -342,7 +343,7 @@ public static partial class ResourceSchemas
         {
           "type": "object",
           "properties": {
-            "username": {"type": "string", "minLength": 1, "maxLength": 100, "pattern": "^[a-zA-Z0-9_\\-]+$"},
+            "username": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[a-zA-Z0-9_\\-]+$"},
             "group_id": {{Id}},
             "plugins": {{Plugins}},
             {{Common}}
@@ -389,6 +390,27 @@ public static partial class ResourceSchemas
             "plugins": {"type": "object", "maxProperties": 1},
             {{Common}}
           },
+          "additionalProperties": false
+        }
+        """;
+
+    const string ArgumentNames = """{"type": "array", "items": {"type": "string", "minLength": 1}}""";
+
+    /// <summary>What a place in the upstream's GraphQL schema costs; the service is the path's.</summary>
+    const string GraphqlCostDecoration = $$"""
+        {
+          "type": "object",
+          "properties": {
+            "name": {{Name}},
+            "service_id": {{Id}},
+            "field_path": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$"},
+            "add_value": {"type": "number", "minimum": 0, "default": 1},
+            "add_arguments": {{ArgumentNames}},
+            "mul_value": {"type": "number", "minimum": 0, "default": 1},
+            "mul_arguments": {{ArgumentNames}},
+            {{Common}}
+          },
+          "required": ["field_path"],
           "additionalProperties": false
         }
         """;
@@ -467,7 +489,7 @@ public static partial class ResourceSchemas
     /// <summary>What all of them share; <see cref="SecretTypes"/> has the rest.</summary>
     const string Secret = """{"type": "object"}""";
 
-    const string ServerName = """{"type": "string", "pattern": "^\\*?[0-9a-zA-Z-.]+$"}""";
+    const string ServerName = """{"type": "string", "pattern": "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$"}""";
 
     const string SecretReference = """{"type": "string", "pattern": "^\\$(secret|env|ENV)://"}""";
 
@@ -535,7 +557,7 @@ public static partial class ResourceSchemas
             "remote_addr": {{RemoteAddress}},
             "server_addr": {{RemoteAddress}},
             "server_port": {"description": "server port", "type": "integer"},
-            "sni": {"description": "server name indication", "type": "string", "pattern": "^\\*?[0-9a-zA-Z-._\\[\\]:]+$"},
+            "sni": {"description": "server name indication", "type": "string", "pattern": "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$"},
             "upstream": {{Upstream}},
             "upstream_id": {{Id}},
             "service_id": {{Id}},

@@ -4,10 +4,13 @@ using Sluice.Model.Json;
 namespace Sluice.Model.Schema;
 
 /// <summary>The JSON schemas of the resources, with APISIX's properties, defaults and messages.</summary>
-public static partial class ResourceSchemas
+internal static partial class ResourceSchemas
 {
     /// <summary>What <c>type</c> of an upstream may be.</summary>
     public static IReadOnlyList<string> BalancerTypes { get; } = ["roundrobin", "chash", "ewma", "least_conn"];
+
+    /// <summary>The schema of an upstream that is written in another document, for the schemas of plugins.</summary>
+    public static string UpstreamText => Upstream;
 
     static readonly Compiled[] All = [.. ResourceKinds.All.Select(kind => new Compiled(Text(kind)))];
 
@@ -84,32 +87,17 @@ public static partial class ResourceSchemas
                 return $"property \"nodes\" validation failed: expected host or host:port, got {LuaText.Quote(address)}";
             }
         }
-        if ((string?)upstream["pass_host"] == "rewrite" && string.IsNullOrEmpty((string?)upstream["upstream_host"]))
-        {
-            return "`upstream_host` can't be empty when `pass_host` is `rewrite`";
-        }
-        return (string?)upstream["type"] == "chash" ? CheckHashKey(upstream) : null;
+        return null;
     }
 
     static readonly JsonSchema HashVariable = JsonSchema.Compile(JsonNode.Parse(HashVariableText)!);
     static readonly JsonSchema HashHeader = JsonSchema.Compile(JsonNode.Parse(HashHeaderText)!);
 
-    static string? CheckHashKey(JsonObject upstream)
+    /// <summary>Checks what a chash upstream hashes by; that there is a <c>key</c> was seen before.</summary>
+    public static string? CheckHashKey(JsonObject upstream) => (string?)upstream["hash_on"] switch
     {
-        var hashOn = (string?)upstream["hash_on"];
-        if (hashOn == "consumer")
-        {
-            return null;
-        }
-        if (upstream["key"] is not { } key)
-        {
-            return "missing key";
-        }
-        return hashOn switch
-        {
-            "vars" => HashVariable.Validate(key),
-            "header" or "cookie" => HashHeader.Validate(key),
-            _ => null,
-        };
-    }
+        "vars" => HashVariable.Validate(upstream["key"]),
+        "header" or "cookie" => HashHeader.Validate(upstream["key"]),
+        _ => null,
+    };
 }

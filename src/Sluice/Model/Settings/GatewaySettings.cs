@@ -6,14 +6,15 @@ using Sluice.Observability;
 namespace Sluice.Model.Settings;
 
 /// <summary>What <c>conf/config.yaml</c> and <c>conf/nginx.conf</c> say. Immutable; a reload makes a new one.</summary>
-public sealed record GatewaySettings
+internal sealed record GatewaySettings
 {
     /// <summary>The instance's directory: what relative paths are relative to.</summary>
     public required string Prefix { get; init; }
 
-    public required DeploymentRole Role { get; init; }
-
     public required ConfigProvider ConfigProvider { get; init; }
+
+    /// <summary>The resources come from a file: <c>conf/apisix.yaml</c> or <c>conf/apisix.json</c>, or from what is pushed in its place.</summary>
+    public bool IsStandalone => ConfigProvider is ConfigProvider.Yaml or ConfigProvider.Json;
 
     /// <summary>
     /// The whole configuration is pushed through <c>/apisix/admin/configs</c>: provider yaml, role traditional, and there is no conf/apisix.yaml.
@@ -38,6 +39,18 @@ public sealed record GatewaySettings
     /// <summary>Null: no Admin API.</summary>
     public required AdminSettings? Admin { get; init; }
 
+    /// <summary><c>deployment.admin.admin_key</c>, whether there is an Admin API or not: the Control API asks for one where something is changed.</summary>
+    public IReadOnlyList<AdminKey> AdminKeys { get; init; } = [];
+
+    /// <summary>Where a key stands, for messages about what it asked for: <c>conf/config.yaml:7 (apisix.status.port)</c>.</summary>
+    public Func<string, string> PlaceOf { get; init; } = static key => $"conf/config.yaml ({key})";
+
+    /// <summary><c>sluice.ui.hosts</c>: names by which the gateway's own interfaces may be asked.</summary>
+    public IReadOnlyList<string> OwnHosts { get; init; } = [];
+
+    /// <summary>Whether <c>apisix.proxy_mode</c> has TCP and UDP in it, so that stream routes have an effect.</summary>
+    public bool StreamMode { get; init; }
+
     /// <summary>Null: no Control API.</summary>
     public required IPEndPoint? Control { get; init; }
 
@@ -53,6 +66,15 @@ public sealed record GatewaySettings
 
     /// <summary>Null: all that there are.</summary>
     public required IReadOnlyList<string>? Plugins { get; init; }
+
+    /// <summary><c>sluice.streams.defaults</c>: what holds for streams that no plugin speaks for; null: nothing was said.</summary>
+    public System.Text.Json.Nodes.JsonObject? StreamDefaults { get; init; }
+
+    /// <summary><c>sluice.streams.tcp_keepalive</c>: how clients that say nothing are asked whether they are there.</summary>
+    public KeepAliveSettings KeepAlive { get; init; } = new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(15), 4);
+
+    /// <summary><c>apisix.proxy_cache</c>.</summary>
+    public required ProxyCacheSettings ProxyCache { get; init; }
 
     /// <summary><c>plugin_attr</c>, by plugin.</summary>
     public required IReadOnlyDictionary<string, JsonObject> PluginAttributes { get; init; }
@@ -71,6 +93,18 @@ public sealed record GatewaySettings
     public required TransportSettings Transport { get; init; }
 
     public required TimeSpan ShutdownTimeout { get; init; }
+
+    /// <summary>Responses that are streams.</summary>
+    public required LiveSettings Live { get; init; }
+
+    /// <summary><c>sluice.streams.tail_memory</c>: bytes that all tails of resumable streams hold together.</summary>
+    public long TailMemory { get; init; } = 256 << 20;
+
+    /// <summary><c>sluice.streams.queue_memory</c>: bytes that wait for all clients that are behind.</summary>
+    public long QueueMemory { get; init; } = 256 << 20;
+
+    /// <summary><c>sluice.streams.max_detached</c>: upstreams that run on without a client.</summary>
+    public int MaxDetached { get; init; } = 1000;
 
     /// <summary>Absolute.</summary>
     public required string DataDirectory { get; init; }
@@ -97,28 +131,49 @@ public sealed record GatewaySettings
     public string Absolute(string path) => Path.GetFullPath(Path.Combine(Prefix, path));
 }
 
-public enum DeploymentRole
+/// <summary>Where responses are stored.</summary>
+/// <param name="Lifetime">How long a response in files is fresh that does not say so itself.</param>
+internal sealed record ProxyCacheSettings(TimeSpan Lifetime, IReadOnlyList<CacheZoneSettings> Zones);
+
+/// <summary>One place for stored responses.</summary>
+/// <param name="Directory">Where the files are, absolute; null: memory.</param>
+/// <param name="Levels">Digits in the names of the directories above a file.</param>
+/// <param name="Bytes">What all stored responses take together.</param>
+internal sealed record CacheZoneSettings(string Name, string? Directory, int[] Levels, long Bytes);
+
+internal enum DeploymentRole
 {
     Traditional,
     DataPlane,
     ControlPlane,
 }
 
-public enum ConfigProvider
+internal enum ConfigProvider
 {
     Embedded,
     Yaml,
+    Json,
     Etcd,
 }
 
+/// <summary>How clients that say nothing are asked whether they are still there.</summary>
+/// <param name="Idle">After so much silence; zero: never.</param>
+/// <param name="Interval">Between two questions, of which there are <paramref name="Probes"/>. As long as all of them take what was sent may wait for its acknowledgement.</param>
+internal sealed record KeepAliveSettings(TimeSpan Idle, TimeSpan Interval, int Probes);
+
+/// <param name="Max">More streams at a time are refused.</param>
+/// <param name="ControlWrite">The Control API asks for no key where it ends streams.</param>
+/// <param name="AccessLogStart">A stream is in the access log from its head on.</param>
+internal sealed record LiveSettings(long Max, bool ControlWrite, bool AccessLogStart);
+
 /// <param name="Epoll">Event loops where the system has them; false: the framework's sockets.</param>
-public sealed record TransportSettings(bool Epoll, int EventLoops);
+internal sealed record TransportSettings(bool Epoll, int EventLoops);
 
 /// <param name="Port">0: a free one.</param>
 /// <param name="Ipv6Only">False: <c>[::]</c> takes IPv4 connections as well.</param>
 /// <param name="Optional">The IPv6 half of an address without an IP: no harm when the machine has no IPv6.</param>
-public sealed record ListenSettings(
-    IPAddress Ip, int Port, bool Http2, bool Tls, string Place, bool Ipv6Only = true, bool Optional = false, int? Backlog = null)
+internal sealed record ListenSettings(
+    IPAddress Ip, int Port, bool Http2, bool Tls, string Place, bool Ipv6Only = true, bool Optional = false)
 {
     /// <summary>HTTP/3 on the UDP port of the same number.</summary>
     public bool Http3 { get; init; }
@@ -133,7 +188,7 @@ public sealed record ListenSettings(
 /// <param name="KeyFile">Absolute path of its key.</param>
 /// <param name="FallbackSni">The name of clients that send none.</param>
 /// <param name="Tickets">Sessions may be resumed.</param>
-public sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool Tls12, bool Tls13, string Place, string? FallbackSni, bool Tickets)
+internal sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool Tls12, bool Tls13, string Place, string? FallbackSni, bool Tickets)
 {
     /// <summary>For TLS 1.2; null: the platform's choice.</summary>
     internal IReadOnlyList<System.Net.Security.TlsCipherSuite>? CipherSuites { get; init; }
@@ -150,7 +205,7 @@ public sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool 
 /// <param name="Verify">Whether etcd's certificate is checked.</param>
 /// <param name="ServerName">SNI, and the name in etcd's certificate; null: the endpoint's.</param>
 /// <param name="TrustedCaFile">What etcd's certificate is checked against; null: the machine's.</param>
-public sealed record EtcdSettings(
+internal sealed record EtcdSettings(
     IReadOnlyList<Uri> Hosts,
     string Prefix,
     string? User,
@@ -165,27 +220,27 @@ public sealed record EtcdSettings(
 
 /// <param name="KeyRequired">False: whoever reaches the port may change everything.</param>
 /// <param name="Allow">Empty: everybody.</param>
-public sealed record AdminSettings(IPEndPoint Listen, IReadOnlyList<AdminKey> Keys, bool KeyRequired, IReadOnlyList<Cidr> Allow, bool Cors);
+internal sealed record AdminSettings(IPEndPoint Listen, IReadOnlyList<AdminKey> Keys, bool KeyRequired, IReadOnlyList<Cidr> Allow, bool Cors);
 
 /// <param name="Viewer">May only read.</param>
-public sealed record AdminKey(string Name, string Key, bool Viewer);
+internal sealed record AdminKey(string Name, string Key, bool Viewer);
 
 /// <param name="Servers">Null: those of /etc/resolv.conf.</param>
 /// <param name="Valid">Null: as long as an answer's TTL says.</param>
-public sealed record DnsSettings(IReadOnlyList<IPEndPoint>? Servers, TimeSpan? Valid, TimeSpan Timeout);
+internal sealed record DnsSettings(IReadOnlyList<IPEndPoint>? Servers, TimeSpan? Valid, TimeSpan Timeout);
 
 /// <param name="Consul">Null: there is none.</param>
-public sealed record DiscoverySettings(DnsDiscoverySettings Dns, ConsulSettings? Consul);
+internal sealed record DiscoverySettings(DnsDiscoverySettings Dns, ConsulSettings? Consul);
 
 /// <param name="Servers">Null: those of the file.</param>
 /// <param name="Order">Of <c>last</c>, <c>SRV</c>, <c>A</c>, <c>AAAA</c>, <c>CNAME</c>.</param>
-public sealed record DnsDiscoverySettings(IReadOnlyList<IPEndPoint>? Servers, string ResolvConf, IReadOnlyList<string> Order, TimeSpan Timeout, TimeSpan? Valid);
+internal sealed record DnsDiscoverySettings(IReadOnlyList<IPEndPoint>? Servers, string ResolvConf, IReadOnlyList<string> Order, TimeSpan Timeout, TimeSpan? Valid);
 
 /// <param name="LongPolls">False: one question each <paramref name="FetchInterval"/>.</param>
 /// <param name="ReadTimeout">On top of <paramref name="Wait"/> for a long poll.</param>
 /// <param name="DumpFile">Absolute; null: none.</param>
 /// <param name="DumpExpiry">Zero: never.</param>
-public sealed record ConsulSettings(
+internal sealed record ConsulSettings(
     IReadOnlyList<Uri> Servers,
     string Token,
     bool LongPolls,
@@ -204,14 +259,14 @@ public sealed record ConsulSettings(
 /// <param name="ErrorLevel">nginx's name: <c>warn</c>.</param>
 /// <param name="Access">Of requests.</param>
 /// <param name="StreamAccess">Of sessions of TCP and UDP.</param>
-public sealed record LogSettings(string ErrorLog, string ErrorLevel, AccessLogSettings Access, AccessLogSettings StreamAccess);
+internal sealed record LogSettings(string ErrorLog, string ErrorLevel, AccessLogSettings Access, AccessLogSettings StreamAccess);
 
 /// <param name="Path">Absolute; null: there is no access log.</param>
-public sealed record AccessLogSettings(string? Path, AccessLogFormat Format);
+internal sealed record AccessLogSettings(string? Path, AccessLogFormat Format);
 
 /// <param name="TrustedAddresses">Whose <c>X-Forwarded-*</c> is believed.</param>
 /// <param name="TrustedCaFile">Absolute path; null: the machine's.</param>
-public sealed record HttpSettings(
+internal sealed record HttpSettings(
     RouterMode Router,
     bool DeleteUriTailSlash,
     bool NormalizeUriLikeServlet,
@@ -223,8 +278,6 @@ public sealed record HttpSettings(
     string RealIpHeader,
     IReadOnlyList<Cidr> RealIpFrom,
     bool RealIpRecursive,
-    TimeSpan ClientHeaderTimeout,
-    TimeSpan KeepaliveTimeout,
     string? TrustedCaFile,
     bool UpstreamServerName,
     KeepalivePoolConfig UpstreamKeepalive,
@@ -241,12 +294,12 @@ public sealed record HttpSettings(
 /// <param name="ProxyProtocolOut">Upstreams are sent one.</param>
 /// <param name="Plugins">Null: all that there are.</param>
 /// <param name="MaxSessions">For each address.</param>
-public sealed record StreamSettings(
+internal sealed record StreamSettings(
     IReadOnlyList<StreamListen> Listens, bool ProxyProtocolIn, bool ProxyProtocolOut, IReadOnlyList<string>? Plugins, int MaxSessions);
 
-public sealed record StreamListen(IPEndPoint EndPoint, bool IsUdp, bool Tls, string Place);
+internal sealed record StreamListen(IPEndPoint EndPoint, bool IsUdp, bool Tls, string Place);
 
-public enum RouterMode
+internal enum RouterMode
 {
     HostUri,
     Uri,

@@ -92,10 +92,18 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
         new(string.Join(" | ", values), values.Length == 1 ? $"\"{values[0]}\"" : "one of " + string.Join(", ", values),
             node => Kind(node) == JsonValueKind.String && values.Contains(Scalar(node)));
 
-    public static SettingType ListOf(SettingType item) =>
-        new($"list of {item.Name}", $"a list, each item {item.Expected}", node => node is JsonArray) { Item = item };
+    /// <param name="mayBeNull">See <see cref="MayBeNull"/>.</param>
+    public static SettingType ListOf(SettingType item, bool mayBeNull = false) =>
+        new($"list of {item.Name}", $"a list, each item {item.Expected}", node => node is JsonArray) { Item = item, MayBeNull = mayBeNull };
+
+    /// <summary>A list that may be written as its only item, and as nothing when it is empty: <c>keyring: null</c>.</summary>
+    public static SettingType OneOrListOf(SettingType item) =>
+        new($"list of {item.Name}", $"a list, each item {item.Expected}, or one such item", node => node is JsonArray || item.Accepts(node)) { Item = item, IsSecret = item.IsSecret, MayBeNull = true };
 
     public SettingType? Item { get; init; }
+
+    /// <summary>Written with nothing behind it, it is an empty list; all others are as if they were not there.</summary>
+    public bool MayBeNull { get; init; }
 
     /// <summary>An error does not quote the value.</summary>
     public bool IsSecret { get; init; }
@@ -131,8 +139,9 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
 /// <param name="Path"><c>apisix.control.port</c>; <c>apisix.node_listen[].port</c> for a key of a list's items.</param>
 /// <param name="Default">As YAML; empty = none.</param>
 /// <param name="Effect">Null: it has its effect. Else why it has none here, as an end of the sentence "… has no effect here".</param>
+/// <param name="Shipped">What the default file says although it is not the default.</param>
 /// <param name="Example">What the commented default file shows when there is no default.</param>
-sealed record SettingsKey(string Path, SettingType Type, string Default, string Doc, string? Effect = null, string? Example = null)
+sealed record SettingsKey(string Path, SettingType Type, string Default, string Doc, string? Effect = null, string? Example = null, string? Shipped = null)
 {
     public bool HasEffect => Effect is null;
 

@@ -7,7 +7,7 @@ using Sluice.Observability;
 namespace Sluice.Model.Settings;
 
 /// <summary>Reads an instance's <c>conf/config.yaml</c> and <c>conf/nginx.conf</c>.</summary>
-public sealed class SettingsReader
+internal sealed class SettingsReader
 {
     const string ConfigFile = "conf/config.yaml";
     const long MaxFile = 16 << 20;
@@ -96,6 +96,7 @@ public sealed class SettingsReader
             Snippet("http_configuration_snippet"),
             Snippet("http_server_configuration_snippet"),
             Snippet("http_server_location_configuration_snippet"),
+            Snippet("http_end_configuration_snippet"),
             values is null ? null :
             [
                 .. directives.Select(name => Directive(name)),
@@ -118,11 +119,11 @@ public sealed class SettingsReader
         };
         var provider = Provider();
         var tls = Tls(nginx);
+        var keys = AdminKeys();
         var isPushed = provider == ConfigProvider.Yaml && role == DeploymentRole.Traditional && _values.Flag("apisix.enable_admin") && !File.Exists(Absolute("conf/apisix.yaml"));
         var settings = new GatewaySettings
         {
             Prefix = _prefix,
-            Role = role,
             ConfigProvider = provider,
             IsPushed = isPushed,
             Encryption = new([.. _values.Texts("apisix.data_encryption.keyring") ?? [], .. _values.Texts("apisix.ssl.key_encrypt_salt") ?? []], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
@@ -131,7 +132,11 @@ public sealed class SettingsReader
             Listens = role == DeploymentRole.ControlPlane || _values.Text("apisix.proxy_mode") == "stream" ? [] : AllListens(nginx, tls),
             Streams = Streams(role),
             // who reads a file has nothing that the Admin API could change
-            Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(),
+            Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(keys),
+            AdminKeys = keys,
+            PlaceOf = _values.PlaceOrKey,
+            OwnHosts = _values.Texts("sluice.ui.hosts") ?? [],
+            StreamMode = _values.Text("apisix.proxy_mode").Contains("stream", StringComparison.Ordinal),
             Control = _values.Flag("apisix.enable_control") ? EndPoint("apisix.control") : null,
             Status = EndPoint("apisix.status"),
             Dns = new(
@@ -139,9 +144,14 @@ public sealed class SettingsReader
                 _values.Seconds("apisix.dns_resolver_valid"),
                 _values.Seconds("apisix.resolver_timeout")!.Value),
             Discovery = new(DnsDiscovery(), Consul()),
-            Logs = Logs(),
+            Logs = Logs(nginx),
             Http = Http(),
             Plugins = _values.Texts("plugins"),
+            StreamDefaults = _values.Get("sluice.streams.defaults") as JsonObject,
+            KeepAlive = new(
+                _values.Seconds("sluice.streams.tcp_keepalive.idle") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.tcp_keepalive.interval")!.Value,
+                (int)_values.Whole("sluice.streams.tcp_keepalive.probes")),
+            ProxyCache = ProxyCache(),
             PluginAttributes = PluginAttributes(),
             SecretTimes = (_values.Seconds("apisix.lru.secret.ttl")!.Value, _values.Seconds("apisix.lru.secret.neg_ttl")!.Value),
             Nginx = nginx,
@@ -150,6 +160,10 @@ public sealed class SettingsReader
                 _values.Text("sluice.transport") == "epoll",
                 int.TryParse(_values.Text("nginx_config.worker_processes"), out var count) ? count : Environment.ProcessorCount),
             ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
+            Live = new(_values.Whole("sluice.streams.max"), _values.Flag("sluice.streams.control_write"), _values.Flag("sluice.streams.access_log_start")),
+            TailMemory = NginxUnits.TryParseSize(_values.Text("sluice.streams.tail_memory"), out var tailMemory) ? tailMemory : 0,
+            QueueMemory = NginxUnits.TryParseSize(_values.Text("sluice.streams.queue_memory"), out var queueMemory) ? queueMemory : 0,
+            MaxDetached = (int)_values.Whole("sluice.streams.max_detached"),
             DataDirectory = Absolute(_values.Text("sluice.data_dir")),
             Local = _values.Whole().ToJsonString(),
             InstanceId = _values.Text("apisix.id"),
@@ -173,10 +187,12 @@ public sealed class SettingsReader
                 return ConfigProvider.Embedded;
             case "yaml":
                 return ConfigProvider.Yaml;
+            case "json":
+                return ConfigProvider.Json;
             case "etcd":
                 return ConfigProvider.Etcd;
             case var other:
-                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml or etcd" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded or etcd" : "embedded, yaml or etcd";
+                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml, json or etcd" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded or etcd" : "embedded, yaml or etcd";
                 _values.Error(path, $"config_provider \"{other}\" comes later; use {instead}");
                 return ConfigProvider.Embedded;
         }
@@ -227,23 +243,33 @@ public sealed class SettingsReader
 
     TimeSpan AtLeast(string path, double seconds) => TimeSpan.FromSeconds(Math.Max(seconds, _values.Seconds(path)!.Value.TotalSeconds));
 
-    AdminSettings Admin()
+    List<AdminKey> AdminKeys()
     {
         var keys = new List<AdminKey>();
         var index = 0;
         foreach (var item in _values.List("deployment.admin.admin_key"))
         {
             var key = item["key"] is { } text ? _values.TextOf(text) : "";
-            if (key.Length > 0 && keys.Exists(other => other.Key == key))
+            if (key.Length == 0)
+            {
+                _values.Error($"deployment.admin.admin_key[{index}]" + (item["key"] is null ? "" : ".key"),
+                    "the key is empty: write one, or leave admin_key out and the first start makes one");
+            }
+            else if (keys.Exists(other => other.Key == key))
             {
                 _values.Error($"deployment.admin.admin_key[{index}].key", "two entries have the same key");
             }
-            else if (key.Length > 0)
+            else
             {
                 keys.Add(new(item["name"] is { } name ? _values.TextOf(name) : "admin", key, (string?)item["role"] == "viewer"));
             }
             index++;
         }
+        return keys;
+    }
+
+    AdminSettings Admin(IReadOnlyList<AdminKey> keys)
+    {
         var required = _values.Flag("deployment.admin.admin_key_required");
         if (!required)
         {
@@ -302,17 +328,17 @@ public sealed class SettingsReader
             TimeSpan.FromSeconds(_values.Whole(Section + "dump.expire")));
     }
 
-    LogSettings Logs()
+    LogSettings Logs(NginxConfig nginx)
     {
         var errorLog = _values.Text("nginx_config.error_log");
         return new(
             errorLog is "stderr" or "/dev/stderr" ? "stderr" : Absolute(errorLog),
             _values.Text("nginx_config.error_log_level"),
-            AccessLog("nginx_config.http", AccessLogFormat.Default),
-            AccessLog("nginx_config.stream", AccessLogFormat.StreamDefault));
+            AccessLog("nginx_config.http", AccessLogFormat.Default, nginx),
+            AccessLog("nginx_config.stream", AccessLogFormat.StreamDefault, null));
     }
 
-    AccessLogSettings AccessLog(string section, string byDefault)
+    AccessLogSettings AccessLog(string section, string byDefault, NginxConfig? nginx)
     {
         AccessLogFormat? format = null;
         var escape = _values.Text($"{section}.access_log_format_escape") switch
@@ -324,6 +350,7 @@ public sealed class SettingsReader
         try
         {
             format = AccessLogFormat.Compile(Unquoted(_values.Text($"{section}.access_log_format")), escape);
+            CheckVariables($"{section}.access_log_format", format, nginx);
         }
         catch (FormatException e)
         {
@@ -334,13 +361,29 @@ public sealed class SettingsReader
             format ?? AccessLogFormat.Compile(byDefault));
     }
 
-    // APISIX puts the format into nginx.conf as it is written: '"$a" "$b"' there are two quoted strings, joined.
+    void CheckVariables(string path, AccessLogFormat format, NginxConfig? nginx)
+    {
+        foreach (var name in format.Variables.Distinct())
+        {
+            var (error, warning) = NginxVariables.Check(name, nginx is null ? null : [.. nginx.Maps.Keys], inStream: nginx is null);
+            if (error is not null && nginx is null)
+            {
+                _values.Error(path, error);
+            }
+            else if ((error is null ? warning : $"{error}: it is empty unless a script registers it") is { } word)
+            {
+                _values.Warn(path, word);
+            }
+        }
+    }
+
+    // APISIX puts the format into a quoted string of nginx.conf: its escapes count. '"$a" "$b"' there are two quoted strings, joined.
     static string Unquoted(string format)
     {
         var trimmed = format.Trim();
         if (trimmed is not ['"' or '\'', ..])
         {
-            return trimmed;
+            return NginxParser.Unescape(trimmed);
         }
         try
         {
@@ -369,8 +412,6 @@ public sealed class SettingsReader
         _values.Text("nginx_config.http.real_ip_header"),
         Ranges("nginx_config.http.real_ip_from"),
         _values.Flag("nginx_config.http.real_ip_recursive"),
-        _values.Time("nginx_config.http.client_header_timeout"),
-        _values.Time("nginx_config.http.keepalive_timeout"),
         _values.Text("apisix.ssl.ssl_trusted_certificate") is { } file && file != "system" ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null,
         _values.Flag("nginx_config.http.proxy_ssl_server_name"),
         new(
@@ -387,6 +428,36 @@ public sealed class SettingsReader
             _values.Error(path, $"there is no file {_values.Text(path)}");
         }
         return file;
+    }
+
+    ProxyCacheSettings ProxyCache()
+    {
+        const string Path = "apisix.proxy_cache.zones";
+        List<CacheZoneSettings> zones = [];
+        foreach (var (index, item) in _values.List(Path).OfType<JsonObject>().Index())
+        {
+            var name = Text("name") ?? "";
+            var (directory, levels) = (Text("disk_path"), (Text("cache_levels") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries));
+            if (name.Length == 0 || zones.Exists(other => other.Name == name))
+            {
+                _values.Error($"{Path}[{index}]", name.Length == 0 ? "a zone has a name" : $"there are two zones \"{name}\"");
+            }
+            else if (levels.Length > 3 || Array.Exists(levels, static digits => digits is not ("1" or "2")))
+            {
+                _values.Error($"{Path}[{index}].cache_levels", "up to three numbers that are 1 or 2, like 1:2");
+            }
+            var size = Text(directory is null ? "memory_size" : "disk_size") ?? (directory is null ? "50m" : "1G");
+            zones.Add(new(name, directory is null ? null : Absolute(directory), [.. levels.Select(static digits => digits is "2" ? 2 : 1)],
+                NginxUnits.TryParseSize(size, out var bytes) ? bytes : 0));
+
+            string? Text(string key) => item[key] is { } node && _values.TextOf(node) is { Length: > 0 } text ? text : null;
+        }
+        if (!_values.IsGiven(Path))
+        {
+            zones.Add(new("disk_cache_one", System.IO.Path.Combine(Absolute(_values.Text("sluice.data_dir")), "cache", "disk_cache_one"), [1, 2], 1L << 30));
+            zones.Add(new("memory_cache", null, [], 50L << 20));
+        }
+        return new(_values.Time("apisix.proxy_cache.cache_ttl"), zones);
     }
 
     Dictionary<string, JsonObject> PluginAttributes()
@@ -535,11 +606,11 @@ public sealed class SettingsReader
             var index = all.FindIndex(other => other.EndPoint.Equals(listen.EndPoint));
             if (index < 0)
             {
-                all.Add(new(listen.Address, listen.Port, listen.Http2 || http2, listen.Ssl, listen.Place, listen.Ipv6Only, Optional: false, listen.Backlog));
+                all.Add(new(listen.Address, listen.Port, listen.Http2 || http2, listen.Ssl, listen.Place, listen.Ipv6Only));
             }
             else if (!listen.Ssl && all[index].Tls && mayGiveWay)
             {
-                all[index] = new(listen.Address, listen.Port, listen.Http2 || http2, false, listen.Place, listen.Ipv6Only, Optional: false, listen.Backlog);
+                all[index] = new(listen.Address, listen.Port, listen.Http2 || http2, false, listen.Place, listen.Ipv6Only);
             }
             else if (listen.Ssl && !all[index].Tls)
             {
@@ -547,7 +618,7 @@ public sealed class SettingsReader
             }
             else
             {
-                all[index] = all[index] with { Optional = false, Http2 = all[index].Http2 || listen.Http2, Backlog = listen.Backlog };
+                all[index] = all[index] with { Optional = false, Http2 = all[index].Http2 || listen.Http2 };
             }
         }
         return all;

@@ -3,7 +3,7 @@ using System.Text;
 namespace Sluice.Model.Settings;
 
 /// <summary>What is generated from <see cref="SettingsKeys"/>: the reference page and the commented default configuration.</summary>
-public static class SettingsReference
+internal static class SettingsReference
 {
     /// <summary>The page of all keys of <c>conf/config.yaml</c>.</summary>
     public static string Markdown()
@@ -27,7 +27,7 @@ public static class SettingsReference
             foreach (var key in keys)
             {
                 var name = section.Length == 0 ? key.Path : key.Path[(section.Length + 1)..];
-                text.AppendLine($"| `{name}` | {Cell(key.Type.Name)} | {(key.Default.Length == 0 ? "" : $"`{Cell(key.Default)}`")} | {Cell(key.Doc)} |");
+                text.AppendLine($"| `{name}` | {Cell(key.Type.Name)} | {(key.Default.Length == 0 ? "" : $"`{Cell(key.Default)}`")} | {Cell(key.Doc)}{(key.Shipped is { } shipped ? $" `sluice init` writes `{Cell(shipped)}`." : "")} |");
             }
             text.AppendLine();
         }
@@ -55,7 +55,7 @@ public static class SettingsReference
     public static string DefaultConfigYaml()
     {
         var text = new StringBuilder("""
-            # Sluice: conf/config.yaml. All values are the defaults; keys are APISIX's, those under "sluice" Sluice's own.
+            # Sluice: conf/config.yaml. All values are the defaults, but for those that say so; keys are APISIX's, those under "sluice" Sluice's own.
             # ${{NAME}} and ${{NAME:=default}} stand for environment variables. "sluice test" checks this file, "sluice reload" applies it.
 
             """);
@@ -92,6 +92,10 @@ public static class SettingsReference
         if (key.Default.Length > 0)
         {
             text.Append($"{indent}{name}: {key.Default}\n");
+        }
+        else if (key.Shipped is { } shipped)
+        {
+            text.Append($"{indent}# Not the default: without this line nothing is added to a stream.\n{indent}{name}: {shipped}\n");
         }
         else if (key.Type == SettingType.Snippet)
         {

@@ -33,6 +33,11 @@ sealed class SettingsValues
 
     public string Place(string path) => _tree.Place(path);
 
+    /// <summary>The line only where the key, or what it is part of, stands in the file.</summary>
+    public string PlaceOrKey(string path) =>
+        _given.Keys.Any(key => key.StartsWith(path, StringComparison.Ordinal) || (path.StartsWith(key, StringComparison.Ordinal) && path[key.Length] is '.' or '['))
+            ? Place(path) : $"conf/config.yaml ({path})";
+
     public void Error(string path, string message) => _problems.Add(Problem.Error(Place(path), message));
 
     public void Warn(string path, string message) => _problems.Add(Problem.Warning(Place(path), message));
@@ -44,8 +49,6 @@ sealed class SettingsValues
         _given.TryGetValue(path, out var node) ? node : Default(path);
 
     static JsonNode? Default(string path) => SettingsKeys.ByPath[path].Default is { Length: > 0 } text ? YamlReader.Parse(text, path).Root : null;
-
-    public bool IsDefault(string path) => JsonNode.DeepEquals(Get(path), Default(path));
 
     public string Text(string path) => Get(path) is { } node ? TextOf(node) : "";
 
@@ -103,6 +106,10 @@ sealed class SettingsValues
         }
         if (value is null)
         {
+            if (key.Type.MayBeNull)
+            {
+                _given[key.Path] = new JsonArray();
+            }
             return;
         }
         if (!Accepts(key.Type, value))
@@ -116,7 +123,7 @@ sealed class SettingsValues
         }
         if (!key.Path.Contains("[]", StringComparison.Ordinal))
         {
-            _given[key.Path] = value;
+            _given[key.Path] = key.Type.MayBeNull && value is not JsonArray ? new JsonArray(value.DeepClone()) : value;
         }
     }
 

@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 namespace Sluice.Model.Yaml;
 
 /// <summary>A YAML document as JSON, and where each of its nodes was written.</summary>
-public sealed class YamlDocumentTree
+internal sealed class YamlDocumentTree
 {
     readonly YamlNode? _root;
     readonly Dictionary<JsonNode, YamlNode> _origins;
@@ -54,7 +54,7 @@ public sealed class YamlDocumentTree
 }
 
 /// <summary>Paths of YAML nodes: <c>a.b[0].c</c>, and <c>a["x.y"]</c> for keys that would be misread.</summary>
-public static class YamlPath
+internal static class YamlPath
 {
     public static string Append(string path, string key) =>
         key.Length == 0 || key.AsSpan().ContainsAny(".[]\"") ? $"{path}[\"{key}\"]" : path.Length == 0 ? key : $"{path}.{key}";

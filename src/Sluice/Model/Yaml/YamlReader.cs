@@ -10,7 +10,7 @@ namespace Sluice.Model.Yaml;
 /// Reads one YAML 1.2 document (core schema, plus <c>&lt;&lt;</c> merge keys) as JSON nodes. Whatever the text holds, the outcome is a tree or
 /// a <see cref="YamlTextException"/>.
 /// </summary>
-public sealed partial class YamlReader
+internal sealed partial class YamlReader
 {
     const int MaxDepth = 100;
 

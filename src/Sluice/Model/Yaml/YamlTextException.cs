@@ -1,7 +1,7 @@
 namespace Sluice.Model.Yaml;
 
 /// <summary>The text is not one well-formed YAML document. The message is one line; line and column count from 1.</summary>
-public sealed class YamlTextException(string file, int line, int column, string message) : Exception(message)
+internal sealed class YamlTextException(string file, int line, int column, string message) : Exception(message)
 {
     public string File => file;
 

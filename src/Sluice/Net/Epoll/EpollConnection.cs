@@ -8,23 +8,31 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Sluice.Net.Epoll;
 
+/// <summary>Wants to know of the end of a client's connection.</summary>
+internal interface IConnectionFollower
+{
+    /// <summary>The client is gone, or sends no more. Once, on any thread.</summary>
+    void ClientGone();
+}
+
 /// <summary>A client's connection as Kestrel sees it; its own feature collection, to be small.</summary>
-public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDuplexPipe,
+internal sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDuplexPipe,
     IConnectionIdFeature, IConnectionTransportFeature, IConnectionItemsFeature, IMemoryPoolFeature, IConnectionLifetimeFeature, IConnectionEndPointFeature
 {
     /// <summary>How long a closing connection may take for its last bytes, milliseconds.</summary>
     const int DrainMilliseconds = 30_000;
 
-    /// <summary>How long a client that still sends is listened to after the end, so that it gets the answer and no RST; milliseconds.</summary>
+    /// <summary>How long a client that still sends may be silent after the end, milliseconds (nginx's lingering_timeout).</summary>
     const int LingerMilliseconds = 5_000;
 
     readonly ClientSocket _socket;
     readonly EpollInput _input;
     readonly EpollOutput _output;
-    readonly CancellationTokenSource _closed = new();
+    CancellationTokenSource? _closed;
+    IConnectionFollower? _follower;
     List<KeyValuePair<Type, object>>? _features;
     IDictionary<object, object?>? _items;
-    int _closedSaid;
+    volatile int _closedSaid;
 
     internal EpollConnection(EventLoop loop, int descriptor)
     {
@@ -32,8 +40,8 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
         _input = new(_socket);
         _output = new(_socket);
         Transport = this;
-        ConnectionClosed = _closed.Token;
-        LocalEndPoint = Posix.LocalEndPoint(descriptor);
+        LocalEndPoint = Posix.LocalEndPoint(descriptor, loop.LastLocal);
+        loop.LastLocal = (IPEndPoint?)LocalEndPoint;
         RemoteEndPoint = Posix.RemoteEndPoint(descriptor);
     }
 
@@ -57,6 +65,21 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
         }
     }
 
+    /// <summary>The client has not sent all of its request: it is listened to after the end, so that it gets the answer and no RST.</summary>
+    internal bool IsStillSending { get; set; }
+
+    /// <summary>What <see cref="TrySend"/> has left over: goes with the next flush.</summary>
+    internal void Append(ReadOnlySpan<byte> bytes) => _output.Write(bytes);
+
+    /// <summary>The kernel takes no more when so many bytes of it are not sent; 0: as the system says.</summary>
+    internal void LimitUnsent(int bytes)
+    {
+        if (!_socket.IsClosed)
+        {
+            Posix.LimitUnsent(_socket.Descriptor, bytes);
+        }
+    }
+
     internal void Register() => _socket.Register();
 
     // -- ConnectionContext
@@ -69,7 +92,32 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
 
     public override IDuplexPipe Transport { get; set; }
 
-    public override CancellationToken ConnectionClosed { get; set; }
+    /// <summary>Made for who asks for it; a stream has a lighter way (<see cref="Follow"/>).</summary>
+    public override CancellationToken ConnectionClosed
+    {
+        get
+        {
+            if (_closed is null && Interlocked.CompareExchange(ref _closed, new(), null) is null && _closedSaid != 0)
+            {
+                _closed.Cancel();
+            }
+            return _closed.Token;
+        }
+        set => throw new NotSupportedException("the connection says itself when it is closed");
+    }
+
+    /// <summary>Tells one follower of the end, at once when the end is here already.</summary>
+    internal void Follow(IConnectionFollower follower)
+    {
+        Interlocked.Exchange(ref _follower, follower);
+        if (_closedSaid != 0)
+        {
+            Interlocked.Exchange(ref _follower, null)?.ClientGone();
+        }
+    }
+
+    /// <summary>A call that has begun may still be running.</summary>
+    internal void Unfollow() => Interlocked.Exchange(ref _follower, null);
 
     public override EndPoint? LocalEndPoint { get; set; }
 
@@ -113,21 +161,19 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
         await base.DisposeAsync();
     }
 
+    /// <summary>At most <see cref="DrainMilliseconds"/>, however much it sends (nginx's lingering_time).</summary>
     async ValueTask LingerAsync(Deadline deadline)
     {
         _socket.ShutdownSend();
-        if (_socket.TryReceive(Loop.Scratch.Span) <= 0)
+        var received = _socket.TryReceive(Loop.Scratch.Span);
+        if (received == 0 || (received < 0 && !IsStillSending))
         {
             return;
         }
-        Loop.Set(deadline, After(LingerMilliseconds));
-        while (true)
+        for (var end = After(DrainMilliseconds); received != 0; received = _socket.TryReceive(Loop.Scratch.Span))
         {
+            Loop.Set(deadline, Math.Min(After(LingerMilliseconds), end));
             await _socket.WaitReadableAsync();
-            if (_socket.TryReceive(Loop.Scratch.Span) == 0)
-            {
-                return;
-            }
         }
     }
 
@@ -138,8 +184,14 @@ public sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDu
         if (Interlocked.Exchange(ref _closedSaid, 1) == 0)
         {
             // whoever listens may do anything: not on the loop
-            ThreadPool.UnsafeQueueUserWorkItem(static closed => closed.Cancel(), _closed, preferLocal: false);
+            ThreadPool.UnsafeQueueUserWorkItem(static connection => connection.TellClosed(), this, preferLocal: false);
         }
+    }
+
+    void TellClosed()
+    {
+        Volatile.Read(ref _closed)?.Cancel();
+        Interlocked.Exchange(ref _follower, null)?.ClientGone();
     }
 
     sealed class ClientSocket(EventLoop loop, int descriptor, EpollConnection connection) : LoopSocket(loop, descriptor, connected: true)

@@ -9,7 +9,7 @@ namespace Sluice.Net.Epoll;
 /// <summary>Kestrel's transport over the event loops: each loop listens on the address itself, and keeps the connections that it accepts.</summary>
 /// <param name="dualMode">An IPv6 address takes IPv4 clients too.</param>
 /// <param name="serving">Who serves the connections right where they are accepted; null: Kestrel.</param>
-public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log, IConnectionServer? serving = null) : IConnectionListenerFactory, IConnectionListenerFactorySelector
+internal sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log, IConnectionServer? serving = null, ListenSockets? sockets = null) : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
     public bool CanBind(EndPoint endpoint) => endpoint is IPEndPoint;
 
@@ -18,7 +18,7 @@ public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<Epol
     {
         try
         {
-            return new(new EpollListener((IPEndPoint)endpoint, loops.All, dualMode, log, serving));
+            return new(new EpollListener((IPEndPoint)endpoint, loops.All, dualMode, log, serving, sockets));
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
@@ -28,7 +28,7 @@ public sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<Epol
 }
 
 /// <summary>Serves connections on the loops that accepted them, past Kestrel.</summary>
-public interface IConnectionServer
+internal interface IConnectionServer
 {
     /// <summary>A new connection; whoever serves it also disposes it. On its loop.</summary>
     void Serve(EpollConnection connection);
@@ -50,7 +50,7 @@ sealed partial class EpollListener : IConnectionListener
     readonly List<Acceptor> _acceptors = [];
     long _warned;
 
-    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log, IConnectionServer? serving)
+    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log, IConnectionServer? serving, ListenSockets? sockets)
     {
         _log = log;
         _serving = serving;
@@ -62,6 +62,7 @@ sealed partial class EpollListener : IConnectionListener
                 // port 0: the first one finds it, the others share it
                 var acceptor = new Acceptor(this, loop, Listen(address, dualMode));
                 _acceptors.Add(acceptor);
+                sockets?.Add(keepAlive => TcpKeepAlive.Apply(keepAlive, acceptor.Descriptor));
                 address = Posix.LocalEndPoint(acceptor.Descriptor)!;
             }
         }
@@ -136,13 +137,33 @@ sealed partial class EpollListener : IConnectionListener
 
     void WarnPaused(int error)
     {
-        var now = Environment.TickCount64;
-        if (now - Interlocked.Read(ref _warned) >= 5_000)
+        if (MayWarn())
         {
-            Interlocked.Exchange(ref _warned, now);
             LogPaused(EndPoint.ToString()!, Posix.Failure(error).Message);
         }
     }
+
+    void WarnRefused()
+    {
+        if (MayWarn())
+        {
+            LogRefused(EndPoint.ToString()!, Descriptors.Limit);
+        }
+    }
+
+    bool MayWarn()
+    {
+        var now = Environment.TickCount64;
+        if (now - Interlocked.Read(ref _warned) < 5_000)
+        {
+            return false;
+        }
+        Interlocked.Exchange(ref _warned, now);
+        return true;
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "{Address}: connections are refused: of {Limit} file descriptors only the reserve is left")]
+    partial void LogRefused(string address, int limit);
 
     /// <summary>One loop's listening socket.</summary>
     sealed class Acceptor(EpollListener listener, EventLoop loop, int descriptor) : LoopSocket(loop, descriptor, connected: true)
@@ -199,6 +220,12 @@ sealed partial class EpollListener : IConnectionListener
             for (var i = 0; i < AcceptsPerRound && !IsClosed; i++)
             {
                 var accepted = Posix.Accept(Descriptor);
+                if (accepted >= 0 && Descriptors.IsShort(accepted))
+                {
+                    Posix.Close(accepted);
+                    listener.WarnRefused();
+                    continue;
+                }
                 if (accepted >= 0)
                 {
                     Take(accepted);

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Net;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 
@@ -9,7 +10,7 @@ namespace Sluice.Net.Epoll;
 /// One thread that waits for its sockets with epoll, edge-triggered, and runs whoever waits for them, so that a request with everything it needs stays on
 /// one core without locks. Nothing that runs here may block.
 /// </summary>
-public sealed partial class EventLoop : IDisposable
+internal sealed partial class EventLoop : IDisposable
 {
     const int EventsPerWait = 256;
 
@@ -62,6 +63,9 @@ public sealed partial class EventLoop : IDisposable
     /// <summary>For bytes that are passed on before the next await.</summary>
     internal Memory<byte> Scratch => _scratch;
 
+    /// <summary>The local end of the connection accepted last: most have the same.</summary>
+    internal IPEndPoint? LastLocal { get; set; }
+
     /// <summary>Runs an action on the loop: now is never, the next round at the latest. From any thread.</summary>
     public void Post(Action<object?> action, object? state)
     {
@@ -96,6 +100,9 @@ public sealed partial class EventLoop : IDisposable
             Post(static _ => { }, null);
         }
     }
+
+    /// <summary>How many timers are armed.</summary>
+    internal int Timers => _timers.Count;
 
     internal void Remove(WheelTimer timer) => _timers.Remove(timer);
 
@@ -301,7 +308,7 @@ public sealed partial class EventLoop : IDisposable
 }
 
 /// <summary>The event loops of a gateway, one for each core it may use.</summary>
-public sealed class EventLoops(int count, ILogger log) : IDisposable
+internal sealed class EventLoops(int count, ILogger log) : IDisposable
 {
     readonly EventLoop[] _loops = [.. Enumerable.Range(0, count).Select(index => new EventLoop(index, log))];
 

@@ -29,7 +29,8 @@ class LoopSocket
     }
 
     Waiter? _reading, _writing;
-    Action? _onReadable, _onWritable;
+    // an Action or a Waiter: a delegate for each waiter would be 64 bytes of each connection
+    object? _onReadable, _onWritable;
     int _life;
     bool _readable;
     bool _writable;
@@ -104,14 +105,26 @@ class LoopSocket
         }
         var waiting = _onReadable;
         _onReadable = null;
-        waiting?.Invoke();
+        Tell(waiting);
     }
 
     void WakeWriter()
     {
         var waiting = _onWritable;
         _onWritable = null;
-        waiting?.Invoke();
+        Tell(waiting);
+    }
+
+    static void Tell(object? waiting)
+    {
+        if (waiting is Waiter waiter)
+        {
+            waiter.Complete();
+        }
+        else
+        {
+            ((Action?)waiting)?.Invoke();
+        }
     }
 
     // -- Reading
@@ -123,7 +136,7 @@ class LoopSocket
         {
             return default;
         }
-        _reading ??= new(this, static (socket, completed) => socket.WhenReadable(completed));
+        _reading ??= new(this, reads: true);
         return _reading.Arm();
     }
 
@@ -134,7 +147,9 @@ class LoopSocket
     public bool HasMore => _readable;
 
     /// <summary>Calls back once when a receive would have something to say: never from within. On the loop.</summary>
-    public void WhenReadable(Action callback)
+    public void WhenReadable(Action callback) => WhenReadable((object)callback);
+
+    void WhenReadable(object callback)
     {
         _onReadable = callback;
         if (_readable || IsClosed)
@@ -185,12 +200,17 @@ class LoopSocket
         {
             return default;
         }
-        _writing ??= new(this, static (socket, completed) => socket.WhenWritable(completed));
+        _writing ??= new(this, reads: false);
         return _writing.Arm();
     }
 
+    /// <summary>Connected: nobody waits for room as long as a stream is silent.</summary>
+    internal void ForgetWriter() => _writing = null;
+
     /// <summary>Calls back once when the kernel has room again, or the connection broke: never from within. On the loop.</summary>
-    public void WhenWritable(Action callback)
+    public void WhenWritable(Action callback) => WhenWritable((object)callback);
+
+    void WhenWritable(object callback)
     {
         _onWritable = callback;
         if (_writable || IsClosed)
@@ -305,24 +325,13 @@ class LoopSocket
     /// One side waiting; used again and again. Its start runs on the loop once somebody is there to be continued, so that the continuation always runs on
     /// the loop too.
     /// </summary>
-    sealed class Waiter : IValueTaskSource
+    sealed class Waiter(LoopSocket socket, bool reads) : IValueTaskSource
     {
-        readonly LoopSocket _socket;
-        readonly Action<LoopSocket, Action> _start;
-        readonly Action _completed;
         ManualResetValueTaskSourceCore<bool> _core;
 
-        public Waiter(LoopSocket socket, Action<LoopSocket, Action> start)
-        {
-            _socket = socket;
-            _start = start;
-            _completed = () => _core.SetResult(true);
-        }
+        public ValueTask Arm() => new(this, _core.Version);
 
-        public ValueTask Arm()
-        {
-            return new(this, _core.Version);
-        }
+        public void Complete() => _core.SetResult(true);
 
         void IValueTaskSource.GetResult(short token) => _core.Take(token);
 
@@ -331,16 +340,26 @@ class LoopSocket
         void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
         {
             _core.OnCompleted(continuation, state, token, flags);
-            if (_socket.Loop.IsCurrent)
+            if (socket.Loop.IsCurrent)
             {
                 Start();
             }
             else
             {
-                _socket.Loop.Post(static waiter => ((Waiter)waiter!).Start(), this);
+                socket.Loop.Post(static waiter => ((Waiter)waiter!).Start(), this);
             }
         }
 
-        void Start() => _start(_socket, _completed);
+        void Start()
+        {
+            if (reads)
+            {
+                socket.WhenReadable(this);
+            }
+            else
+            {
+                socket.WhenWritable(this);
+            }
+        }
     }
 }

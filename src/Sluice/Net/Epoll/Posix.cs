@@ -19,7 +19,7 @@ static unsafe partial class Posix
     const int NonBlockingCloseOnExec = 0x800 | 0x80000;
     const int NoSignal = 0x4000, More = 0x8000, Peek = 2;
     const int SocketLevel = 1, ReuseAddress = 2, ReusePort = 15, Linger = 13, Error = 4;
-    const int Tcp = 6, NoDelay = 1, KeepAliveOption = 9;
+    const int Tcp = 6, NoDelay = 1, NotSentLowWater = 25;
     const int Ipv6 = 41, Ipv6Only = 26;
     const int EpollAdd = 1, EpollDelete = 2;
 
@@ -224,15 +224,18 @@ static unsafe partial class Posix
 
     public static void SetNoDelay(int descriptor) => SetOption(descriptor, Tcp, NoDelay, 1);
 
-    public static void SetKeepAlive(int descriptor) => SetOption(descriptor, SocketLevel, KeepAliveOption, 1);
+    public static void SetOption(int descriptor, int level, int option, int value) => _ = setsockopt(descriptor, level, option, &value, sizeof(int));
 
-    static void SetOption(int descriptor, int level, int option, int value) => _ = setsockopt(descriptor, level, option, &value, sizeof(int));
+    /// <param name="bytes">0: as the system says.</param>
+    public static void LimitUnsent(int descriptor, int bytes) => SetOption(descriptor, Tcp, NotSentLowWater, bytes);
 
-    public static IPEndPoint? LocalEndPoint(int descriptor)
+    /// <param name="known">Given back when it is the same: a listener's connections have few local ends.</param>
+    public static IPEndPoint? LocalEndPoint(int descriptor, IPEndPoint? known = null)
     {
         var bytes = stackalloc byte[128];
         var size = 128;
-        return getsockname(descriptor, bytes, &size) == 0 ? ToEndPoint(new(bytes, size)) : null;
+        var local = getsockname(descriptor, bytes, &size) == 0 ? ToEndPoint(new(bytes, size)) : null;
+        return known?.Equals(local) == true ? known : local;
     }
 
     public static IPEndPoint? RemoteEndPoint(int descriptor)

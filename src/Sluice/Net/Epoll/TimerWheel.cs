@@ -27,6 +27,11 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
     long _current = toTicks(now);
     long _next = long.MaxValue;
 
+    int _count;
+
+    /// <summary>How many timers are armed.</summary>
+    public int Count => Volatile.Read(ref _count);
+
     public const int TickMilliseconds = 50;
 
     /// <summary>Arms the timer for a time of the loop's clock.</summary>
@@ -151,6 +156,7 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
         timer.Next = _slots[timer.Slot];
         timer.Next?.Previous = timer;
         _slots[timer.Slot] = timer;
+        _count++;
     }
 
     void Unlink(WheelTimer timer)
@@ -171,5 +177,6 @@ sealed class TimerWheel(long now, Func<long, long> toTicks)
         timer.Next?.Previous = timer.Previous;
         timer.Previous = timer.Next = null;
         timer.Slot = -1;
+        _count--;
     }
 }

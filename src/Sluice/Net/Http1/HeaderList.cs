@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Text;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Primitives;
+using Sluice.Net.Http;
 
 namespace Sluice.Net.Http1;
 
@@ -12,7 +13,7 @@ namespace Sluice.Net.Http1;
 /// connection, whose names and values are mostly those of the one before and need no new strings.
 /// </summary>
 /// <param name="checks">Refuse values that would become a second line: for what plugins and scripts put in.</param>
-public sealed class HeaderList(bool checks = false) : IHeaderDictionary
+internal sealed class HeaderList(bool checks = false) : IHeaderDictionary
 {
     const int UsualCount = 6;
 
@@ -190,7 +191,7 @@ public sealed class HeaderList(bool checks = false) : IHeaderDictionary
 
     static void Check(string key, StringValues values)
     {
-        if (!RequestHeadWriter.IsName(key))
+        if (!HeaderName.IsToken(key))
         {
             throw new InvalidOperationException($"not a header name: \"{key}\"");
         }

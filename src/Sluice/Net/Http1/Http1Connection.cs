@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Net;
+using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
@@ -9,13 +10,14 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Primitives;
 using Sluice.Net.Epoll;
+using Sluice.Net.Http;
 using Sluice.Observability;
 using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerLimits;
 
 namespace Sluice.Net.Http1;
 
 /// <summary>What the connections of an address have in common.</summary>
-public sealed class Http1Settings : IDisposable
+internal sealed class Http1Settings : IDisposable
 {
     readonly CancellationTokenSource _stopping = new();
 
@@ -42,28 +44,28 @@ public sealed class Http1Settings : IDisposable
 }
 
 /// <summary>An application that wants to know of what was refused before it was a request (400, 408, 414, 431, 505).</summary>
-public interface IRefusedRequests
+internal interface IRefusedRequests
 {
     /// <summary>As much of the request as was understood, and the status that it was answered with.</summary>
     void Refused(IFeatureCollection features);
 }
 
 /// <summary>A request whose client understands interim answers (RFC 9110, section 15.2).</summary>
-public interface IInterimAnswers
+internal interface IInterimAnswers
 {
     /// <summary>Sends a head of status 1xx before the answer; nothing when the answer has begun.</summary>
     ValueTask SendAsync(int status, HeaderList headers);
 }
 
 /// <summary>An answer of which nothing has been sent can be made anew.</summary>
-public interface IDiscardableAnswer
+internal interface IDiscardableAnswer
 {
     /// <summary>Forgets what was written and not flushed yet.</summary>
     void Discard();
 }
 
 /// <summary>A feature of requests over HTTP/1: the connection can be had as it is.</summary>
-public interface IRawConnection
+internal interface IRawConnection
 {
     /// <summary>What comes behind the request's head, or behind its body if that was read, and whatever the client is to get; the connection ends with the request.</summary>
     /// <param name="bodyBegun">Somebody reads the body, or has read it.</param>
@@ -75,15 +77,13 @@ public interface IRawConnection
 /// HTTP/1.1 and 1.0 on one connection, request after request (RFC 9112). It is its own collection of features and used again for each of them, so that an
 /// idle stream costs little memory and a small request little garbage; whatever carries bytes both ways can be below (an event loop, sockets, TLS).
 /// </summary>
-public sealed class Http1Connection :
+internal sealed class Http1Connection :
     IFeatureCollection, IHttpRequestFeature, IHttpRequestBodyDetectionFeature, IRequestBodyPipeFeature, IHttpMaxRequestBodySizeFeature,
     IHttpRequestTrailersFeature, IHttpResponseFeature, IHttpResponseBodyFeature, IHttpResponseTrailersFeature, IHttpConnectionFeature,
     IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer, IConnectionCounts, IRawConnection
 {
-    /// <summary>What of an unread body is received and thrown away, so that the connection can go on.</summary>
-    const int MaxDiscarded = 256 * 1024;
-
-    static readonly TimeSpan DiscardTimeout = TimeSpan.FromSeconds(5);
+    /// <summary>How long a client may go on sending what nobody reads, and how long it may be silent meanwhile (nginx's lingering_time and _timeout).</summary>
+    static readonly TimeSpan s_lingeringTime = TimeSpan.FromSeconds(30), s_lingeringTimeout = TimeSpan.FromSeconds(5);
 
     readonly ConnectionContext _connection;
     readonly Http1Settings _settings;
@@ -161,6 +161,7 @@ public sealed class Http1Connection :
                 {
                     EndAnswer(await _writer.EndAsync(null));
                     (application as IRefusedRequests)?.Refused(this);
+                    await LingerAsync();
                 }
                 if (received != Received.Request)
                 {
@@ -228,7 +229,7 @@ public sealed class Http1Connection :
         _continueAwaited = _endAfterAnswer = false;
         StatusCode = StatusCodes.Status200OK;
         ReasonPhrase = null;
-        RequestAborted = _connection.ConnectionClosed;
+        RequestAborted = default;
         if (_features is { Count: > 0 })
         {
             _features.Clear();
@@ -277,6 +278,8 @@ public sealed class Http1Connection :
         }
         catch (BadHttpRequestException e)
         {
+            // thrown before anything was taken
+            _input.AdvanceTo(read.Buffer.End);
             Refuse(e);
             return Received.Refused;
         }
@@ -302,8 +305,8 @@ public sealed class Http1Connection :
         var complete = Head.Advance(ref rest, Limits);
         if (complete)
         {
-            _input.AdvanceTo(rest.Start);
             BeginRequest();
+            _input.AdvanceTo(rest.Start);
             return Received.Request;
         }
         var ended = read.IsCompleted;
@@ -390,7 +393,7 @@ public sealed class Http1Connection :
         Answer["Content-Type"] = "application/json";
         _endAfterAnswer = true;
         var body = System.Text.Encoding.UTF8.GetBytes(
-            $$"""{"error_msg":"{{reason.StatusCode}} {{Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(reason.StatusCode)}}: {{reason.Message.Replace("\"", "'", StringComparison.Ordinal)}}"}""" + "\n");
+            $$"""{"error_msg":"{{StatusText.WithCode(reason.StatusCode)}}: {{reason.Message.Replace("\"", "'", StringComparison.Ordinal)}}"}""" + "\n");
         if (Head.Method != "HEAD")
         {
             _writer.Write(body);
@@ -433,30 +436,54 @@ public sealed class Http1Connection :
         _goesOn = false;
     }
 
+    bool GoesOn => _goesOn && !_settings.Stopping.IsCancellationRequested;
+
     ValueTask<bool> MayGoOnAsync() =>
-        !_goesOn || _aborted || _upgraded || _body is { HasFailed: true } || _settings.Stopping.IsCancellationRequested ? new(false)
-        : _body is null || _body.IsDone ? new(true)
-        : DiscardBodyAsync();
+        _aborted || _upgraded ? new(false)
+        : _body is null || _body.IsDone ? new(GoesOn)
+        : EndBodyAsync(_body);
 
     /// <summary>Nobody read all of the request's body: the next request begins behind it.</summary>
-    async ValueTask<bool> DiscardBodyAsync()
+    async ValueTask<bool> EndBodyAsync(RequestBodyReader body)
+    {
+        if (GoesOn && !body.HasFailed)
+        {
+            body.MaxBytes = null;
+            return await DiscardAsync(body);
+        }
+        await LingerAsync();
+        return false;
+    }
+
+    /// <summary>The connection ends, but the client may still be sending: an RST for what nobody reads would take the answer from it.</summary>
+    async ValueTask LingerAsync()
+    {
+        if (_connection is EpollConnection connection)
+        {
+            connection.IsStillSending = true;
+            return;
+        }
+        if (_connection.Features.Get<ITlsConnectionFeature>() is null && _connection.Features.Get<IConnectionSocketFeature>() is { } plain)
+        {
+            plain.Socket.Shutdown(SocketShutdown.Send);
+        }
+        using var stop = _settings.Stopping.UnsafeRegister(static input => ((PipeReader)input!).CancelPendingRead(), _input);
+        await DiscardAsync(_input);
+    }
+
+    /// <summary>Receives and throws away; false: it did not end in time.</summary>
+    async ValueTask<bool> DiscardAsync(PipeReader unread)
     {
         using var silence = new IdleDeadline(_settings.Time, static input => ((PipeReader)input!).CancelPendingRead(), _input, (_connection as EpollConnection)?.Loop);
-        silence.Start(DiscardTimeout);
-        var discarded = 0L;
-        _body!.MaxBytes = null;
-        while (discarded <= MaxDiscarded)
+        var began = _settings.Time.GetTimestamp();
+        while (_settings.Time.GetElapsedTime(began) < s_lingeringTime)
         {
-            var read = await _body.ReadAsync();
-            discarded += read.Buffer.Length;
-            _body.AdvanceTo(read.Buffer.End);
-            if (read.IsCompleted)
+            silence.Start(s_lingeringTimeout);
+            var read = await unread.ReadAsync();
+            unread.AdvanceTo(read.Buffer.End);
+            if (read.IsCompleted || read.IsCanceled)
             {
-                return true;
-            }
-            if (read.IsCanceled && silence.Expired)
-            {
-                return false;
+                return read.IsCompleted;
             }
         }
         return false;
@@ -594,7 +621,7 @@ public sealed class Http1Connection :
     async Task<Stream> IHttpUpgradeFeature.UpgradeAsync()
     {
         StatusCode = StatusCodes.Status101SwitchingProtocols;
-        Answer["Connection"] = "Upgrade";
+        Answer["Connection"] = "upgrade";
         await _writer.FlushAsync();
         return GiveAway();
     }

@@ -31,6 +31,9 @@ sealed class Http1Context : HttpContext
 
     public string RawTarget => _connection.Head.Target;
 
+    /// <summary>A header that was left out because of its name.</summary>
+    public string? InvalidHeader => _connection.Head.InvalidName;
+
     /// <summary>Bytes of the request so far, head and body as they came over the connection.</summary>
     public long ReceivedBytes => _connection.ReceivedBytes;
 

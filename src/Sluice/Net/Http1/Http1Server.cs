@@ -9,7 +9,7 @@ namespace Sluice.Net.Http1;
 /// Serves HTTP/1: as the last middleware of Kestrel's connections, or straight from an event loop, where a connection costs nothing but itself.
 /// </summary>
 /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface; null: nobody looks for it.</param>
-public sealed class Http1Server<TContext>(
+internal sealed class Http1Server<TContext>(
     Http1Settings settings, IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, ConnectionMeters meters) : IConnectionServer, IHttp1Server
     where TContext : notnull
 {
@@ -88,8 +88,11 @@ public sealed class Http1Server<TContext>(
 }
 
 /// <summary>What an address asks of its server.</summary>
-public interface IHttp1Server : IDisposable
+internal interface IHttp1Server : IDisposable
 {
+    /// <summary>Serves a connection until it ends.</summary>
+    Task RunAsync(ConnectionContext connection);
+
     /// <summary>Connections end after the request that they are at.</summary>
     void Stop();
 

@@ -14,6 +14,9 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
 {
     const int FirstBuffer = 4096;
 
+    /// <summary>Who sends more of them means no good.</summary>
+    const int MaxTrailers = 100;
+
     ChunkedDecoder? _decoder;
     long _remaining;
     long _received;
@@ -131,7 +134,16 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
             return Payload(isCanceled: true);
         }
         var before = _end - _start;
-        input.AdvanceTo(Decode(read.Buffer));
+        // a fault leaves nothing that anybody could read
+        var end = read.Buffer.End;
+        try
+        {
+            end = Decode(read.Buffer);
+        }
+        finally
+        {
+            input.AdvanceTo(end);
+        }
         if (read.IsCompleted && !_decoder.Done)
         {
             throw Unfinished();
@@ -167,7 +179,7 @@ sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : P
         }
         if (_decoder!.Done)
         {
-            Trailers = _decoder.Trailers.Count <= connection.Limits.MaxRequestHeaderCount
+            Trailers = _decoder.Trailers.Count <= MaxTrailers
                 ? _decoder.Trailers
                 : throw Fault("too many trailers", StatusCodes.Status431RequestHeaderFieldsTooLarge);
         }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Globalization;
 using System.Text;
 using Microsoft.AspNetCore.Http;
+using Sluice.Net.Http;
 using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerLimits;
 
 namespace Sluice.Net.Http1;
@@ -11,7 +12,7 @@ namespace Sluice.Net.Http1;
 /// or malformed Content-Length, Content-Length beside Transfer-Encoding, any Transfer-Encoding but <c>chunked</c>, folded lines, spaces around names,
 /// control characters, line ends other than CRLF, more or less than one Host, a target in absolute form that names another host.
 /// </summary>
-public sealed class RequestHead
+internal sealed class RequestHead
 {
     /// <summary>Empty lines before a request that are overlooked (RFC 9112, section 2.2).</summary>
     const int MaxEmptyLines = 2;
@@ -22,6 +23,7 @@ public sealed class RequestHead
     static readonly SearchValues<byte> LiteralBytes = SearchValues.Create("0123456789ABCDEFabcdef:.%"u8);
 
     int _bytes, _count, _emptyLines;
+    long _searched;
     bool _hasRequestLine, _hasEncoding, _hasHost;
 
     /// <summary>Empty while no request line was understood.</summary>
@@ -52,6 +54,9 @@ public sealed class RequestHead
     /// <summary>Bytes of the lines that were taken, the request line and the empty one at the end included.</summary>
     public int Size { get; private set; }
 
+    /// <summary>A header that was left out because of its name (nginx's <c>ignore_invalid_headers</c>); null when there was none.</summary>
+    public string? InvalidName { get; private set; }
+
     /// <summary>Bytes of this head were received.</summary>
     public bool Begun { get; private set; }
 
@@ -60,6 +65,8 @@ public sealed class RequestHead
     {
         Headers.Next();
         _bytes = _count = _emptyLines = Size = 0;
+        _searched = 0;
+        InvalidName = null;
         _hasRequestLine = _hasEncoding = _hasHost = false;
         Begun = KeepAlive = ExpectsContinue = AsksUpgrade = false;
         Method = Protocol = "";
@@ -81,10 +88,15 @@ public sealed class RequestHead
         while (true)
         {
             var limit = _hasRequestLine ? limits.MaxRequestHeadersTotalSize - _bytes : limits.MaxRequestLineSize;
+            limit = _hasRequestLine ? Math.Min(limit, limits.Http2.MaxRequestHeaderFieldSize) : limit;
             var span = buffer.FirstSpan;
-            var end = span.IndexOf((byte)'\n');
+            // of a line that comes in many pieces each byte is looked at once
+            var known = (int)Math.Min(_searched, span.Length);
+            var end = span[known..].IndexOf((byte)'\n');
             if (end >= 0)
             {
+                end += known;
+                _searched = 0;
                 CheckSize(end + 1, limit);
                 var done = Line(span[..end], limits);
                 buffer = buffer.Slice(end + 1);
@@ -94,11 +106,13 @@ public sealed class RequestHead
                 }
                 continue;
             }
-            if (buffer.IsSingleSegment || buffer.PositionOf((byte)'\n') is not { } position)
+            if (buffer.IsSingleSegment || buffer.Slice(_searched).PositionOf((byte)'\n') is not { } position)
             {
                 CheckSize(buffer.Length, limit);
+                _searched = buffer.Length;
                 return false;
             }
+            _searched = 0;
             var length = buffer.Slice(0, position).Length;
             CheckSize(length + 1, limit);
             if (AcrossBlocks(buffer.Slice(0, position), (int)length, limits, ref buffer))
@@ -171,7 +185,7 @@ public sealed class RequestHead
     {
         var space = line.IndexOf((byte)' ');
         var last = line.LastIndexOf((byte)' ');
-        if (space <= 0 || last == space || !ResponseHeadParser.IsName(line[..space]))
+        if (space <= 0 || last == space || !HeaderName.IsToken(line[..space]))
         {
             throw Bad("malformed request line");
         }
@@ -209,11 +223,12 @@ public sealed class RequestHead
             throw Bad("a header line without a colon");
         }
         var name = line[..colon];
-        if (!ResponseHeadParser.IsName(name))
-        {
-            throw Bad("an invalid header name");
-        }
         var value = line[(colon + 1)..];
+        if (!HeaderName.IsToken(name))
+        {
+            LeaveOut(name);
+            return;
+        }
         if (ResponseHeadParser.HasControls(value))
         {
             throw Bad("a control character in a header");
@@ -244,17 +259,33 @@ public sealed class RequestHead
         Headers.Receive(name, value);
     }
 
+    /// <summary>Left out is what nginx leaves out. Another server may read a name with a space or a control character, or one that is nearly one of framing, in its own way.</summary>
+    void LeaveOut(ReadOnlySpan<byte> name)
+    {
+        if (name.IsEmpty || name.ContainsAnyInRange((byte)0, (byte)' ') || name.Contains((byte)0x7f))
+        {
+            throw Bad("an invalid header name");
+        }
+        var text = Encoding.Latin1.GetString(name);
+        var rest = string.Concat(text.Where(HeaderName.IsTokenCharacter));
+        if (HopByHop.IsFraming(rest) || HeaderName.Is(rest, "Host"))
+        {
+            throw Bad("an invalid header name");
+        }
+        InvalidName ??= text;
+    }
+
     void Connection(ReadOnlySpan<byte> value)
     {
-        if (ResponseHeadParser.HasToken(value, "close"u8))
+        if (HopByHop.HasToken(value, "close"u8))
         {
             KeepAlive = false;
         }
-        else if (!IsHttp11 && ResponseHeadParser.HasToken(value, "keep-alive"u8))
+        else if (!IsHttp11 && HopByHop.HasToken(value, "keep-alive"u8))
         {
             KeepAlive = true;
         }
-        AsksUpgrade |= ResponseHeadParser.HasToken(value, "upgrade"u8);
+        AsksUpgrade |= HopByHop.HasToken(value, "upgrade"u8);
     }
 
     static long Length(ReadOnlySpan<byte> value) =>

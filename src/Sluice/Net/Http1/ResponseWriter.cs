@@ -3,6 +3,7 @@ using System.Buffers.Text;
 using System.IO.Pipelines;
 using System.Text;
 using Microsoft.AspNetCore.WebUtilities;
+using Sluice.Net.Http;
 
 namespace Sluice.Net.Http1;
 
@@ -392,7 +393,7 @@ static class StatusLine
     static readonly byte[]?[] s_known = new byte[600][];
 
     public static byte[] Of(int status, string? reason) =>
-        reason is null && status is >= 100 and < 600 ? s_known[status] ??= Make(status, status == 103 ? "Early Hints" : ReasonPhrases.GetReasonPhrase(status)) : Make(status, reason ?? "");
+        reason is null && status is >= 100 and < 600 ? s_known[status] ??= Make(status, StatusText.Of(status)) : Make(status, reason ?? "");
 
     static byte[] Make(int status, string reason) => Encoding.Latin1.GetBytes($"HTTP/1.1 {status:000} {reason}\r\n");
 }

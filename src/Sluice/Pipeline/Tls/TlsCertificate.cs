@@ -5,7 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 namespace Sluice.Pipeline.Tls;
 
 /// <summary>A certificate with its key and its chain, ready for handshakes.</summary>
-public sealed class TlsCertificate
+internal sealed class TlsCertificate
 {
     readonly Lazy<SslStreamCertificateContext> _context;
 
@@ -29,7 +29,20 @@ public sealed class TlsCertificate
     /// <exception cref="FormatException">In APISIX's words: <c>failed to parse cert: …</c>.</exception>
     public static TlsCertificate Parse(string certificate, string key, bool staple = false)
     {
-        var chain = ParseAll(certificate, "failed to parse cert");
+        X509Certificate2Collection chain;
+        try
+        {
+            chain = ParseAll(certificate, "");
+        }
+        catch (FormatException e)
+        {
+            throw new FormatException("failed to parse cert: PEM_read_bio_X509_AUX() failed", e);
+        }
+        if (!key.Contains("-----BEGIN", StringComparison.Ordinal))
+        {
+            // what is no PEM is taken for one that was encrypted
+            throw new FormatException("failed to decrypt previous encrypted key");
+        }
         try
         {
             var leaf = chain[0].GetKeyAlgorithm() switch
@@ -43,7 +56,7 @@ public sealed class TlsCertificate
         }
         catch (Exception e) when (e is CryptographicException or ArgumentException)
         {
-            throw new FormatException($"failed to parse key: {FirstLine(e.Message)}", e);
+            throw new FormatException("failed to parse key: PEM_read_bio_PrivateKey() failed", e);
         }
     }
 
@@ -74,10 +87,8 @@ public sealed class TlsCertificate
         }
         catch (CryptographicException e)
         {
-            throw new FormatException($"{error}: {FirstLine(e.Message)}", e);
+            throw new FormatException($"{error}: {e.Message.Split('\n')[0].Trim()}", e);
         }
         return all.Count > 0 ? all : throw new FormatException($"{error}: there is no PEM certificate in it");
     }
-
-    static string FirstLine(string text) => text.Split('\n')[0].Trim();
 }

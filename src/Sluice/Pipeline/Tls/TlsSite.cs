@@ -1,16 +1,17 @@
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using System.Text.RegularExpressions;
 using Sluice.Model;
 using Sluice.Model.Settings;
 using Sluice.Net;
-using Sluice.Pipeline.Secrets;
+using Sluice.Pipeline.References;
 
 namespace Sluice.Pipeline.Tls;
 
 /// <summary>How handshakes for some names go: which certificates, which versions, which clients.</summary>
 /// <param name="Place">For logs: <c>/apisix/ssls/1</c>.</param>
-public sealed record TlsSite(string Place, string[] Names, TlsCertificates Certificates, SslProtocols Protocols, TlsClients? Clients)
+internal sealed record TlsSite(string Place, string[] Names, TlsCertificates Certificates, SslProtocols Protocols, TlsClients? Clients)
 {
     /// <summary>A resource's; one that is disabled or for upstreams has no names.</summary>
     /// <exception cref="FormatException">What is wrong with its certificates.</exception>
@@ -40,7 +41,7 @@ public sealed record TlsSite(string Place, string[] Names, TlsCertificates Certi
 }
 
 /// <summary>A site's certificates. With references to secrets in them they are fetched at the first handshake and looked at again when the secrets' time is up.</summary>
-public sealed class TlsCertificates
+internal sealed class TlsCertificates
 {
     readonly (string Certificate, string Key)[] _written;
     readonly bool _staple;
@@ -84,7 +85,7 @@ public sealed class TlsCertificates
 }
 
 /// <summary>Which client certificates a site accepts.</summary>
-public sealed class TlsClients
+internal sealed class TlsClients
 {
     readonly Func<string, ValueTask<string>>? _resolve;
     readonly string _ca;
@@ -92,7 +93,7 @@ public sealed class TlsClients
     Parsed? _current;
 
     sealed record Parsed(string Text, X509Certificate2Collection Roots);
-    readonly Func<string, bool>[] _skipped;
+    readonly Regex[] _skipped;
 
     /// <param name="resolve">Turns the CA's text into what it refers to; null: it refers to nothing.</param>
     public TlsClients(SslClientConfig config, Func<string, ValueTask<string>>? resolve = null)
@@ -101,10 +102,20 @@ public sealed class TlsClients
         _resolve = resolve;
         _current = resolve is null && !SecretReference.Is(config.Ca) ? Parse(config.Ca) : null;
         _depth = config.Depth;
-        _skipped = [.. (config.SkipUriRegex ?? []).Select(Compile)];
+        _skipped = config.Skipped;
     }
 
-    static Parsed Parse(string ca) => new(ca, TlsCertificate.ParseAll(ca, "failed to validate client_cert"));
+    static Parsed Parse(string ca)
+    {
+        try
+        {
+            return new(ca, TlsCertificate.ParseAll(ca, ""));
+        }
+        catch (FormatException e)
+        {
+            throw new FormatException("failed to validate client_cert: failed to parse cert: PEM_read_bio_X509_AUX() failed", e);
+        }
+    }
 
     /// <summary>Before a handshake: the CA is fetched, or looked at again.</summary>
     public async ValueTask PrepareAsync()
@@ -118,13 +129,7 @@ public sealed class TlsClients
     /// <summary>A client without a (good) certificate may come in: its requests for other paths are refused later.</summary>
     public bool MayComeWithout => _skipped.Length > 0;
 
-    public bool IsSkipped(string uri) => Array.Exists(_skipped, skips => skips(uri));
-
-    static Func<string, bool> Compile(string pattern)
-    {
-        var regex = Pcre.Compile(pattern);
-        return uri => regex.Finds(uri);
-    }
+    public bool IsSkipped(string uri) => Array.Exists(_skipped, skipped => skipped.Finds(uri));
 
     /// <summary>Null when the certificate leads to one of the CAs; otherwise why not.</summary>
     public string? Verify(X509Certificate2 certificate, X509Chain? sent)
@@ -164,7 +169,7 @@ public sealed class TlsClients
 }
 
 /// <summary>What became of a connection's handshake; a feature of the connection and so of its requests.</summary>
-public sealed class TlsPeer(TlsSite site, string? serverName)
+internal sealed class TlsPeer(TlsSite site, string? serverName)
 {
     public TlsSite Site { get; } = site;
 

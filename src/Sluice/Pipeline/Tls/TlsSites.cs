@@ -6,7 +6,7 @@ using Sluice.Model.Settings;
 namespace Sluice.Pipeline.Tls;
 
 /// <summary>All certificates for clients, found by the name that a client asks for. Immutable, part of a snapshot.</summary>
-public sealed class TlsSites
+internal sealed class TlsSites
 {
     readonly FrozenDictionary<string, TlsSite> _exact;
     readonly FrozenDictionary<string, TlsSite> _wildcard;

@@ -5,20 +5,20 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's API key pass.</summary>
-public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Config>, IRewrite
+sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Realm, config.AnonymousConsumer), IPlugin<KeyAuth, KeyAuth.Config>
 {
     public static PluginInfo Info { get; } = new(
         Name: "key-auth",
         Priority: 2500,
-        Schema: """
+        Schema: $$"""
             {
               "type": "object",
               "properties": {
                 "header": { "type": "string", "default": "apikey", "description": "header that carries the key" },
                 "query": { "type": "string", "default": "apikey", "description": "argument of the query string that carries the key, when the header is not there" },
                 "hide_credentials": { "type": "boolean", "default": false, "description": "the upstream does not get the key" },
-                "anonymous_consumer": { "type": "string", "minLength": 1, "description": "consumer that requests without a valid key count as" },
-                "realm": { "type": "string", "default": "key", "description": "realm in WWW-Authenticate" }
+                {{AnonymousSchema}},
+                {{RealmSchema("key")}}
               }
             }
             """,
@@ -62,48 +62,39 @@ public sealed class KeyAuth(KeyAuth.Config config) : IPlugin<KeyAuth, KeyAuth.Co
 
     public static KeyAuth Create(Config config, PluginContext context) => new(config);
 
-    public ValueTask<Answer?> RewriteAsync(Exchange exchange)
-    {
-        var (consumer, error) = Identify(exchange);
-        if (consumer is null)
-        {
-            if (config.AnonymousConsumer is not { } name)
-            {
-                return new(Answer.Message(401, error).With("WWW-Authenticate", HeaderText.Escape($"apikey realm=\"{config.Realm}\"")));
-            }
-            if (!exchange.Snapshot.Consumers.All.TryGetValue(name, out consumer))
-            {
-                return new(Answer.Message(401, "Invalid user authorization"));
-            }
-        }
-        exchange.Attach(consumer);
-        return default;
-    }
+    protected override ValueTask<Found> FindAsync(Exchange exchange) => new(Find(exchange));
 
-    (Consumer? Consumer, string Error) Identify(Exchange exchange)
+    Found Find(Exchange exchange)
     {
-        var header = exchange.Request.Headers[config.Header];
-        var key = header.Count > 0 ? header[0] : QueryArguments.Find(exchange.Args, config.Query);
+        var key = Header(exchange, config.Header) is { } header ? Text(header) : QueryArguments.Find(exchange.Args, config.Query);
         if (key is null)
         {
-            return (null, "Missing API key in request");
+            return Refused("Missing API key in request");
         }
-        if (exchange.Snapshot.Consumers.Find("key-auth", key) is not { } consumer)
+        return exchange.Snapshot.Consumers.Find("key-auth", key) is { } consumer
+            ? consumer : Refused("Invalid API key in request", "failed to find consumer: invalid api key");
+    }
+
+    protected override void Hide(Exchange exchange, bool isAnonymous)
+    {
+        if (!config.HideCredentials)
         {
-            return (null, "Invalid API key in request");
+            return;
         }
-        if (config.HideCredentials)
+        var inHeader = exchange.Request.Headers.Remove(config.Header);
+        // what is no consumer's key is none of the upstream's business either
+        if (!inHeader || isAnonymous)
         {
-            if (header.Count > 0)
-            {
-                exchange.Request.Headers.Remove(config.Header);
-            }
-            else
-            {
-                exchange.SetArgs(QueryArguments.Without(exchange.Args, config.Query));
-            }
+            HideArgument(exchange);
         }
-        return (consumer, "");
+    }
+
+    void HideArgument(Exchange exchange)
+    {
+        if (exchange.Args.Length > 0)
+        {
+            exchange.SetArgs(QueryArguments.Without(exchange.Args, config.Query));
+        }
     }
 }
 

@@ -10,14 +10,16 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.WebUtilities;
 using Sluice.Model.Json;
 using Sluice.Model.Schema;
+using Sluice.Net.Http;
 using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Core;
 
 /// <summary>An API that takes several requests in one and answers with all their answers.</summary>
-public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>, IPluginApi
+internal sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>, IPluginApi
 {
     const int DefaultMaxBody = 1024 * 1024;
+    const int DefaultMaxRequests = 1000;
 
     public static PluginInfo Info { get; } = new(
         Name: "batch-requests",
@@ -34,12 +36,14 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
             {
               "type": "object",
               "properties": {
-                "max_body_size": { "type": "integer", "exclusiveMinimum": 0, "default": 1048576, "description": "the largest batch in bytes" }
+                "max_body_size": { "type": "integer", "exclusiveMinimum": 0, "default": 1048576, "description": "the largest batch in bytes" },
+                "max_pipeline_items": { "type": "integer", "exclusiveMinimum": 0, "default": 1000, "description": "how many requests a batch may have" }
               },
               "additionalProperties": false
             }
             """,
-        Apis = [new("POST", "/apisix/batch-requests", RunAsync)],
+        Scope = "global",
+        Apis = [new("POST", "/apisix/batch-requests", RunAsync, UriAttribute: "uri")],
         Example = """
             The route `{"uri": "/apisix/batch-requests", "plugins": {"public-api": {}}}`, then
 
@@ -65,9 +69,9 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
             "pipeline": {
               "type": "array",
               "minItems": 1,
-              "maxItems": 1000,
               "items": {
                 "type": "object",
+                "additionalProperties": false,
                 "properties": {
                   "version": { "type": "number", "enum": [1.0, 1.1], "default": 1.1 },
                   "method": { "type": "string", "enum": ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"], "default": "GET" },
@@ -76,7 +80,8 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
                   "headers": { "type": "object" },
                   "body": { "type": "string" },
                   "ssl_verify": { "type": "boolean", "default": false }
-                }
+                },
+                "required": ["path"]
               }
             }
           },
@@ -96,10 +101,12 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         {
             return Answer.ErrorMessage(400, "a batch cannot contain a batch");
         }
-        var max = exchange.Snapshot.Documents.Find(Model.ResourceKind.PluginMetadata, Info.Name)?.Value["max_body_size"] is { } size ? (int)LuaText.ToDouble(size) : DefaultMaxBody;
-        if (await ReadAsync(exchange.Request, max) is not { } text)
+        var metadata = exchange.Snapshot.Documents.Find(Model.ResourceKind.PluginMetadata, Info.Name)?.Value;
+        var max = metadata?["max_body_size"] is { } size ? (int)LuaText.ToDouble(size) : DefaultMaxBody;
+        var (text, length) = await ReadAsync(exchange.Request, max);
+        if (text is null)
         {
-            return Answer.ErrorMessage(413, $"request size is greater than the maximum size {max} allowed");
+            return Answer.ErrorMessage(413, $"request size {length} is greater than the maximum size {max} allowed");
         }
         if (text.Length == 0)
         {
@@ -114,30 +121,37 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         {
             return Answer.ErrorMessage(400, $"invalid request body: {Encoding.UTF8.GetString(text)}, err: {e.Message}");
         }
-        return BatchSchema.Validate(parsed) is { } error ? Answer.ErrorMessage(400, $"bad request body: {error}")
-            : await RunAsync(exchange, parsed!.AsObject());
+        if (BatchSchema.Validate(parsed) is { } error)
+        {
+            return Answer.ErrorMessage(400, $"bad request body: {error}");
+        }
+        var (requests, maxRequests) = (parsed!["pipeline"]!.AsArray().Count, metadata?["max_pipeline_items"] is { } items ? (int)LuaText.ToDouble(items) : DefaultMaxRequests);
+        return requests > maxRequests
+            ? Answer.ErrorMessage(400, $"too many pipeline requests, {requests} exceeds the maximum of {maxRequests}")
+            : await RunAsync(exchange, parsed.AsObject());
     }
 
-    /// <summary>Null when it is larger.</summary>
-    static async ValueTask<byte[]?> ReadAsync(HttpRequest request, int max)
+    /// <summary>The body; null, and how long it is as far as that is known, when it is larger.</summary>
+    static async ValueTask<(byte[]? Body, long Length)> ReadAsync(HttpRequest request, int max)
     {
         if (request.ContentLength > max)
         {
-            return null;
+            return (null, request.ContentLength.Value);
         }
         while (true)
         {
             var read = await request.BodyReader.ReadAsync();
             if (read.Buffer.Length > max)
             {
+                var length = read.Buffer.Length;
                 request.BodyReader.AdvanceTo(read.Buffer.End);
-                return null;
+                return (null, length);
             }
             if (read.IsCompleted)
             {
                 var body = read.Buffer.ToArray();
                 request.BodyReader.AdvanceTo(read.Buffer.End);
-                return body;
+                return (body, body.Length);
             }
             request.BodyReader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
         }
@@ -162,7 +176,7 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
                 break;
             }
         }
-        return Answer.Json(200, answers);
+        return Answer.Json(200, answers, "application/json");
     }
 
     static JsonObject AsJson(InnerAnswer answer)
@@ -172,7 +186,7 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         {
             headers[name] = values.Count == 1 ? values[0] : new JsonArray([.. values.Select(value => (JsonNode?)value)]);
         }
-        var json = new JsonObject { ["status"] = answer.Status, ["reason"] = ReasonPhrases.GetReasonPhrase(answer.Status), ["headers"] = headers };
+        var json = new JsonObject { ["status"] = answer.Status, ["reason"] = StatusText.Of(answer.Status), ["headers"] = headers };
         if (answer.Body.Length > 0)
         {
             json["body"] = Encoding.UTF8.GetString(answer.Body.Span);
@@ -186,7 +200,7 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         var headers = new HeaderDictionary();
         foreach (var (name, value) in (item["headers"] as JsonObject ?? []).Concat(batch["headers"] as JsonObject ?? []))
         {
-            if (name.AsSpan().ContainsAnyExcept(HeaderName) || name.Length == 0 || ValueText(value).AsSpan().ContainsAny("\r\n\0"))
+            if (!HeaderName.IsToken(name) || ValueText(value).AsSpan().ContainsAny("\r\n\0"))
             {
                 return null;
             }
@@ -194,7 +208,7 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
         }
         foreach (var (name, value) in exchange.Request.Headers)
         {
-            if (!name.StartsWith("content-", StringComparison.OrdinalIgnoreCase) && !OfConnection.Contains(name))
+            if (!name.StartsWith("content-", StringComparison.OrdinalIgnoreCase) && !HopByHop.ContainsOfRequest(name))
             {
                 headers.TryAdd(name, value);
             }
@@ -207,11 +221,6 @@ public sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Config>
             ? null
             : new((string)item["method"]!, Target(path, item["query"] as JsonObject, batch["query"] as JsonObject), headers, body);
     }
-
-    static readonly SearchValues<char> HeaderName =
-        SearchValues.Create("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-
-    static readonly HashSet<string> OfConnection = new(["Transfer-Encoding", "Connection", "Upgrade", "Expect", "TE", "Keep-Alive"], StringComparer.OrdinalIgnoreCase);
 
     static string Target(string path, JsonObject? own, JsonObject? common)
     {

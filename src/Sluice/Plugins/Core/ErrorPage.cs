@@ -8,7 +8,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Core;
 
 /// <summary>Pages of one's own instead of the gateway's errors.</summary>
-public sealed class ErrorPage(PluginContext context) : IPlugin<ErrorPage, ErrorPage.Config>, IHeaderFilter
+internal sealed class ErrorPage(PluginContext context) : IPlugin<ErrorPage, ErrorPage.Config>, IHeaderFilter
 {
     public static PluginInfo Info { get; } = new(
         Name: "error-page",

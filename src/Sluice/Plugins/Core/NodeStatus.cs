@@ -7,7 +7,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Core;
 
 /// <summary>An API that tells how many connections and requests there are.</summary>
-public sealed class NodeStatus : IPlugin<NodeStatus, NodeStatus.Config>, IPluginApi
+internal sealed class NodeStatus : IPlugin<NodeStatus, NodeStatus.Config>, IPluginApi
 {
     public static PluginInfo Info { get; } = new(
         Name: "node-status",
@@ -18,6 +18,7 @@ public sealed class NodeStatus : IPlugin<NodeStatus, NodeStatus.Config>, IPlugin
             the plugin `public-api`; the plugin itself needs no configuration on a route.
             """)
     {
+        Scope = "global",
         Apis = [new("GET", "/apisix/status", exchange => new(Status(exchange)))],
         Example = """
             ```json

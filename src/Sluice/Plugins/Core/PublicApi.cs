@@ -5,7 +5,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Core;
 
 /// <summary>Answers a route with an API that another plugin offers.</summary>
-public sealed class PublicApi(PublicApi.Config config) : IPlugin<PublicApi, PublicApi.Config>, IAccess
+internal sealed class PublicApi(PublicApi.Config config) : IPlugin<PublicApi, PublicApi.Config>, IAccess
 {
     public static PluginInfo Info { get; } = new(
         Name: "public-api",

@@ -8,8 +8,8 @@ using Sluice.Scripting;
 namespace Sluice.Plugins.Scripting;
 
 /// <summary>Lua functions in one phase of a request: what the two serverless plugins share.</summary>
-public abstract class Serverless(Serverless.Config config, PluginContext context, string name)
-    : IChosenPhases, IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, ILog
+internal abstract class Serverless(Serverless.Config config, PluginContext context, string name)
+    : IRewrite, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, IEventFilter, ILog
 {
     /// <summary>What users write.</summary>
     public sealed record Config(string[] Functions, string Phase = "access");
@@ -21,8 +21,8 @@ public abstract class Serverless(Serverless.Config config, PluginContext context
           "properties": {
             "phase": {
               "type": "string", "default": "access",
-              "enum": ["rewrite", "access", "header_filter", "body_filter", "log", "before_proxy"],
-              "description": "when the functions run"
+              "enum": ["rewrite", "access", "header_filter", "body_filter", "log", "before_proxy", "event_filter"],
+              "description": "when the functions run; `event_filter`: for each event of a stream"
             },
             "functions": {
               "type": "array", "items": { "type": "string" }, "minItems": 1,
@@ -36,12 +36,17 @@ public abstract class Serverless(Serverless.Config config, PluginContext context
     internal const string About =
         """
         A function may answer the request: with `ngx.say` and the like, with `ngx.exit`, or by returning a status and a body. It keeps its
-        upvalues from one request to the next. What scripts find is in [lua.md](../lua.md). A text that returns no function is itself the function and runs once per
-        request (APISIX runs it once when it is loaded).
+        upvalues from one request to the next. What scripts find is in [lua.md](../lua.md). A text that returns no function and
+        needs a request to run is itself the function and runs once per request (APISIX runs it once when it is loaded). Who prints does not end the request for the plugins
+        behind it: the response ends before the upstream would be asked.
         """;
 
     readonly LuaUnit _unit = LuaUnit.OfFunctions(
-        context.Services.Lua, name, $"{context.Scope}, plugin {name}", Settings(config), config.Functions);
+        context.Services.Lua, name, $"{context.Scope}, plugin {name}", Settings(config), Functions(config));
+
+    /// <exception cref="ConfigException">A text is no Lua, or returns something else than a function.</exception>
+    static string[] Functions(Config config) =>
+        config.Functions.Select(LuaCheck.Function).FirstOrDefault(error => error is not null) is { } error ? throw new ConfigException(error) : config.Functions;
 
     static JsonObject Settings(Config config) => new()
     {
@@ -49,46 +54,32 @@ public abstract class Serverless(Serverless.Config config, PluginContext context
         ["functions"] = new JsonArray([.. config.Functions.Select(text => JsonValue.Create(text))]),
     };
 
-    /// <summary>Texts that are no Lua, or return something else than a function.</summary>
-    public static string? Check(Config config) => config.Functions.Select(LuaCheck.Function).FirstOrDefault(error => error is not null);
+    /// <summary>Only in the phase that the configuration names.</summary>
+    protected static bool TakesPart(JsonObject config, Phase phase) => phase.Name == ((string?)config["phase"] ?? "access");
 
-    public bool TakesPart<TPhase>() => config.Phase == ScriptPhases.NameOf<TPhase>();
+    public ValueTask<Answer?> RewriteAsync(Exchange exchange) => ScriptPhases.RunAsync(exchange, _unit, Phase.Rewrite);
 
-    public ValueTask<Answer?> RewriteAsync(Exchange exchange) => RunAsync(exchange, "rewrite", LuaPhase.Rewrite);
+    public ValueTask<Answer?> AccessAsync(Exchange exchange) => ScriptPhases.RunAsync(exchange, _unit, Phase.Access);
 
-    public ValueTask<Answer?> AccessAsync(Exchange exchange) => RunAsync(exchange, "access", LuaPhase.Access);
+    public ValueTask<Answer?> BeforeProxyAsync(Exchange exchange) => ScriptPhases.RunAsync(exchange, _unit, Phase.BeforeProxy);
 
-    public ValueTask<Answer?> BeforeProxyAsync(Exchange exchange) => RunAsync(exchange, "before_proxy", LuaPhase.BeforeProxy);
+    public void FilterHeaders(Exchange exchange) => ScriptPhases.FilterHeaders(exchange, _unit);
 
-    ValueTask<Answer?> RunAsync(Exchange exchange, string name, LuaPhase phase) =>
-        config.Phase == name ? ScriptPhases.RunAsync(exchange, _unit, phase, name) : default;
+    public IPieceFilter? OpenBody(Exchange exchange) => ScriptPhases.OpenBody(exchange, _unit);
 
-    public void FilterHeaders(Exchange exchange)
-    {
-        if (config.Phase == "header_filter")
-        {
-            ScriptPhases.FilterHeaders(exchange, _unit);
-        }
-    }
+    public IEventStep? OpenEvents(Exchange exchange) => ScriptPhases.OpenEvents(exchange, _unit);
 
-    public IPieceFilter? OpenBody(Exchange exchange) => config.Phase == "body_filter" ? ScriptPhases.OpenBody(exchange, _unit) : null;
-
-    public void Log(Exchange exchange)
-    {
-        if (config.Phase == "log")
-        {
-            ScriptPhases.Log(exchange, _unit);
-        }
-    }
+    public void Log(Exchange exchange) => ScriptPhases.Log(exchange, _unit);
 }
 
 /// <summary>Functions before all other plugins.</summary>
-public sealed class ServerlessPreFunction(Serverless.Config config, PluginContext context)
+internal sealed class ServerlessPreFunction(Serverless.Config config, PluginContext context)
     : Serverless(config, context, "serverless-pre-function"), IPlugin<ServerlessPreFunction, Serverless.Config>
 {
     public static PluginInfo Info { get; } = new("serverless-pre-function", 10000, Schema,
         "Runs Lua functions before the other plugins of a phase. " + About)
     {
+        TakesPart = TakesPart,
         Example =
             """
             ```json
@@ -102,17 +93,16 @@ public sealed class ServerlessPreFunction(Serverless.Config config, PluginContex
     public static JsonTypeInfo<Config> ConfigType => ServerlessJson.Default.Config;
 
     public static ServerlessPreFunction Create(Config config, PluginContext context) => new(config, context);
-
-    static string? IPlugin<ServerlessPreFunction, Config>.Check(Config config) => Check(config);
 }
 
 /// <summary>Functions after all other plugins.</summary>
-public sealed class ServerlessPostFunction(Serverless.Config config, PluginContext context)
+internal sealed class ServerlessPostFunction(Serverless.Config config, PluginContext context)
     : Serverless(config, context, "serverless-post-function"), IPlugin<ServerlessPostFunction, Serverless.Config>
 {
     public static PluginInfo Info { get; } = new("serverless-post-function", -2000, Schema,
         "Runs Lua functions after the other plugins of a phase. " + About)
     {
+        TakesPart = TakesPart,
         Example =
             """
             ```json
@@ -126,8 +116,6 @@ public sealed class ServerlessPostFunction(Serverless.Config config, PluginConte
     public static JsonTypeInfo<Config> ConfigType => ServerlessJson.Default.Config;
 
     public static ServerlessPostFunction Create(Config config, PluginContext context) => new(config, context);
-
-    static string? IPlugin<ServerlessPostFunction, Config>.Check(Config config) => Check(config);
 }
 
 [JsonSerializable(typeof(Serverless.Config))]

@@ -10,7 +10,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Says which pages of other origins a browser may let read the answers (CORS).</summary>
-public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
+internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
 {
     const string OriginsPattern = """^(\\*|\\*\\*|null|\\w+://[^,]+(,\\w+://[^,]+)*)$""";
     const string AllMethods = "GET,POST,PUT,DELETE,PATCH,HEAD,OPTIONS,CONNECT,TRACE";
@@ -108,10 +108,19 @@ public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
 
     public sealed record Config(
         string AllowOrigins = "*", string AllowMethods = "*", string AllowHeaders = "*", string? ExposeHeaders = null, int MaxAge = 5,
-        bool AllowCredential = false, string[]? AllowOriginsByRegex = null, string[]? AllowOriginsByMetadata = null,
-        string? TimingAllowOrigins = null, string[]? TimingAllowOriginsByRegex = null);
+        bool AllowCredential = false, OriginPatterns? AllowOriginsByRegex = null, string[]? AllowOriginsByMetadata = null,
+        string? TimingAllowOrigins = null, OriginPatterns? TimingAllowOriginsByRegex = null);
+
+    [JsonConverter(typeof(PatternsConverter))]
+    public sealed record OriginPatterns(Regex[] All);
+
+    internal sealed class PatternsConverter : ParsedConverter<OriginPatterns>
+    {
+        protected override OriginPatterns Parse(JsonNode value) => new([.. value.AsArray().Select(item => Pcre.Compile(item!.GetValue<string>()))]);
+    }
 
     readonly Config _config;
+    readonly bool _dependsOnOrigin;
     readonly Origins _allowed;
     readonly Regex[]? _allowedByRegex;
     readonly Origins[]? _allowedByMetadata;
@@ -121,36 +130,22 @@ public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
     Cors(Config config, JsonObject? metadata)
     {
         _config = config;
+        _dependsOnOrigin = config.AllowOrigins != "*" || config.AllowOriginsByRegex is not null || config.AllowOriginsByMetadata is not null;
         _allowed = new Origins(config.AllowOrigins);
-        _allowedByRegex = Compile(config.AllowOriginsByRegex);
+        _allowedByRegex = config.AllowOriginsByRegex?.All;
         _allowedByMetadata = config.AllowOriginsByMetadata is null
             ? null
             : [.. config.AllowOriginsByMetadata.Select(name => metadata?["allow_origins"]?[name]?.ToString()).OfType<string>().Select(list => new Origins(list))];
         _timing = config.TimingAllowOrigins is { } timing ? new Origins(timing) : null;
-        _timingByRegex = Compile(config.TimingAllowOriginsByRegex);
+        _timingByRegex = config.TimingAllowOriginsByRegex?.All;
     }
 
     public static JsonTypeInfo<Config> ConfigType => CorsJson.Default.Config;
 
-    public static string? Check(Config config)
-    {
-        if (config.AllowCredential
-            && (config.AllowOrigins == "*" || config.AllowMethods == "*" || config.AllowHeaders == "*" || config.ExposeHeaders == "*" || config.TimingAllowOrigins == "*"))
-        {
-            return "you can not set '*' for other option when 'allow_credential' is true";
-        }
-        try
-        {
-            _ = (Compile(config.AllowOriginsByRegex), Compile(config.TimingAllowOriginsByRegex));
-            return null;
-        }
-        catch (FormatException e)
-        {
-            return e.Message;
-        }
-    }
-
-    public static Cors Create(Config config, PluginContext context) => new(config, context.Metadata);
+    public static Cors Create(Config config, PluginContext context) => config.AllowCredential
+        && (config.AllowOrigins == "*" || config.AllowMethods == "*" || config.AllowHeaders == "*" || config.ExposeHeaders == "*" || config.TimingAllowOrigins == "*")
+            ? throw new ConfigException("you can not set '*' for other option when 'allow_credential' is true")
+            : new(config, context.Metadata);
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange)
     {
@@ -162,6 +157,11 @@ public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
     public void FilterHeaders(Exchange exchange)
     {
         var origin = exchange.Items.TryGetValue(this, out var kept) && kept is string { Length: > 0 } text ? text : null;
+        if (_dependsOnOrigin)
+        {
+            // also when this origin is not allowed: a cache must not give that answer to those that are
+            VaryByOrigin(exchange.Response.Headers);
+        }
         if (Allow(origin) is { } allowed)
         {
             SetHeaders(exchange, allowed);
@@ -188,14 +188,18 @@ public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
         return _allowedByRegex is not null ? ByRegex(_allowedByRegex, origin) : _allowed.Answer(origin);
     }
 
+    static void VaryByOrigin(IHeaderDictionary headers)
+    {
+        if (!headers.Vary.ToString().Split(',').Any(name => name.Trim() is "*" or "Origin" or "origin"))
+        {
+            headers.Append("Vary", "Origin");
+        }
+    }
+
     void SetHeaders(Exchange exchange, string origin)
     {
         var headers = exchange.Response.Headers;
         headers.AccessControlAllowOrigin = origin;
-        if (origin != "*")
-        {
-            headers.Append("Vary", "Origin");
-        }
         headers.AccessControlAllowMethods = _config.AllowMethods == "**" ? AllMethods : _config.AllowMethods;
         headers.AccessControlMaxAge = _config.MaxAge.ToString(System.Globalization.CultureInfo.InvariantCulture);
         if (_config.ExposeHeaders is { } exposed)
@@ -211,8 +215,6 @@ public sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
 
     static string? ByRegex(Regex[] allowed, string? origin) =>
         origin is not null && Array.Exists(allowed, regex => regex.Finds(origin)) ? origin : null;
-
-    static Regex[]? Compile(string[]? patterns) => patterns is null ? null : [.. patterns.Select(pattern => Pcre.Compile(pattern))];
 
     /// <summary><c>*</c>, <c>**</c> (whatever asks), or a list.</summary>
     sealed class Origins(string list)

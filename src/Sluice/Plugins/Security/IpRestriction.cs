@@ -2,12 +2,12 @@ using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Sluice.Model;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by the client's address.</summary>
-public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess, IStreamAccess
+internal sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess, IStreamAccess
 {
     const string Addresses = """
         {
@@ -54,7 +54,7 @@ public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>
     };
 
     public sealed record Config(
-        string Message = "Your IP address is not allowed", int ResponseCode = 403, string[]? Whitelist = null, string[]? Blacklist = null);
+        string Message = "Your IP address is not allowed", int ResponseCode = 403, CidrSet? Whitelist = null, CidrSet? Blacklist = null);
 
     readonly Config _config;
     readonly CidrSet _addresses;
@@ -64,15 +64,10 @@ public sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>
     {
         _config = config;
         _areAllowed = config.Whitelist is not null;
-        _addresses = CidrSet.Parse(config.Whitelist ?? config.Blacklist ?? []);
+        _addresses = config.Whitelist ?? config.Blacklist ?? new([]);
     }
 
     public static JsonTypeInfo<Config> ConfigType => IpRestrictionJson.Default.Config;
-
-    public static string? Check(Config config) =>
-        Array.Find([.. config.Whitelist ?? [], .. config.Blacklist ?? []], address => !Cidr.TryParse(address, out _)) is { } wrong
-            ? $"invalid ip address: {wrong}"
-            : null;
 
     public static IpRestriction Create(Config config, PluginContext context) => new(config);
 

@@ -5,7 +5,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Streaming;
 
 /// <summary>Turns response buffering off or on for a route.</summary>
-public sealed class ProxyBuffering(ProxyBuffering.Config config) : IPlugin<ProxyBuffering, ProxyBuffering.Config>, IBufferingRule
+internal sealed class ProxyBuffering(ProxyBuffering.Config config) : IPlugin<ProxyBuffering, ProxyBuffering.Config>, IBufferingRule
 {
     public static PluginInfo Info { get; } = new(
         Name: "proxy-buffering",

@@ -5,7 +5,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Streaming;
 
 /// <summary>Turns request buffering off or on for a route.</summary>
-public sealed class ProxyControl(ProxyControl.Config config) : IPlugin<ProxyControl, ProxyControl.Config>, IBufferingRule
+internal sealed class ProxyControl(ProxyControl.Config config) : IPlugin<ProxyControl, ProxyControl.Config>, IBufferingRule
 {
     public static PluginInfo Info { get; } = new(
         Name: "proxy-control",

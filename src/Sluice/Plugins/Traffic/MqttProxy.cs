@@ -3,12 +3,12 @@ using System.Text;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Sluice.Pipeline;
-using Sluice.Pipeline.Streams;
+using Sluice.Pipeline.TcpUdp;
 
 namespace Sluice.Plugins.Traffic;
 
 /// <summary>For stream routes to MQTT brokers: balances by the client's id.</summary>
-public sealed class MqttProxy(MqttProxy.Config config) : IPlugin<MqttProxy, MqttProxy.Config>, IStreamAccess
+internal sealed class MqttProxy(MqttProxy.Config config) : IPlugin<MqttProxy, MqttProxy.Config>, IStreamAccess
 {
     /// <summary>A client's first packet with user name, password and a will.</summary>
     const int MaxPacket = 256 * 1024;

@@ -3,12 +3,13 @@ using System.Numerics;
 using System.Security.Cryptography;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using Sluice.Net.Http;
 using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Traffic;
 
 /// <summary>Gives each request an id that upstream and client get to see.</summary>
-public sealed class RequestId(RequestId.Config config, TimeProvider time) : IPlugin<RequestId, RequestId.Config>, IRewrite, IHeaderFilter
+internal sealed class RequestId(RequestId.Config config, TimeProvider time) : IPlugin<RequestId, RequestId.Config>, IRewrite, IHeaderFilter
 {
     const string NanoAlphabet = "_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     const string Base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -26,7 +27,7 @@ public sealed class RequestId(RequestId.Config config, TimeProvider time) : IPlu
                 "include_in_response": { "type": "boolean", "default": true, "description": "the client gets the header too" },
                 "algorithm": {
                   "type": "string",
-                  "enum": ["uuid", "nanoid", "range_id", "ksuid"],
+                  "enum": ["uuid", "uuidv7", "nanoid", "range_id", "ksuid"],
                   "default": "uuid",
                   "description": "how ids are made"
                 },
@@ -64,13 +65,14 @@ public sealed class RequestId(RequestId.Config config, TimeProvider time) : IPlu
 
     public static JsonTypeInfo<Config> ConfigType => RequestIdJson.Default.Config;
 
-    public static string? Check(Config config) =>
-        !HeaderText.IsName(config.HeaderName) ? $"property \"header_name\" validation failed: not a header name: \"{config.HeaderName}\""
+    static string? Refusal(Config config) =>
+        !HeaderName.IsToken(config.HeaderName) ? $"property \"header_name\" validation failed: not a header name: \"{config.HeaderName}\""
         : config.RangeId?.Length > MaxLength ? $"property \"range_id\" validation failed: property \"length\" validation failed: expected {config.RangeId.Length} to be at most {MaxLength}"
         : config.RangeId?.CharSet.Any(c => c is <= ' ' or > '~') == true ? "property \"range_id\" validation failed: property \"char_set\" validation failed: only visible ASCII characters fit a header"
         : null;
 
-    public static RequestId Create(Config config, PluginContext context) => new(config, context.Services.Time);
+    public static RequestId Create(Config config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context.Services.Time);
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange)
     {
@@ -99,6 +101,7 @@ public sealed class RequestId(RequestId.Config config, TimeProvider time) : IPlu
 
     string Make() => config.Algorithm switch
     {
+        "uuidv7" => Guid.CreateVersion7(time.GetUtcNow()).ToString(),
         "nanoid" => RandomNumberGenerator.GetString(NanoAlphabet, 21),
         "range_id" => RandomNumberGenerator.GetString(_range.CharSet, _range.Length),
         "ksuid" => Ksuid(),

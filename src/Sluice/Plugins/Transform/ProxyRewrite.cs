@@ -9,7 +9,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Transform;
 
 /// <summary>Changes what the upstream is asked: path, method, host, headers; and decides about response buffering.</summary>
-public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, IRewrite, IBufferingRule
+internal sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, IRewrite, IBufferingRule
 {
     public static PluginInfo Info { get; } = new(
         Name: "proxy-rewrite",
@@ -52,12 +52,12 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
                         "add": {
                           "type": "object",
                           "minProperties": 1,
-                          "patternProperties": { "^[^:]+$": { "oneOf": [ { "type": "string" }, { "type": "number" } ] } }
+                          "patternProperties": { "^[^:]+$": { "oneOf": [ { "type": "string" }, { "type": "number" }, { "type": "array", "minItems": 1, "items": { "oneOf": [ { "type": "string" }, { "type": "number" } ] } } ] } }
                         },
                         "set": {
                           "type": "object",
                           "minProperties": 1,
-                          "patternProperties": { "^[^:]+$": { "oneOf": [ { "type": "string" }, { "type": "number" } ] } }
+                          "patternProperties": { "^[^:]+$": { "oneOf": [ { "type": "string" }, { "type": "number" }, { "type": "array", "minItems": 1, "items": { "oneOf": [ { "type": "string" }, { "type": "number" } ] } } ] } }
                         },
                         "remove": {
                           "type": "array",
@@ -89,7 +89,8 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
         Summary: """
             Changes what the upstream is asked: path, method, host and headers. `uri`, and the values of `headers`, may hold
             variables (`$arg_id`, `${http_x}`); `regex_uri` is a list of pairs of a regular expression and its replacement, of which the first
-            that matches counts, and its groups are `$1`, `$2`, … in `headers` too. The query string is kept. The
+            that matches counts, and its groups are `$1`, `$2`, … in `headers` too. The query string is kept. A list in `set` or `add` is as many headers of
+            one name; a header whose value is empty is not sent. The
             path is sent normalised and escaped anew, unless `use_real_request_uri_unsafe` is set.
 
             `disable_buffering` turns response buffering off (`true`) or on (`false`) for the route. Apache APISIX stores that property
@@ -112,8 +113,42 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
     };
 
     public sealed record Config(
-        string? Uri = null, string? Method = null, string[]? RegexUri = null, string? Host = null, JsonObject? Headers = null,
+        string? Uri = null, string? Method = null, RegexPairs? RegexUri = null, string? Host = null, HeaderChanges? Headers = null,
         bool UseRealRequestUriUnsafe = false, bool? DisableBuffering = null);
+
+    /// <summary>Expressions, each with what stands in the place of its match.</summary>
+    [JsonConverter(typeof(PairsConverter))]
+    public sealed class RegexPairs
+    {
+        readonly string[] _texts;
+
+        internal RegexPairs(string[] texts)
+        {
+            _texts = texts.Length % 2 == 0 ? texts : throw new FormatException("The length of regex_uri should be an even number");
+            All = [.. texts.Chunk(2).Select(pair => Compile(pair[0], pair[1]))];
+        }
+
+        internal (Regex Regex, Substitution Replacement)[] All { get; }
+
+        static (Regex, Substitution) Compile(string regex, string template)
+        {
+            try
+            {
+                return (Pcre.Compile(regex), new Substitution(template));
+            }
+            catch (FormatException e)
+            {
+                throw new FormatException($"invalid regex_uri({regex}, {template}): {e.Message}", e);
+            }
+        }
+
+        public override string ToString() => string.Join(", ", _texts);
+    }
+
+    internal sealed class PairsConverter : ParsedConverter<RegexPairs>
+    {
+        protected override RegexPairs Parse(JsonNode value) => new([.. value.AsArray().Select(item => item!.GetValue<string>())]);
+    }
 
     readonly Config _config;
     readonly HeaderChanges _headers;
@@ -122,33 +157,11 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
     ProxyRewrite(Config config)
     {
         _config = config;
-        _headers = HeaderChanges.Of(config.Headers);
-        _regexUri = [.. Pairs(config)];
+        _headers = config.Headers ?? HeaderChanges.None;
+        _regexUri = config.RegexUri?.All ?? [];
     }
 
     public static JsonTypeInfo<Config> ConfigType => ProxyRewriteJson.Default.Config;
-
-    public static string? Check(Config config)
-    {
-        if (config.RegexUri is { } pairs)
-        {
-            if (pairs.Length % 2 != 0)
-            {
-                return "The length of regex_uri should be an even number";
-            }
-            try
-            {
-                foreach (var _ in Pairs(config))
-                {
-                }
-            }
-            catch (BadPairException e)
-            {
-                return $"invalid regex_uri({e.Regex}, {e.Template}): {e.Message}";
-            }
-        }
-        return HeaderChanges.Check(config.Headers);
-    }
 
     public static ProxyRewrite Create(Config config, PluginContext context) => new(config);
 
@@ -169,9 +182,9 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
         }
         catch (RegexMatchTimeoutException)
         {
-            return new(Answer.ErrorMessage(500, $"failed to match the uri {exchange.Uri} ({string.Join(", ", _config.RegexUri!)})"));
+            return new(Answer.ErrorMessage(500, $"failed to match the uri {exchange.Uri} ({_config.RegexUri})"));
         }
-        _headers.Apply(exchange.Request.Headers, template => Template.Expand(WithGroups(template, match), exchange));
+        _headers.Apply(exchange.Request.Headers, template => Template.ExpandHeader(WithGroups(template, match), exchange));
         if (_config.Method is { } method)
         {
             exchange.UpstreamMethod = method;
@@ -188,8 +201,14 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
         match = null;
         if (_config.Uri is { } template)
         {
-            uri = Template.Expand(template, exchange, static value => value.Replace("?", "%3F", StringComparison.Ordinal), out _);
+            uri = Template.Expand(template, exchange.InUrl, static value => value.Replace("?", "%3F", StringComparison.Ordinal), out _);
             mayHaveQuery = true;
+            // what the client sent goes along here, too
+            var sent = _config.UseRealRequestUriUnsafe ? exchange.RawTarget.IndexOf('?', StringComparison.Ordinal) : -1;
+            if (sent >= 0)
+            {
+                uri = $"{uri}{(uri.Contains('?', StringComparison.Ordinal) ? '&' : '?')}{exchange.RawTarget[(sent + 1)..]}";
+            }
         }
         else if (_regexUri.Length > 0)
         {
@@ -210,6 +229,11 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
             return WithoutControls(uri);
         }
         var query = mayHaveQuery ? uri.IndexOf('?', StringComparison.Ordinal) : -1;
+        if (_config.Uri is not null || match is not null)
+        {
+            // from here on $uri is the new one, as in nginx
+            exchange.Uri = query < 0 ? uri : uri[..query];
+        }
         uri = query < 0 ? RequestTarget.Escape(uri) : RequestTarget.Escape(uri[..query]) + WithoutControls(uri[query..]);
         return exchange.Args.Length == 0 ? uri : $"{uri}{(query < 0 ? '?' : '&')}{exchange.Args}";
     }
@@ -224,30 +248,6 @@ public sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>, I
             int.TryParse(reference.ValueSpan[1..], NumberStyles.None, CultureInfo.InvariantCulture, out var group) ? match.Groups[group].Value : "");
 
     static readonly Regex GroupPattern = new(@"\$[0-9]+", RegexOptions.NonBacktracking);
-
-    static IEnumerable<(Regex, Substitution)> Pairs(Config config)
-    {
-        foreach (var pair in config.RegexUri?.Chunk(2) ?? [])
-        {
-            (Regex, Substitution) compiled;
-            try
-            {
-                compiled = (Pcre.Compile(pair[0]), new Substitution(pair[1]));
-            }
-            catch (FormatException e)
-            {
-                throw new BadPairException(pair[0], pair[1], e);
-            }
-            yield return compiled;
-        }
-    }
-
-    sealed class BadPairException(string regex, string template, FormatException inner) : Exception(inner.Message, inner)
-    {
-        public string Regex => regex;
-
-        public string Template => template;
-    }
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]

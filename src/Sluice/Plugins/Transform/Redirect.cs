@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using System.Text.RegularExpressions;
@@ -10,7 +11,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Transform;
 
 /// <summary>Sends clients elsewhere.</summary>
-public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
+internal sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
 {
     public static PluginInfo Info { get; } = new(
         Name: "redirect",
@@ -45,6 +46,7 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
             https. The port of https addresses is `https_port` in `plugin_attr.redirect`, otherwise the one that `apisix.ssl.listen` opens.
             """)
     {
+        Attributes = ["https_port"],
         Example = """
             ```json
             {"redirect": {"uri": "$uri/default.html", "ret_code": 301}}
@@ -55,7 +57,31 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
     };
 
     public sealed record Config(
-        int RetCode = 302, string? Uri = null, string[]? RegexUri = null, bool HttpToHttps = false, bool EncodeUri = false, bool AppendQueryString = false);
+        int RetCode = 302, string? Uri = null, RegexPair? RegexUri = null, bool HttpToHttps = false, bool EncodeUri = false, bool AppendQueryString = false);
+
+    /// <summary>An expression and what stands in the place of its match.</summary>
+    [JsonConverter(typeof(PairConverter))]
+    public sealed record RegexPair(Regex Regex, Substitution Replacement);
+
+    internal sealed class PairConverter : ParsedConverter<RegexPair>
+    {
+        protected override RegexPair? Parse(JsonNode value)
+        {
+            if (value is not JsonArray { Count: 2 } pair)
+            {
+                return null;
+            }
+            var (regex, replacement) = (pair[0]!.GetValue<string>(), pair[1]!.GetValue<string>());
+            try
+            {
+                return new(Pcre.Compile(regex), new Substitution(replacement));
+            }
+            catch (FormatException e)
+            {
+                throw new FormatException($"invalid regex_uri ({regex}, {replacement}), err:{e.Message}", e);
+            }
+        }
+    }
 
     readonly Config _config;
     readonly int? _httpsPort;
@@ -66,40 +92,20 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
     {
         _config = config;
         _httpsPort = httpsPort;
-        if (config.RegexUri is [var regex, var replacement])
-        {
-            (_regex, _replacement) = (Pcre.Compile(regex), new Substitution(replacement));
-        }
+        (_regex, _replacement) = (config.RegexUri?.Regex, config.RegexUri?.Replacement);
     }
 
     public static JsonTypeInfo<Config> ConfigType => RedirectJson.Default.Config;
 
-    public static string? Check(Config config)
-    {
-        if (config.RegexUri is [var regex, var replacement])
-        {
-            try
-            {
-                _ = (Pcre.Compile(regex), new Substitution(replacement));
-            }
-            catch (FormatException e)
-            {
-                return $"invalid regex_uri ({regex}, {replacement}), err:{e.Message}";
-            }
-        }
-        return config.HttpToHttps && config.AppendQueryString
-            ? "only one of `http_to_https` and `append_query_string` can be configured."
-            : null;
-    }
-
-    public static Redirect Create(Config config, PluginContext context) =>
-        new(config, context.Attr?["https_port"] is { } port && LuaText.Type(port) == "number" ? (int)LuaText.ToDouble(port) : null);
+    public static Redirect Create(Config config, PluginContext context) => config.HttpToHttps && config.AppendQueryString
+        ? throw new ConfigException("only one of `http_to_https` and `append_query_string` can be configured.")
+        : new(config, context.Attr?["https_port"] is { } port && LuaText.Type(port) == "number" ? (int)LuaText.ToDouble(port) : null);
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange)
     {
         var template = _config.Uri;
         var status = _config.RetCode;
-        if (_config.HttpToHttps && SchemeOf(exchange) == "http")
+        if (_config.HttpToHttps && SchemeOf(exchange) != "https")
         {
             template = HttpsPort(exchange) is { } port ? $"https://$host:{port}$request_uri" : "https://$host$request_uri";
             status = HttpMethods.IsGet(exchange.Request.Method) || HttpMethods.IsHead(exchange.Request.Method) ? 301 : 308;
@@ -109,7 +115,7 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
         {
             if (template is not null)
             {
-                location = Template.Expand(template, exchange);
+                location = Template.Expand(template, exchange.InUrl);
             }
             else if (_regex is null)
             {
@@ -146,7 +152,7 @@ public sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
     /// <summary>The port to name; null: the usual one, or none is known.</summary>
     int? HttpsPort(Exchange exchange)
     {
-        var port = _httpsPort ?? (exchange.Snapshot.Tls.IsEmpty ? null : exchange.Snapshot.Settings.Listens.FirstOrDefault(listen => listen.Tls)?.Port);
+        var port = _httpsPort ?? exchange.Snapshot.Settings.Listens.FirstOrDefault(listen => listen.Tls)?.Port;
         return port is > 0 and not 443 and <= 65535 ? port : null;
     }
 }

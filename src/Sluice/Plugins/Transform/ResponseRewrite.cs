@@ -7,12 +7,13 @@ using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging;
 using Sluice.Model;
 using Sluice.Model.Expressions;
+using Sluice.Net.Http;
 using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Transform;
 
 /// <summary>Changes answers: status, headers, a new body, or replacements within the body.</summary>
-public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseRewrite.Config>, IHeaderFilter, IWholeBodyFilter
+internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseRewrite.Config>, IHeaderFilter, IWholeBodyFilter
 {
     public static PluginInfo Info { get; } = new(
         Name: "response-rewrite",
@@ -34,7 +35,7 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
                         "add": {
                           "type": "array",
                           "minItems": 1,
-                          "items": { "type": "string", "pattern": "^[^:]+:[^:]+[^/]$" }
+                          "items": { "type": "string", "pattern": "^[^:]+:[^:]*[^/]$" }
                         },
                         "set": {
                           "type": "object",
@@ -113,11 +114,27 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
     };
 
     public sealed record Config(
-        JsonObject? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, JsonArray? Vars = null, FilterConfig[]? Filters = null);
+        HeaderChanges? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, Expression? Vars = null, Filter[]? Filters = null);
 
-    public sealed record FilterConfig(string Regex, string Replace, string Scope = "once", string Options = "jo");
+    /// <summary>An expression that changes a body, and how.</summary>
+    [JsonConverter(typeof(FilterConverter))]
+    public sealed record Filter(Regex Regex, Substitution Replacement, bool All, Encoding Encoding);
 
-    sealed record Filter(Regex Regex, Substitution Replacement, bool All, Encoding Encoding);
+    internal sealed class FilterConverter : ParsedConverter<Filter>
+    {
+        protected override Filter Parse(JsonNode value)
+        {
+            var regex = value["regex"]!.GetValue<string>();
+            try
+            {
+                return Compile(regex, value["replace"]!.GetValue<string>(), (string?)value["scope"] ?? "once", (string?)value["options"] ?? "jo");
+            }
+            catch (FormatException e)
+            {
+                throw new FormatException($"regex \"{regex}\" validation failed: {e.Message}", e);
+            }
+        }
+    }
 
     readonly Config _config;
     readonly HeaderChanges _headers;
@@ -129,52 +146,19 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
     ResponseRewrite(Config config, PluginContext context)
     {
         _config = config;
-        _headers = HeaderChanges.Of(config.Headers);
-        _vars = config.Vars is { Count: > 0 } vars ? Expression.Compile(vars) : null;
-        _filters = [.. (config.Filters ?? []).Select(Compile)];
+        (_headers, _vars, _filters) = (config.Headers ?? HeaderChanges.None, config.Vars, config.Filters ?? []);
         _body = config.Body is not { } body ? null : config.BodyBase64 ? Convert.FromBase64String(body) : Encoding.UTF8.GetBytes(body);
         _logger = context.Services.Loggers.CreateLogger<ResponseRewrite>();
     }
 
     public static JsonTypeInfo<Config> ConfigType => ResponseRewriteJson.Default.Config;
 
-    public static string? Check(Config config)
-    {
-        if (HeaderChanges.Check(config.Headers) is { } error)
-        {
-            return error;
-        }
-        if (HeaderChanges.Of(config.Headers).Written.FirstOrDefault(FramingHeaders.Contains) is { } framing)
-        {
-            return $"header {framing} can not be set: the gateway frames answers itself";
-        }
-        if (config.BodyBase64 && (config.Body is not { Length: > 0 } body || !Convert.TryFromBase64String(body, new byte[body.Length], out _)))
-        {
-            return "invalid base64 content";
-        }
-        try
-        {
-            _ = config.Vars is { Count: > 0 } vars ? Expression.Compile(vars) : null;
-        }
-        catch (FormatException e)
-        {
-            return $"failed to validate the 'vars' expression: {e.Message}";
-        }
-        foreach (var filter in config.Filters ?? [])
-        {
-            try
-            {
-                Compile(filter);
-            }
-            catch (FormatException e)
-            {
-                return $"regex \"{filter.Regex}\" validation failed: {e.Message}";
-            }
-        }
-        return null;
-    }
-
-    public static ResponseRewrite Create(Config config, PluginContext context) => new(config, context);
+    public static ResponseRewrite Create(Config config, PluginContext context) =>
+        config.Headers?.Written.FirstOrDefault(HopByHop.IsFraming) is { } framing
+            ? throw new ConfigException($"header {framing} can not be set: the gateway frames answers itself")
+        : config.BodyBase64 && (config.Body is not { Length: > 0 } body || !Convert.TryFromBase64String(body, new byte[body.Length], out _))
+            ? throw new ConfigException("invalid base64 content")
+        : new(config, context);
 
     public void FilterHeaders(Exchange exchange)
     {
@@ -202,7 +186,7 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
         {
             exchange.ReplacedBody = _body;
         }
-        _headers.Apply(response.Headers, template => Template.Expand(template, exchange));
+        _headers.Apply(response.Headers, template => Template.ExpandHeader(template, exchange));
     }
 
     public bool WantsWholeBody(Exchange exchange) => exchange.Items.ContainsKey(this);
@@ -262,10 +246,10 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
     }
 
     /// <summary>Works on bytes, as PCRE does, unless the option <c>u</c> asks for characters.</summary>
-    static Filter Compile(FilterConfig filter)
+    static Filter Compile(string regex, string replacement, string scope, string flags)
     {
         var options = RegexOptions.None;
-        foreach (var option in filter.Options)
+        foreach (var option in flags)
         {
             options |= option switch
             {
@@ -274,17 +258,17 @@ public sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, ResponseR
                 's' => RegexOptions.Singleline,
                 'x' => RegexOptions.IgnorePatternWhitespace,
                 'j' or 'o' or 'u' or 'U' => RegexOptions.None,
-                _ => throw new FormatException($"unknown flag \"{option}\" (flags \"{filter.Options}\")"),
+                _ => throw new FormatException($"unknown flag \"{option}\" (flags \"{flags}\")"),
             };
         }
-        var isUtf8 = filter.Options.Contains('u', StringComparison.OrdinalIgnoreCase);
+        var isUtf8 = flags.Contains('u', StringComparison.OrdinalIgnoreCase);
         var inline = string.Concat(new[] { (RegexOptions.Multiline, "m"), (RegexOptions.Singleline, "s"), (RegexOptions.IgnorePatternWhitespace, "x") }
             .Where(pair => options.HasFlag(pair.Item1)).Select(pair => pair.Item2));
-        var pattern = (inline.Length > 0 ? $"(?{inline})" : "") + filter.Regex;
+        var pattern = (inline.Length > 0 ? $"(?{inline})" : "") + regex;
         return new Filter(
             Pcre.Compile(isUtf8 ? pattern : Bytes(pattern), options.HasFlag(RegexOptions.IgnoreCase)),
-            new Substitution(isUtf8 ? filter.Replace : Bytes(filter.Replace)),
-            filter.Scope == "global",
+            new Substitution(isUtf8 ? replacement : Bytes(replacement)),
+            scope == "global",
             isUtf8 ? Encoding.UTF8 : Encoding.Latin1);
     }
 

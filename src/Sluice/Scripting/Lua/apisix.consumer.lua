@@ -1,6 +1,6 @@
 -- apisix.consumer: the consumers of the configuration that the request runs with. What is asked for often is kept until they change.
-local inner = ...
-local host, checked = inner.host, inner.checked
+local api = ...
+local host, checked = api.host, api.checked
 local core, lrucache = require("apisix.core"), require("resty.lrucache")
 local lists, found, maps = lrucache.new(64), lrucache.new(4096), setmetatable({}, { __mode = "k" })
 local consumer = { version = 0.3 }

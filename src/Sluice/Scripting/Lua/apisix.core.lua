@@ -1,19 +1,22 @@
 -- The part of apisix.core that plugins use.
-local inner = ...
-local host, checked, nothing, io_open = inner.host, inner.checked, inner.nothing, inner.io_open
+local api = ...
+local host, checked, nothing, io_open = api.host, api.checked, api.nothing, api.io_open
 local ngx, type, pairs, ipairs, select, tostring, tonumber, setmetatable = ngx, type, pairs, ipairs, select, tostring, tonumber, setmetatable
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
 
 local core = { version = { VERSION = "3.18.0" }, empty_tab = {}, id = {}, ip = {}, log = {}, json = {}, table = {}, string = {}, request = {}, response = {},
   ctx = {}, utils = {}, schema = {}, lrucache = {}, timer = {}, resolver = {}, config = { type = "sluice" }, etcd = {}, os = {}, env = {}, event = { push = nothing, register = nothing, CONST = {} } }
+-- Streams, in event_filter
+core.stream = { finish = api.finish }
+
 core.version.major, core.version.minor = 3, 18
 
 -- Logs
 local levels = { stderr = 0, emerg = 1, alert = 2, crit = 3, error = 4, warn = 5, notice = 6, info = 7, debug = 8 }
 for name, level in pairs(levels) do
   core.log[name] = function(...)
-    host.log(level, inner.place(2), inner.shown(...))
+    host.log(level, api.place(2), api.shown(...))
   end
 end
 core.log.delay_exec = function(f, ...)
@@ -24,7 +27,7 @@ core.log.set_level = nothing
 
 -- JSON
 local json = core.json
-json.array_mt = inner.array_mt
+json.array_mt = api.array_mt
 json.null = ngx.null
 -- what JSON cannot say as text; a table that has been there already as well, which ends cycles
 local function plain(value, seen)
@@ -40,7 +43,7 @@ local function plain(value, seen)
   for key, item in pairs(value) do
     copy[type(key) == "number" and key or tostring(key)] = plain(item, seen)
   end
-  return setmetatable(copy, getmetatable(value) == inner.array_mt and inner.array_mt or nil)
+  return setmetatable(copy, getmetatable(value) == api.array_mt and api.array_mt or nil)
 end
 function json.encode(value, force)
   return checked(host.json_encode(force and plain(value, {}) or value))
@@ -53,7 +56,7 @@ function json.decode(text)
 end
 json.stably_encode = function(value)
   local function stable(v)
-    if type(v) ~= "table" or getmetatable(v) == inner.array_mt or #v > 0 then
+    if type(v) ~= "table" or getmetatable(v) == api.array_mt or #v > 0 then
       return checked(host.json_encode(v))
     end
     local keys, parts = {}, {}
@@ -213,10 +216,10 @@ end
 function str.trim(text) return (gsub(text, "^%s*(.-)%s*$", "%1")) end
 
 -- Contexts
-local host_var, host_set_var = inner.raising(host.var), inner.raising(host.set_var)
+local host_var, host_set_var = api.raising(host.var), api.raising(host.set_var)
 local registered, changing = {}, {}
-inner.registered_var = function(name)
-  local ctx, own = inner.known_ctx(), registered[name]
+api.registered_var = function(name)
+  local ctx, own = api.known_ctx(), registered[name]
   local kept = ctx and rawget(ctx, "_vars")
   if kept and kept[name] ~= nil then
     return kept[name]
@@ -231,14 +234,14 @@ inner.registered_var = function(name)
   end
   return value
 end
-inner.registered = registered
+api.registered = registered
 local var_mt = {
   __index = function(self, key)
     if type(key) ~= "string" then
       error("invalid argument, expect string value", 2)
     end
     if registered[key] then
-      return inner.registered_var(key)
+      return api.registered_var(key)
     elseif sub(key, 1, 4) == "arg_" then
       -- decoded, where nginx's is not
       local value = ngx.req.get_uri_args(0)[sub(key, 5)]
@@ -254,7 +257,7 @@ local var_mt = {
       return value
     elseif sub(key, 1, 9) == "post_arg." then
       -- a member of the body, by the names that lead there
-      local value, err = core.request.get_request_body_table(inner.known_ctx())
+      local value, err = core.request.get_request_body_table(api.known_ctx())
       if value == nil then
         core.log.warn("failed to fetch post args value by key: ", sub(key, 10), " error: ", err)
       end
@@ -267,7 +270,7 @@ local var_mt = {
   end,
   __newindex = function(_, key, value)
     if registered[key] then
-      local ctx = inner.known_ctx()
+      local ctx = api.known_ctx()
       ctx._vars = ctx._vars or {}
       ctx._vars[key] = value
     end
@@ -291,18 +294,47 @@ local function attach(consumer)
     ngx.req.set_header("X-Consumer-Custom-ID", consumer.custom_id)
   end
 end
+-- The route that was matched, as it was stored
+local function matched_route()
+  local value = host.matched_route()
+  local route = value and { value = value, key = "/apisix/routes/" .. tostring(value.id), has_domain = false }
+  local ctx = api.known_ctx()
+  if ctx and route then
+    rawset(ctx, "matched_route", route)
+  end
+  return route
+end
+-- Which of the route's uris and hosts the request fits
+local function matched_patterns()
+  local path = host_var("matched_uri")
+  if not path then
+    return nil
+  end
+  local route, name = matched_route().value, host_var("host") or ""
+  for _, pattern in ipairs(route.hosts or { route.host }) do
+    local rest = pattern:match("^%*(.*)$")
+    if pattern == name or rest and (rest == "" or name:sub(-#rest) == rest) then
+      return { _path = path, _host = pattern }
+    end
+  end
+  return { _path = path }
+end
 -- A ctx is empty as long as nothing is put into it: what is in it otherwise is found here
-local ctx_mt = inner.ctx_mt
+local ctx_mt = api.ctx_mt
 ctx_mt.__index = setmetatable({ var = shared_var, conf_type = "route" }, {
   __index = function(_, key)
     local name = lazily[key]
     if name then
       return host_var(name)
     elseif key == "consumer" then
-      local ctx = inner.known_ctx()
+      local ctx = api.known_ctx()
       return ctx and rawget(ctx, "_consumer") or checked(host.consumer_attached())
+    elseif key == "matched_route" then
+      return matched_route()
+    elseif key == "curr_req_matched" then
+      return matched_patterns()
     elseif key == "conf_version" or key == "_plugin_name" then
-      local unit = inner.running_unit()
+      local unit = api.running_unit()
       if unit then
         return key == "conf_version" and unit.id or unit.plugin and unit.name
       end
@@ -326,13 +358,13 @@ function core.ctx.register_var(name, f, options)
     error("the getter of a registered var should be a function", 2)
   end
   registered[name], changing[name] = f, options and options.no_cacheable or nil
-  host.register_var(name, inner.loading or "")
+  host.register_var(name, api.loading or "")
 end
 
 -- Requests
 local req = core.request
 local function ctx_of(ctx)
-  return ctx or inner.known_ctx()
+  return ctx or api.known_ctx()
 end
 function req.headers() return ngx.req.get_headers(0) end
 function req.header(ctx, name)
@@ -501,9 +533,9 @@ function resp.exit(code, ...)
     body = concat(parts)
   end
   if code ~= nil and type(code) ~= "number" then
-    return inner.answer(nil, code)
+    return api.answer(nil, code)
   end
-  return inner.answer(code, body)
+  return api.answer(code, body)
 end
 function resp.say(...) return resp.exit(nil, ...) end
 local function each_header(put, ...)
@@ -661,7 +693,7 @@ function core.timer.new(name, f, options)
   end
   return ok and timer or nil, err
 end
-function core.resolver.parse_domain(name) return inner.wait(inner.RESOLVE, name) end
+function core.resolver.parse_domain(name) return api.wait(host.waits.Resolve, name) end
 core.utils.dns_parse = core.resolver.parse_domain
 local utils = core.utils
 function utils.uuid() return host.id() end

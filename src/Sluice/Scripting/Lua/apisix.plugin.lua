@@ -1,10 +1,10 @@
 -- Custom plugins in Lua: files apisix/plugins/NAME.lua on the Lua path.
-local inner = ...
-local host = inner.host
+local api = ...
+local host = api.host
 local core = require("apisix.core")
 local plugins, metadata = {}, {}
 local plugin = {}
-local phases = { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "log" }
+local phases = { "rewrite", "access", "before_proxy", "header_filter", "body_filter", "event_filter", "log" }
 
 -- Once per state. Nil, or why it cannot be loaded
 local function load(name)
@@ -36,10 +36,10 @@ local function loaded(name)
   if plugins[name] then
     return nil
   end
-  local outer = inner.loading
-  inner.loading = name
+  local outer = api.loading
+  api.loading = name
   local err = load(name)
-  inner.loading = outer
+  api.loading = outer
   if err then
     package.loaded["apisix.plugins." .. name] = nil
   end
@@ -59,7 +59,7 @@ function plugin.load(name)
     end
   end
   return host.json_encode({
-    priority = found.priority, version = found.version, auth = found.type == "auth", phases = setmetatable(has, inner.array_mt),
+    priority = found.priority, version = found.version, auth = found.type == "auth", phases = setmetatable(has, api.array_mt),
     schema = found.schema or { type = "object" }, consumer_schema = found.consumer_schema, metadata_schema = found.metadata_schema,
   })
 end

@@ -1,6 +1,6 @@
-local inner = ...
+local api = ...
 return {
   _VERSION = "0.16",
-  to_hex = inner.hex,
+  to_hex = api.hex,
   atoi = tonumber,
 }

@@ -4,12 +4,13 @@ using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Sluice.Model.Settings;
+using Sluice.Net;
 using Sluice.Sources.Etcd.Wire;
 
 namespace Sluice.Sources.Etcd;
 
 /// <summary>No endpoint of etcd answers. The message names each with its reason.</summary>
-public sealed class EtcdUnavailableException(string message) : StoreException(message);
+internal sealed class EtcdUnavailableException(string message) : StoreException(message);
 
 /// <summary>
 /// Calls to etcd's v3 interface: to the endpoint that answered last, and when it does not, to the others in turn. Logs in where a user is configured.
@@ -150,22 +151,30 @@ sealed class EtcdClient : IDisposable
         {
             innermost = inner;
         }
-        return e.StatusCode == StatusCode.DeadlineExceeded ? "no answer in time" : innermost is RpcException rpc ? rpc.Status.Detail : innermost.Message;
+        return (e.StatusCode, innermost) switch
+        {
+            (StatusCode.DeadlineExceeded, _) or (_, OperationCanceledException or TimeoutException) => "no answer in time",
+            (_, SocketException { SocketErrorCode: SocketError.ConnectionRefused }) => "connection refused",
+            (_, SocketException { SocketErrorCode: SocketError.HostNotFound or SocketError.NoData or SocketError.TryAgain }) => "no such host",
+            (_, SocketException { SocketErrorCode: SocketError.TimedOut }) => "no answer in time",
+            (_, SocketException { SocketErrorCode: var code }) => $"no connection ({code})",
+            (_, System.Security.Authentication.AuthenticationException) => "no TLS with it: its certificate is not accepted, or ours",
+            (_, HttpProtocolException or HttpRequestException or IOException) => "it closed the connection, or speaks no HTTP/2",
+            (_, RpcException rpc) when !rpc.Status.Detail.StartsWith("Error starting gRPC call", StringComparison.Ordinal) => rpc.Status.Detail,
+            _ => "the call failed",
+        };
     }
 
     static GrpcChannel Channel(Uri host, EtcdSettings settings)
     {
         var ping = TimeSpan.FromSeconds(Math.Clamp(settings.Timeout.TotalSeconds, 1, 5));
-        var handler = new SocketsHttpHandler
-        {
-            UseProxy = false,
-            ConnectTimeout = settings.Timeout < LongestConnect ? settings.Timeout : LongestConnect,
-            // a peer that vanished without a word is noticed
-            KeepAlivePingDelay = ping,
-            KeepAlivePingTimeout = ping,
-            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-            EnableMultipleHttp2Connections = true,
-        };
+        var handler = OutgoingHttp.Handler();
+        handler.ConnectTimeout = settings.Timeout < LongestConnect ? settings.Timeout : LongestConnect;
+        // a peer that vanished without a word is noticed
+        handler.KeepAlivePingDelay = ping;
+        handler.KeepAlivePingTimeout = ping;
+        handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests;
+        handler.EnableMultipleHttp2Connections = true;
         if (host.Scheme == Uri.UriSchemeHttps)
         {
             handler.SslOptions = Ssl(settings);

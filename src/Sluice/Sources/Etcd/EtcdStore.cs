@@ -10,13 +10,13 @@ namespace Sluice.Sources.Etcd;
 /// <summary>Whether etcd answers, as of now.</summary>
 /// <param name="Problem">Null: it does.</param>
 /// <param name="Since">When that began.</param>
-public sealed record EtcdHealth(string? Problem, DateTimeOffset Since);
+internal sealed record EtcdHealth(string? Problem, DateTimeOffset Since);
 
 /// <summary>
 /// The key space in an etcd cluster. Reads and writes try every endpoint once; a watch is kept up for good: it goes on at another endpoint, or when
 /// one is back, from the revision where it stopped.
 /// </summary>
-public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, ILogger<EtcdStore> logger) : IKeyValueStore, IDisposable
+internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, ILogger<EtcdStore> logger) : IKeyValueStore, IDisposable
 {
     /// <summary>The value of a directory's mark.</summary>
     public const string DirectoryMark = "init_dir";
@@ -27,11 +27,14 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
     static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
 
     readonly EtcdClient _client = new(settings, time);
-    EtcdHealth _health = new("not asked yet", time.GetUtcNow());
+    const string NotAsked = "not asked yet";
+    EtcdHealth _health = new(NotAsked, time.GetUtcNow());
 
     public EtcdHealth Health => Volatile.Read(ref _health);
 
     public bool HasOtherWriters => true;
+
+    ulong _cluster;
 
     public void Dispose() => _client.Dispose();
 
@@ -44,6 +47,11 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
         while (true)
         {
             var page = await CallAsync((endpoint, options) => endpoint.Keys.RangeAsync(request, options), cancel);
+            if (_cluster != 0 && page.Header.ClusterId != _cluster)
+            {
+                LogOtherCluster(page.Header.ClusterId, _cluster);
+            }
+            _cluster = page.Header.ClusterId;
             entries.AddRange(page.Kvs.Select(Entry));
             if (request.Revision == 0)
             {
@@ -74,9 +82,14 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
     public async Task<StoreResult> Transaction(IReadOnlyList<StoreCompare> compares, IReadOnlyList<StoreOp> ops, CancellationToken cancel = default)
     {
         var request = new TxnRequest();
-        foreach (var (key, revision) in compares)
+        foreach (var (key, revision, isPrefix) in compares)
         {
-            request.Compare.Add(new Compare { Target = Compare.Types.CompareTarget.Mod, Key = Bytes(key), ModRevision = revision });
+            request.Compare.Add(isPrefix
+                ? new Compare
+                {
+                    Target = Compare.Types.CompareTarget.Mod, Result = Compare.Types.CompareResult.Less, Key = Bytes(key), RangeEnd = EndOf(key), ModRevision = revision + 1,
+                }
+                : new Compare { Target = Compare.Types.CompareTarget.Mod, Key = Bytes(key), ModRevision = revision });
         }
         foreach (var op in ops)
         {
@@ -165,9 +178,13 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
     public async IAsyncEnumerable<StoreChanges> Watch(string prefix, long fromRevision = 0, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         var next = fromRevision;
-        while (true)
+        for (var resumed = false; ; resumed = true)
         {
             using var session = await OpenAsync(prefix, next, cancel);
+            if (resumed)
+            {
+                yield return new StoreChanges(next - 1, [], Resumed: true);
+            }
             var events = new List<StoreEvent>();
             while (await session.NextAsync(cancel) is { } response)
             {
@@ -201,7 +218,7 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
                 Note(null);
                 return session;
             }
-            catch (StoreException e) when (e is not CompactedException)
+            catch (StoreException e) when (e is not (CompactedException or OtherHistoryException))
             {
                 Note(e.Message);
             }
@@ -236,11 +253,15 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
         }
         var now = new EtcdHealth(problem, before.Problem is null || problem is null ? time.GetUtcNow() : before.Since);
         Volatile.Write(ref _health, now);
-        if (problem is null)
+        if (problem is null && before.Problem == NotAsked)
         {
             LogReachable();
         }
-        else if (before.Problem is null)
+        else if (problem is null)
+        {
+            LogReachableAgain((long)(now.Since - before.Since).TotalSeconds);
+        }
+        else if (before.Problem is null or NotAsked)
         {
             LogUnreachable(problem);
         }
@@ -266,6 +287,12 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
     [LoggerMessage(Level = LogLevel.Warning, Message = "etcd is away: {Problem}; the configuration in use stays")]
     partial void LogUnreachable(string problem);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "etcd answers again, after {Seconds} s")]
+    partial void LogReachableAgain(long seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "etcd's cluster is another one: its id is {Id:x}, it was {Before:x}")]
+    partial void LogOtherCluster(ulong id, ulong before);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "etcd answers")]
     partial void LogReachable();
 
@@ -276,7 +303,8 @@ public sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, 
 /// <summary>One stream of changes from one endpoint, until it breaks.</summary>
 sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> call, TimeSpan silence, TimeProvider time, Action<string> lost) : IDisposable
 {
-    /// <exception cref="CompactedException">The revisions asked for are gone, or the store is another one than before.</exception>
+    /// <exception cref="CompactedException">The revisions asked for are gone.</exception>
+    /// <exception cref="OtherHistoryException">The store is another one than before.</exception>
     public async Task CreateAsync(WatchCreateRequest request, TimeSpan timeout, CancellationToken cancel)
     {
         using var tooLong = new CancellationTokenSource(timeout, time);
@@ -298,9 +326,12 @@ sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> 
         if (answer.Header.Revision < request.StartRevision - 1)
         {
             // restored from a backup, or another cluster: waiting for that revision would be waiting for long
-            throw new CompactedException(request.StartRevision, answer.Header.Revision);
+            throw new OtherHistoryException(request.StartRevision - 1, answer.Header.Revision);
         }
+        _requested = request.StartRevision;
     }
+
+    long _requested;
 
     /// <summary>Null: the stream broke, or was silent for too long; a new one is to be opened.</summary>
     public async Task<WatchResponse?> NextAsync(CancellationToken cancel)
@@ -314,7 +345,7 @@ sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> 
                 lost("etcd closed it");
                 return null;
             }
-            Check(call.ResponseStream.Current, 0);
+            Check(call.ResponseStream.Current, _requested);
             return call.ResponseStream.Current;
         }
         catch (Exception e) when (!cancel.IsCancellationRequested && e is RpcException or OperationCanceledException or IOException)

@@ -4,6 +4,7 @@ using System.Text.Json;
 using Sluice.Model;
 using Sluice.Model.Json;
 using Sluice.Model.Settings;
+using Sluice.Net;
 
 namespace Sluice.Upstreams.Discovery;
 
@@ -11,31 +12,27 @@ namespace Sluice.Upstreams.Discovery;
 /// Nodes from Consul: for every service that an upstream names a blocking query for its passing instances at each server, so that a change is known at
 /// once and costs nothing while there is none. While Consul is away the old nodes serve on; with a dump file also after a restart.
 /// </summary>
-public sealed partial class ConsulDiscovery : IDiscovery
+internal sealed partial class ConsulDiscovery : IDiscovery
 {
-    const int MaxAnswer = 16 << 20;
-    static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(60);
+    const int MaxResponse = 16 << 20;
+    static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
 
     readonly ConsulSettings _settings;
     readonly TimeProvider _time;
     readonly ILogger _logger;
-    readonly HttpClient _http;
+    readonly OutgoingHttp _http;
     readonly CancellationTokenSource _stopping = new();
     readonly ConcurrentDictionary<string, Watch> _watches = new(StringComparer.Ordinal);
     readonly Dictionary<string, NodeConfig[]> _dumped;
     readonly Lock _dumping = new();
 
-    public ConsulDiscovery(ConsulSettings settings, TimeProvider time, ILogger<ConsulDiscovery> logger)
+    public ConsulDiscovery(ConsulSettings settings, TimeProvider time, OutgoingHttp http, ILogger<ConsulDiscovery> logger)
     {
         _settings = settings;
         _time = time;
         _logger = logger;
         _dumped = settings is { DumpFile: not null, LoadDump: true } ? ReadDump() : [];
-        _http = new HttpClient(new SocketsHttpHandler { ConnectTimeout = settings.ConnectTimeout, UseProxy = false, UseCookies = false, AllowAutoRedirect = false })
-        {
-            MaxResponseContentBufferSize = MaxAnswer,
-            Timeout = Timeout.InfiniteTimeSpan,
-        };
+        _http = http;
     }
 
     /// <summary>One service: what each server says of it.</summary>
@@ -165,6 +162,10 @@ public sealed partial class ConsulDiscovery : IDiscovery
             try
             {
                 var (nodes, next) = await AskAsync(watch.Service, address, index, stop);
+                if (failures > 0)
+                {
+                    LogBack(watch.Service, address);
+                }
                 failures = 0;
                 if (watch.Answered(server, nodes))
                 {
@@ -184,7 +185,7 @@ public sealed partial class ConsulDiscovery : IDiscovery
                     LogFailed(watch.Service, address, e.Message);
                 }
                 index = 0;
-                pause = TimeSpan.FromSeconds(Math.Min(Math.Pow(4, failures++), LongestPause.TotalSeconds));
+                pause = TimeSpan.FromSeconds(Math.Min(Math.Pow(2, failures++), LongestPause.TotalSeconds));
             }
             catch (Exception)
             {
@@ -207,8 +208,6 @@ public sealed partial class ConsulDiscovery : IDiscovery
             // Consul adds up to a sixteenth
             limit += _settings.Wait + (_settings.Wait / 16);
         }
-        using var timeout = new CancellationTokenSource(limit, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, stop);
         using var request = new HttpRequestMessage(HttpMethod.Get, new Uri(server, url));
         if (_settings.Token.Length > 0)
         {
@@ -216,18 +215,19 @@ public sealed partial class ConsulDiscovery : IDiscovery
         }
         try
         {
-            using var response = await _http.SendAsync(request, either.Token);
-            if (!response.IsSuccessStatusCode)
+            var options = new OutgoingOptions { ConnectTimeout = _settings.ConnectTimeout, Timeout = limit, MaxResponseBytes = MaxResponse };
+            var response = await _http.SendAsync(request, options, stop);
+            if (!response.IsSuccess)
             {
-                throw new HttpRequestException($"it answers {(int)response.StatusCode}");
+                throw new HttpRequestException($"it answers {response.Status}");
             }
-            using var answer = JsonDocument.Parse(await response.Content.ReadAsByteArrayAsync(either.Token));
-            var next = response.Headers.TryGetValues("X-Consul-Index", out var values) && long.TryParse(values.First(), out var value) ? Math.Max(0, value) : 0;
+            using var answer = JsonDocument.Parse(response.Body);
+            var next = long.TryParse(response.Header("X-Consul-Index"), out var value) ? Math.Max(0, value) : 0;
             return (Nodes(answer.RootElement), next);
         }
-        catch (OperationCanceledException) when (timeout.IsCancellationRequested)
+        catch (OutgoingException e) when (e.Kind == OutgoingFailure.Timeout)
         {
-            throw new TimeoutException("it does not answer in time");
+            throw new TimeoutException("it does not answer in time", e);
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
         {
@@ -282,7 +282,7 @@ public sealed partial class ConsulDiscovery : IDiscovery
         var file = _settings.DumpFile!;
         try
         {
-            if (!File.Exists(file) || new FileInfo(file).Length > MaxAnswer)
+            if (!File.Exists(file) || new FileInfo(file).Length > MaxResponse)
             {
                 return [];
             }
@@ -350,7 +350,6 @@ public sealed partial class ConsulDiscovery : IDiscovery
     {
         await _stopping.CancelAsync();
         await Task.WhenAll(_watches.Values.SelectMany(watch => watch.Polls));
-        _http.Dispose();
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "discovery consul: {Service} has {Count} nodes at {Server}")]
@@ -358,6 +357,9 @@ public sealed partial class ConsulDiscovery : IDiscovery
 
     [LoggerMessage(Level = LogLevel.Error, Message = "discovery consul: {Service} cannot be asked for at {Server}, what is known of it serves on: {Failure}")]
     partial void LogFailed(string service, Uri server, string failure);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "discovery consul: {Service} can be asked for again at {Server}")]
+    partial void LogBack(string service, Uri server);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "discovery consul: dump file {File}: {Failure}")]
     partial void LogDumpFailed(string file, string failure);

@@ -1,11 +1,12 @@
 using System.Text.Json;
 using Sluice.Model;
 using Sluice.Model.Settings;
+using Sluice.Net;
 
 namespace Sluice.Upstreams.Discovery;
 
 /// <summary>The kinds of service discovery that run, by <c>discovery_type</c>. A reload replaces those whose settings changed.</summary>
-public sealed class Discoveries(TimeProvider time, ILoggerFactory loggers) : IAsyncDisposable
+internal sealed class Discoveries(TimeProvider time, ILoggerFactory loggers, OutgoingHttp http) : IAsyncDisposable
 {
     /// <summary>What <c>discovery_type</c> may be.</summary>
     public static IReadOnlyList<string> Types { get; } = ["dns", "consul"];
@@ -35,7 +36,7 @@ public sealed class Discoveries(TimeProvider time, ILoggerFactory loggers) : IAs
             if (_settings?.Consul is null != settings.Consul is null || Text(_settings?.Consul) != Text(settings.Consul))
             {
                 _ = _consul?.DisposeAsync().AsTask();
-                _consul = settings.Consul is { } consul ? new ConsulDiscovery(consul, time, loggers.CreateLogger<ConsulDiscovery>()) : null;
+                _consul = settings.Consul is { } consul ? new ConsulDiscovery(consul, time, http, loggers.CreateLogger<ConsulDiscovery>()) : null;
                 _consul?.Follow(_consulServices);
             }
             _settings = settings;

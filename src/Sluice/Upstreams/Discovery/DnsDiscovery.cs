@@ -13,19 +13,12 @@ namespace Sluice.Upstreams.Discovery;
 /// Nodes from DNS: all addresses of a name, or what its SRV records say (port, weight, priority). Answers hold as long as their TTL says; when the
 /// servers fail, the old nodes serve on. <c>service_name</c> may end with a port, which wins over SRV's.
 /// </summary>
-public sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimeProvider time, ILogger<DnsDiscovery> logger) : IDiscovery
+internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimeProvider time, ILogger<DnsDiscovery> logger) : IDiscovery
 {
     static readonly TimeSpan ShortestTime = TimeSpan.FromSeconds(1);
 
     readonly ConcurrentDictionary<string, Service> _services = new(StringComparer.OrdinalIgnoreCase);
-    readonly Lazy<LookupClient> _client = new(() => new LookupClient(new LookupClientOptions(Servers(settings))
-    {
-        UseCache = false,
-        Timeout = settings.Timeout,
-        Retries = 1,
-        ThrowDnsErrors = false,
-        ContinueOnEmptyResponse = false,
-    }), LazyThreadSafetyMode.PublicationOnly);
+    readonly Lazy<NameServers> _servers = new(() => new NameServers(Servers(settings), settings.Timeout, time), LazyThreadSafetyMode.PublicationOnly);
 
     static IPEndPoint[] Servers(DnsDiscoverySettings settings) =>
         settings.Servers is { Count: > 0 } servers ? [.. servers] : ResolvConf.Parse(File.ReadAllLines(settings.ResolvConf)).Servers;
@@ -55,7 +48,31 @@ public sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimeProv
             refresh = entry.Refresh ??= Task.Run(() => AskAsync(service, entry), CancellationToken.None);
         }
         // after a failure nobody waits as long as there is something to go on with
-        return entry.Known is { Failure: not null, Nodes: { } old } ? old : NodesOf(service, await refresh.WaitAsync(cancellation));
+        if (entry.Known is not { Nodes: { } old } known)
+        {
+            return NodesOf(service, await refresh.WaitAsync(cancellation));
+        }
+        if (known.Failure is not null)
+        {
+            return old;
+        }
+        try
+        {
+            return NodesOf(service, await refresh.WaitAsync(HostResolver.Patience, time, cancellation));
+        }
+        catch (TimeoutException)
+        {
+            const string Failure = "the name servers do not answer";
+            lock (entry)
+            {
+                if (ReferenceEquals(entry.Known, known))
+                {
+                    LogStale(service, Failure);
+                    entry.Known = known with { Failure = Failure };
+                }
+            }
+            return old;
+        }
     }
 
     static NodeConfig[] NodesOf(string service, Known known) =>
@@ -141,7 +158,7 @@ public sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimeProv
 
     async Task<IReadOnlyList<DnsResourceRecord>> QueryAsync(string name, QueryType type)
     {
-        var response = await _client.Value.QueryAsync(name, type);
+        var response = await _servers.Value.QueryAsync(name, type);
         return response.Header.ResponseCode == DnsHeaderResponseCode.NotExistentDomain ? []
             : response.HasError ? throw new DnsResponseException((DnsResponseCode)response.Header.ResponseCode, $"the name server {response.NameServer} says: {response.ErrorMessage}")
             : response.Answers;

@@ -4,7 +4,7 @@ using Sluice.Model;
 namespace Sluice.Upstreams.Discovery;
 
 /// <summary>Where upstreams with a <c>service_name</c> get their nodes from.</summary>
-public interface IDiscovery : IAsyncDisposable
+internal interface IDiscovery : IAsyncDisposable
 {
     /// <summary>The service's nodes: the same array as long as they are the same.</summary>
     /// <exception cref="DiscoveryException">There is no such service, or nobody to ask.</exception>
@@ -18,4 +18,4 @@ public interface IDiscovery : IAsyncDisposable
 }
 
 /// <summary>A service's nodes are not known; the message says why.</summary>
-public sealed class DiscoveryException(string message, Exception? inner = null) : Exception(message, inner);
+internal sealed class DiscoveryException(string message, Exception? inner = null) : Exception(message, inner);

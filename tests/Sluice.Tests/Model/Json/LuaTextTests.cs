@@ -43,5 +43,5 @@ public class LuaTextTests
     [InlineData("1,000")]
     [InlineData("NaN")]
     [InlineData("0x")]
-    public void Other_text_is_no_number(string text) => Assert.False(LuaText.TryToNumber(text, out _));
+    public void Text_that_is_no_number_does_not_convert(string text) => Assert.False(LuaText.TryToNumber(text, out _));
 }

@@ -85,9 +85,7 @@ public sealed class NginxConfigTests : IDisposable
         {
             Run();
         }
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        Run();
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, Allocation.Of(Run));
     }
 
     [Theory]

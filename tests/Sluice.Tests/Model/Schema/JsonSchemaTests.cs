@@ -102,7 +102,7 @@ public class JsonSchemaTests
     [InlineData("""{"format":"ipv6"}""", "\"2001:db8::1\"")]
     [InlineData("""{"pattern":"^[a-zA-Z0-9-_.]+$"}""", "\"a-b_c.9\"")]
     [InlineData("""{"pattern":"(?!x)y"}""", "\"y\"")]
-    public void What_is_right_passes(string schema, string value) =>
+    public void Valid_values_pass_the_schema(string schema, string value) =>
         Assert.Null(JsonSchema.Compile(JsonNode.Parse(schema)!).Validate(JsonNode.Parse(value)));
 
     [Theory]

@@ -43,7 +43,7 @@ public sealed class SettingsReaderTests : IDisposable
         var http = settings.Nginx.Http;
         var lines = new List<string>
         {
-            $"role {settings.Role} {settings.ConfigProvider}",
+            $"provider {settings.ConfigProvider}{(settings.Listens.Count == 0 ? ", no proxy" : "")}",
             $"tls {settings.Tls}",
             settings.Admin is null ? "admin off" : $"admin {settings.Admin.Listen} key required {settings.Admin.KeyRequired} cors {settings.Admin.Cors} allow {string.Join(' ', settings.Admin.Allow)}",
             $"control {settings.Control}",
@@ -85,6 +85,22 @@ public sealed class SettingsReaderTests : IDisposable
         Assert.Equal(
             Describe(Defaults()).Select(line => line.Split(" conf/config.yaml")[0]),
             Describe(settings!).Select(line => line.Split(" conf/config.yaml")[0]));
+    }
+
+    [Fact]
+    public void The_default_file_keeps_silent_streams_alive_and_ends_them_in_words()
+    {
+        var policy = Sluice.Pipeline.StreamPolicy.Parse(SettingsReader.Parse(_prefix, SettingsReference.DefaultConfigYaml(), null, _ => null).Settings!.StreamDefaults!);
+        Assert.Equal((15, "ping", "dialect"), (policy.Heartbeat!.Interval!.Value.Time.TotalSeconds, policy.Heartbeat.Comment, policy.Ending!.Mode));
+        Assert.Null(Defaults().StreamDefaults);
+    }
+
+    [Fact]
+    public void Clients_that_say_nothing_are_asked_after_a_minute_or_when_it_is_said()
+    {
+        Assert.Equal(new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(15), 4), Defaults().KeepAlive);
+        Assert.Equal(new(TimeSpan.Zero, TimeSpan.FromSeconds(3), 2),
+            SettingsReader.Parse("/i", "sluice: {streams: {tcp_keepalive: {idle: 0, interval: 3, probes: 2}}}", null, _ => null).Settings!.KeepAlive);
     }
 
     [Fact]
@@ -132,7 +148,7 @@ public sealed class SettingsReaderTests : IDisposable
             key.HasEffect ? $"`{key.Path[(SettingsKeys.Sections.Select(section => section.Path + ".").Where(section => key.Path.StartsWith(section, StringComparison.Ordinal)).MaxBy(section => section.Length)?.Length ?? 0)..]}`" : $"`{key.Path}`",
             page, StringComparison.Ordinal));
         Assert.All(SettingsKeys.All.Where(key => key.HasEffect), key => Assert.NotEqual("", key.Doc));
-        Assert.All(SettingsKeys.All.Where(key => key is { HasEffect: true, Default: "" } && !key.Path.Contains("[]", StringComparison.Ordinal)), key => Assert.NotNull(key.Example));
+        Assert.All(SettingsKeys.All.Where(key => key is { HasEffect: true, Default: "" } && !key.Path.Contains("[]", StringComparison.Ordinal)), key => Assert.NotNull(key.Example ?? key.Shipped));
     }
 
     [Fact]
@@ -150,6 +166,25 @@ public sealed class SettingsReaderTests : IDisposable
         var settings = Defaults();
         Assert.Equal((Path.Combine(_prefix, "logs/error.log"), Path.Combine(_prefix, "data"), "/x"), (settings.Logs.ErrorLog, settings.DataDirectory, settings.Absolute("/x")));
     }
+
+    [Theory]
+    [InlineData("null", false)]
+    [InlineData("[]", false)]
+    [InlineData("edd1c9f0985e76a1", true)]
+    [InlineData("[edd1c9f0985e76a1]", true)]
+    public void A_keyring_may_be_one_key_or_nothing_which_is_no_encryption(string keyring, bool encrypts)
+    {
+        var settings = SettingsReader.Parse("/", $"apisix: {{data_encryption: {{keyring: {keyring}}}}}\n", null, _ => null).Settings!;
+        Assert.Equal(encrypts, settings.Encryption.Encrypt("secret") != "secret");
+    }
+
+    [Theory]
+    [InlineData("", null)]
+    [InlineData("plugins:\n", 0)]
+    [InlineData("plugins: []\n", 0)]
+    [InlineData("plugins: [cors]\n", 1)]
+    public void A_list_of_plugins_with_nothing_behind_it_enables_none(string config, int? count) =>
+        Assert.Equal(count, SettingsReader.Parse("/", config, null, _ => null).Settings!.Plugins?.Count);
 
     [Fact]
     public void Random_values_never_crash_it()
@@ -170,4 +205,22 @@ public sealed class SettingsReaderTests : IDisposable
             Assert.Equal(settings is null, problems.Any(problem => problem.Severity == Severity.Error));
         }, iter: 1_000);
     }
+
+    [Fact]
+    public void A_server_in_the_end_snippet_opens_its_port()
+    {
+        var (settings, problems) = SettingsReader.Parse(
+            "/", "nginx_config: {http_end_configuration_snippet: 'server { listen 127.0.0.1:9092; }'}", null, static _ => null);
+        Assert.Empty(problems);
+        Assert.Contains(settings!.Listens, listen => listen.EndPoint.ToString() == "127.0.0.1:9092");
+    }
+
+    [Theory]
+    [InlineData("apisix: {allow_admin: [127.0.0.1]}", "\"allow_admin\" has no effect here: use deployment.admin.allow_admin")]
+    [InlineData("apisix: {admin_key: []}", "\"admin_key\" has no effect here: use deployment.admin.admin_key")]
+    [InlineData("apisix: {port_admin: 9180}", "\"port_admin\" has no effect here: use deployment.admin.admin_listen.port")]
+    [InlineData("apisix: {config_center: yaml}", "\"config_center\" has no effect here: use deployment.role and deployment.role_traditional.config_provider")]
+    [InlineData("etcd: {host: []}", "\"etcd\" has no effect here: use deployment.etcd")]
+    public void Keys_of_APISIX_2_point_to_where_they_went(string config, string word) =>
+        Assert.Equal(word, Assert.Single(SettingsReader.Parse("/", config, null, static _ => null).Problems).Message);
 }

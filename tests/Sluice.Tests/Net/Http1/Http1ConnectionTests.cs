@@ -140,7 +140,7 @@ public class Http1ConnectionTests
     [InlineData(204, "GET")]
     [InlineData(304, "GET")]
     [InlineData(200, "HEAD")]
-    public async Task Where_no_body_may_be_there_is_none(int status, string method)
+    public async Task A_response_that_may_have_no_body_is_sent_without_one(int status, string method)
     {
         var answer = await AskAsync($"{method} / HTTP/1.1\r\nHost: a\r\n\r\n", async http =>
         {

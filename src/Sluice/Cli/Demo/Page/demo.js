@@ -1,7 +1,7 @@
 // The demo page. window.sluiceDemo holds all that was measured, for tests and for the curious; times are ms since 1970.
 // ?direct: straight to the sample upstream, without the gateway's /on and /off routes; ?auto=0: nothing starts by itself; ?auto=all: everything does.
 const query = new URLSearchParams(location.search);
-const prefix = query.has('direct') ? { on: '', off: '' } : { on: '/on', off: '/off' };
+const prefix = query.has('direct') ? { on: '', off: '', plain: '/bunched' } : { on: '/on', off: '/off', plain: '/plain' };
 const find = (selector, root = document) => root.querySelector(selector);
 const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 const now = () => Date.now() + state.clockOffset;
@@ -12,6 +12,7 @@ const state = window.sluiceDemo = {
   clockOffset: 0,
   on: stream(),
   off: stream(),
+  plain: stream(),
   llm: stream(),
   ndjson: stream(),
   ws: { messages: [], open: false, error: null },
@@ -69,7 +70,7 @@ async function tracked(record, element, work) {
 // ---- event streams side by side
 
 async function runEvents({ framing = 'chunked', transport = 'eventsource', count = 15, interval = 200 } = {}) {
-  await Promise.all(['on', 'off'].map(side => {
+  await Promise.all(['plain', 'on', 'off'].map(side => {
     const record = state[side] = stream();
     const article = find(`.stream[data-side=${side}]`);
     const url = `${prefix[side]}/events/${framing}?n=${count}&interval_ms=${interval}`;
@@ -144,6 +145,29 @@ function figures(root, entries) {
       Object.assign(document.createElement('dd'), { textContent: value }));
     return entry;
   }));
+}
+
+// ---- which rule decided, and where to go on
+
+/** The gateway says it itself: in a header of each response, and in the Control API. */
+async function showRules() {
+  const { control } = await (await fetch('/demo/links', { cache: 'no-store' })).json();
+  await Promise.all(['on', 'off'].map(async side => {
+    const line = find('.rule', find(`.stream[data-side=${side}]`));
+    const response = await fetch(`${prefix[side]}/events/chunked?n=1`, { cache: 'no-store' });
+    await response.text();
+    const rule = response.headers.get('X-Sluice-Buffering');
+    if (!rule) return;
+    const [decided, by] = rule.split('; ');
+    line.textContent = `${decided}, decided by ${by} `;
+    if (control) {
+      const href = `${control}/v1/buffering?uri=${prefix[side]}/events/chunked&content_type=text/event-stream`;
+      line.append(Object.assign(document.createElement('a'), { href, textContent: 'ask the Control API' }));
+    }
+  }));
+  for (const link of document.querySelectorAll('a[data-control]')) {
+    if (control) link.href = control + link.dataset.control; else link.removeAttribute('href');
+  }
 }
 
 // ---- large download, slow reader
@@ -363,6 +387,7 @@ onSubmit('#llm-form', '#llm-start', () => runLlm({ prompt: find('#prompt').value
 onSubmit('#ndjson-form', '#ndjson-start', () => runNdjson());
 onSubmit('#ws-form', '#ws-send', () => sendMessage(find('#ws-message').value));
 
+await showRules().catch(() => {});
 await compareClocks().catch(() => { find('#clock').textContent = 'The upstream does not answer.'; });
 state.ready = true;
 document.documentElement.dataset.ready = 'true';
