@@ -59,17 +59,17 @@ public class RouterBenchmark
     Route? Match(Exchange exchange) => _router.Match(exchange, exchange.Host);
 
     [Benchmark(Baseline = true)]
-    public Route? Exact() => Match(_exact);
+    public object? Exact() => Match(_exact);
 
     [Benchmark]
-    public Route? Prefix() => Match(_prefix);
+    public object? Prefix() => Match(_prefix);
 
     [Benchmark]
-    public Route? Parameter() => Match(_parameter);
+    public object? Parameter() => Match(_parameter);
 
     [Benchmark]
-    public Route? Host() => Match(_host);
+    public object? Host() => Match(_host);
 
     [Benchmark]
-    public Route? Miss() => Match(_miss);
+    public object? Miss() => Match(_miss);
 }

@@ -23,6 +23,18 @@ enum Door
 
     /// <summary>A Lua body filter gets every piece and gives it back as it is.</summary>
     LuaFilter,
+
+    /// <summary>A Lua event filter gets every event and lets it pass as it is.</summary>
+    LuaEvents,
+
+    /// <summary>Heartbeats and last words may come between events.</summary>
+    Watched,
+
+    /// <summary>Every limit of <c>streaming</c> is set.</summary>
+    Timed,
+
+    /// <summary>Streams can be come back to.</summary>
+    Kept,
 }
 
 /// <summary>A gateway in front of the origin, as its users run it, on core 0.</summary>
@@ -48,11 +60,22 @@ sealed class RunningGateway(string name, Process? process, IReadOnlyDictionary<D
 }
 
 /// <summary>Writes each gateway's configuration into a directory of its own and starts it.</summary>
-sealed class Gateways(string root, string directory, int originPort)
+sealed class Gateways(string root, string workDirectory, int originPort)
 {
+    /// <summary>Of the gateway that is being started: two of a kind may run at once, one for all scenarios and one for memory alone.</summary>
+    string directory = "";
+
+    int _started;
+
     public static readonly string[] All = ["none", "nginx", "haproxy", "yarp", "sluice"];
 
-    public RunningGateway Start(string name) => name switch
+    public RunningGateway Start(string name)
+    {
+        directory = Directory.CreateDirectory(Path.Combine(workDirectory, $"{++_started}-{name}")).FullName;
+        return StartHere(name);
+    }
+
+    RunningGateway StartHere(string name) => name switch
     {
         "none" => new(name, null, new Dictionary<Door, int> { [Door.Plain] = originPort }),
         "nginx" => StartNginx(),
@@ -151,7 +174,7 @@ sealed class Gateways(string root, string directory, int originPort)
 
     RunningGateway StartSluice()
     {
-        Door[] doors = [Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter];
+        Door[] doors = [Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter, Door.LuaEvents, Door.Watched, Door.Timed, Door.Kept];
         var free = FreePorts(doors.Length + 3);
         var ports = doors.Zip(free).ToDictionary(pair => pair.First, pair => pair.Second);
         var (control, status, metrics) = (free[^3], free[^2], free[^1]);
@@ -162,6 +185,10 @@ sealed class Gateways(string root, string directory, int originPort)
                 - {ip: 127.0.0.1, port: {{ports[Door.Filtered]}} }
                 - {ip: 127.0.0.1, port: {{ports[Door.LuaAccess]}} }
                 - {ip: 127.0.0.1, port: {{ports[Door.LuaFilter]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.LuaEvents]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.Watched]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.Timed]}} }
+                - {ip: 127.0.0.1, port: {{ports[Door.Kept]}} }
               ssl: {ssl_cert: {{Certificate}}, ssl_cert_key: {{Key}}, listen: [{ip: 127.0.0.1, port: {{ports[Door.Tls]}} }]}
               control: {ip: 127.0.0.1, port: {{control}} }
               status: {ip: 127.0.0.1, port: {{status}} }
@@ -176,6 +203,8 @@ sealed class Gateways(string root, string directory, int originPort)
 
             """);
         var upstream = $$"""{type: roundrobin, nodes: {"127.0.0.1:{{originPort}}": 1}, keepalive_pool: {size: 320, idle_timeout: 60, requests: 100000000} }""";
+        string Route(string id, Door door, string plugin) =>
+            $$"""  - {id: {{id}}, uri: "/*", priority: 1, vars: [[server_port, "==", "{{ports[door]}}"]], timeout: {connect: 6, send: 60, read: 3600}, plugins: { {{plugin}} }, upstream: {{upstream}} }""";
         Write("sluice/conf/apisix.yaml", $$"""
             routes:
               - {id: all, uri: "/*", timeout: {connect: 6, send: 60, read: 3600}, upstream: {{upstream}} }
@@ -200,6 +229,10 @@ sealed class Gateways(string root, string directory, int originPort)
                 timeout: {connect: 6, send: 60, read: 3600}
                 plugins: {serverless-pre-function: {phase: body_filter, functions: ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1] end"]} }
                 upstream: {{upstream}}
+            {{Route("lua-events", Door.LuaEvents, "serverless-pre-function: {phase: event_filter, functions: [\"return function(conf, ctx, event) end\"]}")}}
+            {{Route("watched", Door.Watched, "streaming: {idle_timeout: 3600, heartbeat: {interval: 3600}}")}}
+            {{Route("timed", Door.Timed, "streaming: {first_byte_timeout: 60, first_event_timeout: 3600, idle_timeout: 3600, event_idle_timeout: 3600, max_duration: 86400, send_timeout: 60, heartbeat: {interval: 3600}}")}}
+            {{Route("kept", Door.Kept, "sse-resume: {ids: upstream, tail: {events: 100}}")}}
             global_rules:
               - {id: "1", plugins: {prometheus: {} } }
             #END
@@ -227,6 +260,7 @@ sealed class Gateways(string root, string directory, int originPort)
         {
             if (process.HasExited || patience.Elapsed > TimeSpan.FromSeconds(20))
             {
+                using var failed = new RunningGateway(name, process, ports);
                 throw new InvalidOperationException($"{name} does not start: {said}");
             }
             Thread.Sleep(50);
@@ -251,7 +285,7 @@ sealed class Gateways(string root, string directory, int originPort)
     static Dictionary<Door, int> FreePorts(params Door[] doors) => doors.Zip(FreePorts(doors.Length)).ToDictionary(pair => pair.First, pair => pair.Second);
 
     /// <summary>Different ones: all are held until all are found.</summary>
-    static int[] FreePorts(int count)
+    internal static int[] FreePorts(int count)
     {
         Socket[] sockets = [.. Enumerable.Range(0, count).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))];
         try
@@ -275,14 +309,17 @@ sealed class Gateways(string root, string directory, int originPort)
 
     string Certificate => field ??= MakeCertificate();
 
-    string Key => Path.Combine(directory, "key.pem");
+    string Key => Path.Combine(workDirectory, "key.pem");
 
     string MakeCertificate()
     {
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var request = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256);
         using var certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(30));
-        Write("key.pem", key.ExportPkcs8PrivateKeyPem() + "\n");
-        return Write("certificate.pem", certificate.ExportCertificatePem() + "\n");
+        // of all gateways
+        File.WriteAllText(Key, key.ExportPkcs8PrivateKeyPem() + "\n");
+        var path = Path.Combine(workDirectory, "certificate.pem");
+        File.WriteAllText(path, certificate.ExportCertificatePem() + "\n");
+        return path;
     }
 }

@@ -3,8 +3,12 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using Sluice.Load;
 
-var options = new Options(args);
 var root = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../../../.."));
+if (args is ["soak", .. var soak])
+{
+    return await Soak.RunAsync(soak, root);
+}
+var options = new Options(args);
 var directory = Directory.CreateTempSubdirectory("sluice-bench-").FullName;
 using var origin = new Origin();
 var gateways = new Gateways(root, directory, origin.Port);
@@ -16,31 +20,45 @@ Console.WriteLine(machine);
 Scenario[] scenarios = [.. Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name))];
 // all gateways are up all the time and measured in turns, so that each round's figures are of the same minute of a machine that others use too;
 // memory alone is that of a process that has done nothing else
-RunningGateway[] up = Array.TrueForAll(scenarios, scenario => scenario.IsMemory) ? [] : [.. options.Gateways.Select(gateways.Start)];
-foreach (var scenario in scenarios.Where(scenario => !scenario.IsMemory))
+List<RunningGateway> up = [];
+try
 {
-    Array.ForEach(up, gateway => Measurement.WarmUp(scenario, gateway, options));
-}
-for (var round = 1; round <= options.Rounds; round++)
-{
-    // what is compared comes one after the other, and each round in another order: what one leaves behind must not always hit the same
-    foreach (var compared in scenarios.GroupBy(scenario => scenario.Beside ?? scenario.Name).Shuffle())
+    if (!Array.TrueForAll(scenarios, scenario => scenario.IsMemory))
     {
-        foreach (var (scenario, name) in compared.SelectMany(scenario => options.Gateways.Select(name => (scenario, name))).Shuffle())
+        foreach (var name in options.Gateways)
         {
-            using var fresh = scenario.IsMemory ? gateways.Start(name) : null;
-            if (Measurement.Run(scenario, fresh ?? Array.Find(up, gateway => gateway.Name == name)!, round, options) is not { } result)
+            up.Add(gateways.Start(name));
+        }
+    }
+    foreach (var scenario in scenarios.Where(scenario => !scenario.IsMemory))
+    {
+        up.ForEach(gateway => Measurement.WarmUp(scenario, gateway, options));
+    }
+    for (var round = 1; round <= options.Rounds; round++)
+    {
+        // what is compared comes one after the other, and each round in another order: what one leaves behind must not always hit the same
+        foreach (var compared in scenarios.GroupBy(scenario => scenario.Beside ?? scenario.Name).Shuffle())
+        {
+            foreach (var (scenario, name) in compared.SelectMany(scenario => options.Gateways.Select(name => (scenario, name))).Shuffle())
             {
-                continue;
+                using var fresh = scenario.IsMemory ? gateways.Start(name) : null;
+                if (Measurement.Run(scenario, fresh ?? up.Find(gateway => gateway.Name == name)!, round, options) is not { } result)
+                {
+                    continue;
+                }
+                results.Add(result);
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{round} {result.Scenario,-9} {result.Gateway,-8} {result.Cost,9:F1} {(scenario.IsMemory ? "bytes/stream" : "µs/" + scenario.Operation),-13} {result.PerSecond,9:F0}/s p50 {result.P50Us,8:F0} p99 {result.P99Us,8:F0} wrong {result.Wrong} {result.FirstWrong}"));
             }
-            results.Add(result);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{round} {result.Scenario,-9} {result.Gateway,-8} {result.Cost,9:F1} {(scenario.IsMemory ? "bytes/stream" : "µs/" + scenario.Operation),-13} {result.PerSecond,9:F0}/s p50 {result.P50Us,8:F0} p99 {result.P99Us,8:F0} wrong {result.Wrong} {result.FirstWrong}"));
         }
     }
 }
-Array.ForEach(up, gateway => gateway.Dispose());
-Directory.Delete(directory, recursive: true);
+finally
+{
+    // whatever happened: nobody else would end them
+    up.ForEach(gateway => gateway.Dispose());
+    Directory.Delete(directory, recursive: true);
+}
 var markdown = Report.Markdown(results, machine);
 Console.WriteLine();
 Console.WriteLine(markdown);

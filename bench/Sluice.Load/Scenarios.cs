@@ -26,12 +26,17 @@ sealed record Scenario(string Name, string Title, string Operation, Door Door, i
         Events("A-tls", "A, clients over TLS", Door.Tls, 1000, 100_000) with { Beside = "A" },
         Events("A-filter", "A, a body filter on", Door.Filtered, 1000, 100_000) with { Beside = "A" },
         Events("A2-lua", "A2, a Lua body filter that returns each piece", Door.LuaFilter, 1000, 33_333) with { Beside = "A2" },
+        Events("A2-events", "A2, a Lua event filter that lets each event pass", Door.LuaEvents, 1000, 33_333) with { Beside = "A2" },
+        Events("A-watch", "A, heartbeats may come between events", Door.Watched, 1000, 100_000) with { Beside = "A" },
+        Events("A-timed", "A, every limit of streaming", Door.Timed, 1000, 100_000) with { Beside = "A" },
+        Events("A-resume", "A, streams can be come back to", Door.Kept, 1000, 100_000) with { Beside = "A" },
         Requests("D", "GET of 12 bytes, 64 connections", Door.Plain, 64, "/hello", 12, 0),
         Requests("D-lua", "D, a Lua access function that does nothing", Door.LuaAccess, 64, "/hello", 12, 0) with { Beside = "D" },
         Http2("D-h2", "GET of 12 bytes over HTTP/2 and TLS, 64 at a time", 64),
         Requests("E", "1 MiB bodies, 16 connections", Door.Plain, 16, "/bytes?n=1048576", 1048576, 0),
         Requests("E-slow", "4 MiB bodies, buffered, 16 clients of 4 MiB/s", Door.Buffered, 16, "/bytes?n=4194304", 4194304, 4 * 1024 * 1024),
         Events("C", "2000 idle streams more, memory", Door.Plain, 2000, 3_600_000_000) with { Operation = "stream" },
+        Events("C-watch", "C, heartbeats may come", Door.Watched, 2000, 3_600_000_000) with { Operation = "stream", Beside = "C" },
     ];
 
     static Scenario Events(string name, string title, Door door, int streams, long intervalUs) =>
