@@ -144,13 +144,19 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
         inside.Add(place);
     }
 
-    static void Remove(Place place)
+    /// <summary>True for the one who has to give the place back: whoever finds it gone must not, the other may still be about it.</summary>
+    static bool Remove(Place place)
     {
         var groups = place.Entry.Groups;
-        if (groups.TryGetValue(place.Key, out var inside) && inside.Remove(place) && inside.Count == 0)
+        if (!groups.TryGetValue(place.Key, out var inside) || !inside.Remove(place))
+        {
+            return false;
+        }
+        if (inside.Count == 0)
         {
             groups.Remove(place.Key);
         }
+        return true;
     }
 
     /// <summary>The oldest, or the one of which nothing has come for longest; one whose response has not begun is left alone. Null: nobody has to go.</summary>
@@ -180,11 +186,12 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
     {
         foreach (var place in places)
         {
+            bool removed;
             lock (place.Entry.Groups)
             {
-                Remove(place);
+                removed = Remove(place);
             }
-            if (place.Member is { } member)
+            if (removed && place.Member is { } member)
             {
                 place.Entry.Shared!.LeaveLater(member);
             }
