@@ -106,6 +106,8 @@ sealed partial class DelayedCounters : ICounters, IAsyncDisposable
         {
             (delta, limit, window) = (entry.Delta, entry.Limit, entry.Window);
         }
+        // the answer may be old when it is looked at
+        var asked = _time.GetTimestamp();
         try
         {
             var quota = await _redis.AddAsync(key, limit, window, delta);
@@ -113,7 +115,7 @@ sealed partial class DelayedCounters : ICounters, IAsyncDisposable
             {
                 entry.Delta -= delta;
                 entry.Remaining = quota.Remaining + (entry.Limit - limit);
-                entry.Ends = After(quota.Reset);
+                entry.Ends = After(asked, quota.Reset);
                 entry.Asking = null;
             }
         }
@@ -128,13 +130,13 @@ sealed partial class DelayedCounters : ICounters, IAsyncDisposable
                     // a window of this process's own
                     entry.Remaining = entry.Limit;
                     entry.Delta = 0;
-                    entry.Ends = After(entry.Window);
+                    entry.Ends = After(_time.GetTimestamp(), entry.Window);
                 }
             }
         }
     }
 
-    long After(TimeSpan time) => _time.GetTimestamp() + Math.Max(1, (long)(time.TotalSeconds * _time.TimestampFrequency));
+    long After(long start, TimeSpan time) => start + Math.Max(1, (long)(time.TotalSeconds * _time.TimestampFrequency));
 
     void Tick()
     {
