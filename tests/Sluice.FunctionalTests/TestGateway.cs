@@ -165,6 +165,17 @@ public sealed class TestGateway : IAsyncDisposable
 
     public Task ErrorLogSaysAsync(string text) => Eventually.TrueAsync(() => ErrorLog.Contains(text, StringComparison.Ordinal), () => $"no \"{text}\" in the error log:\n{ErrorLog}");
 
+    public Task<string> MetricsAsync() => Client.GetStringAsync(new Uri($"http://{Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));
+
+    /// <summary>What is counted of a response, and of a piece of one, is counted when it has gone out: its client may be quicker than that.</summary>
+    public async Task MetricsSayAsync(params string[] texts)
+    {
+        foreach (var text in texts)
+        {
+            await Eventually.HoldsAsync(async () => (await MetricsAsync()).Contains(text, StringComparison.Ordinal), $"no \"{text}\" in the metrics", seconds: 30);
+        }
+    }
+
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();

@@ -210,7 +210,7 @@ public class LargeDownloadTests
     static async Task SettledAsync(Func<long> number)
     {
         long before = -1;
-        for (var same = 0; same < 5;)
+        for (var same = 0; same < 20;)
         {
             await Task.Delay(60);
             var now = number();

@@ -250,7 +250,7 @@ public sealed class EtcdTests
         await etcd.KillAsync();
         await using var second = await StartAsync(etcd, prefix: prefix, retries: 0);
         Assert.Equal("/1", await WhereAsync(second, "/r1"));
-        Assert.Matches(@"etcd is not reachable \(http://127\.0\.0\.1:\d+: [a-z ]+\)", await ReadyAsync(second));
+        Assert.Matches(@"etcd is not reachable \(http://127\.0\.0\.1:\d+: [a-zA-Z0-9/, ()]+\)", await ReadyAsync(second));
         await second.ErrorLogSaysAsync("starting with the local copy");
         Assert.Contains("no copy of its configuration", await RefusalAsync(etcd));
 

@@ -230,10 +230,11 @@ public sealed class ExchangeRecordTests(ExchangeRecordTests.Fixture fixture) : I
             received += (await response.Content.ReadAsByteArrayAsync(Cancel)).Length;
         }
         await Eventually.HoldsAsync(async () => await MetricAsync($"apisix_http_status{{code=\"200\",route=\"{route}\",") == 3, "not every request is counted");
-        Assert.Equal((3000, received), (await MetricAsync($"apisix_bandwidth{{type=\"ingress\",route=\"{route}\","), (long)await MetricAsync($"apisix_bandwidth{{type=\"egress\",route=\"{route}\",")));
+        await Eventually.HoldsAsync(async () => await MetricAsync($"apisix_bandwidth{{type=\"ingress\",route=\"{route}\",") == 3000, "not what was received");
+        await Eventually.HoldsAsync(async () => (long)await MetricAsync($"apisix_bandwidth{{type=\"egress\",route=\"{route}\",") == received, "not what was sent");
         foreach (var type in (string[])["request", "upstream", "apisix"])
         {
-            Assert.Equal(3, await MetricAsync($"apisix_http_latency_count{{type=\"{type}\",route=\"{route}\","));
+            await Eventually.HoldsAsync(async () => await MetricAsync($"apisix_http_latency_count{{type=\"{type}\",route=\"{route}\",") == 3, $"not each {type} has its time");
         }
         Assert.Equal(0, await MetricAsync($"sluice_stream_duration_seconds_count{{route=\"{route}\"}}"));
         Assert.True(await MetricAsync("apisix_http_requests_total") >= before + 3, "the gateway's own count is behind");

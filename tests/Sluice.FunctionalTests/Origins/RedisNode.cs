@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
+using Sluice.FunctionalTests.Processes;
 using StackExchange.Redis;
 
 namespace Sluice.FunctionalTests.Origins;
@@ -25,7 +26,7 @@ public sealed class RedisNode : IAsyncDisposable
         // somebody else may take the port that is free now: then there is another one
         for (var attempt = 0; ; attempt++)
         {
-            var (port, bus) = (FreePort(), FreePort());
+            var (port, bus) = (CommandFixture.FreePort(), CommandFixture.FreePort());
             var directory = Directory.CreateTempSubdirectory("sluice-redis-").FullName;
             await File.WriteAllLinesAsync(
                 Path.Combine(directory, "redis.conf"), ["bind 127.0.0.1", $"port {port}", .. sentinel ? (string[])[] : [$"cluster-port {bus}", "save \"\""], .. settings]);
@@ -55,13 +56,6 @@ public sealed class RedisNode : IAsyncDisposable
     }
 
     public Task<RedisResult> AskAsync(string command, params object[] arguments) => _own.GetServer("127.0.0.1", Port).ExecuteAsync(command, arguments);
-
-    static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 
     public async ValueTask DisposeAsync()
     {

@@ -88,7 +88,7 @@ public class BalancerTests
     {
         await using var slow = await WebOrigin.StartAsync(async context =>
         {
-            await Task.Delay(400, context.RequestAborted);
+            await Task.Delay(2000, context.RequestAborted);
             await context.Response.WriteAsync("slow");
         });
         await using var fast = await WebOrigin.StartAsync("fast");
@@ -125,7 +125,7 @@ public class BalancerTests
             [{"host":"127.0.0.1","port":{{stalled.Port}},"weight":1,"priority":3},{"host":"127.0.0.1","port":1,"weight":1,"priority":2},
             {"host":"127.0.0.1","port":{{good.Port}},"weight":1,"priority":1}]
             """;
-        const string Quick = """ "timeout":{"connect":0.3,"send":0.3,"read":0.3} """;
+        const string Quick = """ "timeout":{"connect":2,"send":2,"read":2} """;
         await gateway.PutAsync("/routes/all", $$"""{"uri":"/all","upstream":{"nodes":{{nodes}},{{Quick}} } }""");
         await gateway.PutAsync("/routes/one", $$"""{"uri":"/one","upstream":{"nodes":{{nodes}},"retries":1,{{Quick}} } }""");
         await gateway.PutAsync("/routes/late", $$"""{"uri":"/late","upstream":{"nodes":{{nodes}},"retry_timeout":0.1,{{Quick}} } }""");

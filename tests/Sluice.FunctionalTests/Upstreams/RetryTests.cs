@@ -249,7 +249,7 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
 
     static int _routes;
 
-    async Task<string> RouteAsync(string nodes, string more = """ "timeout":{"connect":10,"send":10,"read":0.5}, """, string upstream = "")
+    async Task<string> RouteAsync(string nodes, string more = """ "timeout":{"connect":10,"send":10,"read":2}, """, string upstream = "")
     {
         var id = $"retry{Interlocked.Increment(ref _routes)}";
         await fixture.Gateway.PutAsync($"/routes/{id}", $$"""{"uri":"/{{id}}",{{more}}"upstream":{"type":"roundrobin",{{upstream}}"nodes":{{nodes}} } }""");

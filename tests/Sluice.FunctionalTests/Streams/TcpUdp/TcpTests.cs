@@ -297,7 +297,7 @@ public class TcpTests
         });
         await using var gateway = await StartAsync();
         await gateway.PutAsync("/stream_routes/1",
-            $$"""{"upstream":{"type":"roundrobin","timeout":{"connect":5,"send":1,"read":0.3},"nodes":[{"host":"127.0.0.1","port":1,"weight":1,"priority":1},{"host":"127.0.0.1","port":{{origin.Port}},"weight":1}]} }""");
+            $$"""{"upstream":{"type":"roundrobin","timeout":{"connect":5,"send":1,"read":2},"nodes":[{"host":"127.0.0.1","port":1,"weight":1,"priority":1},{"host":"127.0.0.1","port":{{origin.Port}},"weight":1}]} }""");
         using var client = await ConnectAsync(gateway);
         var buffer = new byte[3];
         Assert.Equal(2, await client.GetStream().ReadAsync(buffer, TestContext.Current.CancellationToken));
