@@ -201,6 +201,8 @@ sealed class PluginTest
             return new(piece.Length);
         }
 
+        public IEnumerable<KeyValuePair<string, string>> Trailers => upstream.Trailers.Select(static trailer => KeyValuePair.Create(trailer.Name, trailer.Value));
+
         public void Abort(UpstreamFailureKind reason)
         {
         }
@@ -215,6 +217,8 @@ sealed class PluginTest
 
         /// <summary>Reads the request before it answers; null: it does not.</summary>
         public Func<Exchange, Task>? Read { get; init; }
+
+        public (string Name, string Value)[] Trailers { get; init; } = [];
 
         /// <summary>After the last piece the connection breaks.</summary>
         public bool BreaksOff { get; init; }

@@ -219,6 +219,7 @@ public sealed partial class Exchange : IVariables
         public Func<Exchange, IResponseSource, ResponseCopy?>? Keep;
         public ResponseCopy? Copy;
         public string? AccelExpires;
+        public ITrailersInBody? TrailersInBody;
     }
 
     public HttpRequest Request { get; }
@@ -355,6 +356,16 @@ public sealed partial class Exchange : IVariables
         get => _rare is { } rare ? rare.AccelExpires : default;
         set => Rarely(value is not null)?.AccelExpires = value;
     }
+
+    /// <summary>Who tells the client what a gRPC upstream says in trailers, for a client that reads none; null: trailers go on as trailers.</summary>
+    internal ITrailersInBody? TrailersInBody
+    {
+        get => _rare is { } rare ? rare.TrailersInBody : default;
+        set => Rarely(value is not null)?.TrailersInBody = value;
+    }
+
+    /// <summary>A plugin has said which origins may read the response, be it none.</summary>
+    internal bool HasOriginRule { get; set; }
 
     /// <summary>The response's headers without those that plugins had put there before it came.</summary>
     internal IEnumerable<KeyValuePair<string, StringValues>> SourceHeaders => Response.Headers.Where(header =>

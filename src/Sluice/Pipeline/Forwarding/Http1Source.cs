@@ -237,12 +237,15 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
         return _sending.IsCompletedSuccessfully ? _connection!.DisposeAsync() : ValueTask.CompletedTask;
     }
 
-    public override void WriteTrailers(HttpResponse response)
+    public override IEnumerable<KeyValuePair<string, string>> Trailers
     {
-        var trailers = _connection!.Trailers;
-        for (var i = 0; i < trailers.Count; i++)
+        get
         {
-            response.AppendTrailer(trailers.Name(i), trailers.Value(i));
+            var trailers = _connection!.Trailers;
+            for (var i = 0; i < trailers.Count; i++)
+            {
+                yield return new(trailers.Name(i), trailers.Value(i));
+            }
         }
     }
 

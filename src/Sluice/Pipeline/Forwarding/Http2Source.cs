@@ -273,13 +273,16 @@ sealed class Http2Source : UpstreamSource
         return ValueTask.CompletedTask;
     }
 
-    public override void WriteTrailers(HttpResponse response)
+    public override IEnumerable<KeyValuePair<string, string>> Trailers
     {
-        foreach (var (name, values) in _response!.TrailingHeaders.NonValidated)
+        get
         {
-            foreach (var value in values)
+            foreach (var (name, values) in _response!.TrailingHeaders.NonValidated)
             {
-                response.AppendTrailer(name, value);
+                foreach (var value in values)
+                {
+                    yield return new(name, value);
+                }
             }
         }
     }

@@ -149,7 +149,15 @@ abstract class UpstreamSource(Forwarder forwarder, Exchange exchange, Upstream u
 
     public abstract ValueTask EndedAsync();
 
-    public abstract void WriteTrailers(HttpResponse response);
+    public void WriteTrailers(HttpResponse response)
+    {
+        foreach (var (name, value) in Trailers)
+        {
+            response.AppendTrailer(name, value);
+        }
+    }
+
+    public abstract IEnumerable<KeyValuePair<string, string>> Trailers { get; }
 
     public abstract ValueTask DisposeAsync();
 }

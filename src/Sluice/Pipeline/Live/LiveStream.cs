@@ -367,7 +367,7 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
         }
         var type = (exchange.Response.ContentType ?? "").AsSpan();
         return Is(type, "text/event-stream") ? StreamKind.Sse
-            : Is(type, "application/grpc") ? StreamKind.Grpc
+            : Is(type, "application/grpc") && !Is(type, "application/grpc-web-text") ? StreamKind.Grpc
             : Is(type, "application/vnd.amazon.eventstream") ? StreamKind.EventStream
             : Is(type, "application/x-ndjson") || Is(type, "application/jsonl") || Is(type, "application/ndjson") || Is(type, "application/stream+json") ? StreamKind.Ndjson
             : StreamKind.Body;

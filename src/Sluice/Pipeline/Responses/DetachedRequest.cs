@@ -316,6 +316,8 @@ sealed class DetachedRequest : IDisposable
 
         public void WriteTrailers(HttpResponse response) => source.WriteTrailers(response);
 
+        public IEnumerable<KeyValuePair<string, string>> Trailers => source.Trailers;
+
         public ValueTask DisposeAsync()
         {
             Release();

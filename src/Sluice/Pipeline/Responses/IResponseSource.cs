@@ -47,4 +47,7 @@ public interface IResponseSource : IAsyncDisposable
 
     /// <summary>Appends the trailers to the client's response, which can have some.</summary>
     void WriteTrailers(HttpResponse response) { }
+
+    /// <summary>The trailers, when all of the body has been read.</summary>
+    IEnumerable<KeyValuePair<string, string>> Trailers => [];
 }

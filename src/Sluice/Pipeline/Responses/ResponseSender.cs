@@ -67,7 +67,7 @@ internal static class ResponseSender
         }
         var response = exchange.Response;
         answer = ComeBack.InsteadOf(exchange, answer.Status, answer.Headers.FirstOrDefault(static header => header.Key == "Retry-After").Value) ?? answer;
-        if (answer.Status >= 300 && GrpcStatus.IsAsked(exchange.Request))
+        if (answer.Status >= 300 && (GrpcStatus.IsAsked(exchange.Request) || exchange.TrailersInBody is not null))
         {
             answer = GrpcStatus.Of(answer);
         }
@@ -142,6 +142,7 @@ internal static class ResponseSender
         {
             exchange.Copy = source.IsFiltered ? null : keep(exchange, source);
         }
+        exchange.TrailersInBody?.Source = source;
         ShowStatuses(exchange);
         exchange.TellResponseLength(source.Length);
         exchange.Buffering = BufferingRules.Response(exchange, source.BufferingWish, source.IsStream);
@@ -324,7 +325,7 @@ internal static class ResponseSender
             // a budget: the stream ends properly whether there is a place for words or not
             _ = await StreamEnding.TryAsync(exchange, reason);
         }
-        else if (!relay.IsVerbatim && exchange.Response.SupportsTrailers())
+        else if (!relay.IsVerbatim && exchange.TrailersInBody is null && exchange.Response.SupportsTrailers())
         {
             source.WriteTrailers(exchange.Response);
         }

@@ -22,7 +22,7 @@ static class StreamEnding
     public static bool MayHaveWords(Exchange exchange) => ModeOf(exchange) switch
     {
         "abort" => false,
-        null => GrpcStatus.IsAsked(exchange.Request) && exchange.Response.SupportsTrailers(),
+        null => exchange.TrailersInBody is not null || (GrpcStatus.IsAsked(exchange.Request) && exchange.Response.SupportsTrailers()),
         _ => true,
     };
 
@@ -37,6 +37,10 @@ static class StreamEnding
         {
             return false;
         }
+        if (exchange.TrailersInBody is { } trailers)
+        {
+            return trailers.LastWords(reason.Grpc, GrpcMessage(name)) is { } words && (words.IsEmpty || await SayAsync(exchange, words));
+        }
         if (GrpcStatus.IsAsked(exchange.Request) && response.SupportsTrailers())
         {
             // as long as nobody has looked, a message may be whole
@@ -45,7 +49,7 @@ static class StreamEnding
                 return false;
             }
             response.AppendTrailer("grpc-status", reason.Grpc.ToString(CultureInfo.InvariantCulture));
-            response.AppendTrailer("grpc-message", GrpcStatus.Encode($"sluice: {name}"));
+            response.AppendTrailer("grpc-message", GrpcMessage(name));
             return true;
         }
         if (mode is null || response.ContentLength is not null)
@@ -69,7 +73,10 @@ static class StreamEnding
         };
     }
 
-    static async ValueTask<bool> SayAsync(Exchange exchange, byte[] words)
+    /// <summary>What <c>grpc-message</c> says of a stream that has ended for this reason.</summary>
+    public static string GrpcMessage(string name) => GrpcStatus.Encode($"sluice: {name}");
+
+    static async ValueTask<bool> SayAsync(Exchange exchange, ReadOnlyMemory<byte> words)
     {
         try
         {

@@ -151,6 +151,7 @@ internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
     {
         // kept: another plugin may change the header for the upstream
         exchange.Items[this] = exchange.Request.Headers.Origin.ToString();
+        exchange.HasOriginRule = true;
         return new(HttpMethods.IsOptions(exchange.Request.Method) ? new Answer(200) : null);
     }
 
