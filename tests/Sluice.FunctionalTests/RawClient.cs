@@ -6,11 +6,11 @@ using System.Text.RegularExpressions;
 
 namespace Sluice.FunctionalTests;
 
-/// <summary>A connection to the gateway for bytes that no proper client would send. Every wait ends after ten seconds.</summary>
+/// <summary>A connection to the gateway for bytes that no proper client would send. All of it ends after a minute.</summary>
 sealed partial class RawClient : IDisposable
 {
     readonly Socket _socket;
-    readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(10));
+    readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(60));
     string _received = "";
 
     RawClient(Socket socket) => _socket = socket;

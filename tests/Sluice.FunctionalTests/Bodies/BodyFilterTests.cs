@@ -62,7 +62,7 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
             Assert.Equal(EventOrigin.Event(id), (await events.NextAsync()).Event);
         }
         Assert.Equal(0, await events.Body.ReadAsync(new byte[1]));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Theory]
@@ -78,7 +78,7 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
         await events.NextAsync();
         await origin.SendAsync($"data: {new string('x', 100)}\n\n");
         await Assert.ThrowsAnyAsync<IOException>(async () => await events.Body.ReadAsync(new byte[1]));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Theory]
@@ -98,7 +98,7 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
                 await events.NextAsync();
             }
         }
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Fact]
@@ -138,7 +138,7 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         Assert.Equal((HttpStatusCode.Created, "instead"), (response.StatusCode, await response.Content.ReadAsStringAsync()));
         Assert.Equal(["b"], response.Headers.GetValues("X-A"));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Fact]

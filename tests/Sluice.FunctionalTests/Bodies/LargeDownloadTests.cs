@@ -94,7 +94,7 @@ public class LargeDownloadTests
         Assert.Empty(TemporaryFiles(gateway));
 
         await ReadAllAsync(body);
-        await source.SentAll.WaitAsync(TimeSpan.FromSeconds(10));
+        await source.SentAll.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Theory]
@@ -133,7 +133,7 @@ public class LargeDownloadTests
         Assert.Empty(TemporaryFiles(gateway));
 
         await ReadAllAsync(body);
-        await source.SentAll.WaitAsync(TimeSpan.FromSeconds(10));
+        await source.SentAll.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Fact]
@@ -148,7 +148,7 @@ public class LargeDownloadTests
             await SettledAsync(() => source.Sent);
             Assert.False(source.SentAll.IsCompleted);
         }
-        await source.Gone.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await source.Gone.Task.WaitAsync(TimeSpan.FromSeconds(30));
         await Eventually.TrueAsync(() => TemporaryFiles(gateway).Length == 0, "the temporary file stays");
     }
 
@@ -197,7 +197,7 @@ public class LargeDownloadTests
         var piece = new byte[64 * 1024];
         var expected = new byte[piece.Length];
         long at = 0;
-        while (await body.ReadAsync(piece).AsTask().WaitAsync(TimeSpan.FromSeconds(20)) is > 0 and var read)
+        while (await body.ReadAsync(piece).AsTask().WaitAsync(TimeSpan.FromSeconds(30)) is > 0 and var read)
         {
             Source.Fill(expected.AsSpan(0, read), at);
             Assert.True(piece.AsSpan(0, read).SequenceEqual(expected.AsSpan(0, read)), $"other bytes after {at}");

@@ -118,7 +118,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         content.Send("one.");
         if (streamed)
         {
-            await seen.Task.WaitAsync(TimeSpan.FromSeconds(10));
+            await seen.Task.WaitAsync(TimeSpan.FromSeconds(30));
         }
         else
         {
@@ -228,7 +228,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         }
         if (plugins == Off)
         {
-            await ends.Task.WaitAsync(TimeSpan.FromSeconds(10));
+            await ends.Task.WaitAsync(TimeSpan.FromSeconds(30));
         }
         else
         {
@@ -276,7 +276,7 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         foreach (var line in (string[])["ping\n", "pong\n"])
         {
             content.Send(line);
-            await body.ReadExactlyAsync(echo).AsTask().WaitAsync(TimeSpan.FromSeconds(10));
+            await body.ReadExactlyAsync(echo).AsTask().WaitAsync(TimeSpan.FromSeconds(30));
             Assert.Equal(line, System.Text.Encoding.Latin1.GetString(echo));
         }
         content.End();

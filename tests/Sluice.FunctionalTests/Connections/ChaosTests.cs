@@ -114,7 +114,7 @@ public class ChaosTests
                     client.ShutdownSend();
                     break;
             }
-            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
             best = new[] { best, Stopwatch.GetElapsedTime(left, await ended.Reader.ReadAsync(patience.Token)) }.Min();
             await OpenConnections.NoneAsync(origin.Port);
         }

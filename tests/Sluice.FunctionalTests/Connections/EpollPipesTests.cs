@@ -11,7 +11,7 @@ namespace Sluice.FunctionalTests.Connections;
 /// <summary>The two pipes of a client's connection, and the loop that they run on, over a real socket.</summary>
 public sealed class EpollPipesTests : IAsyncLifetime
 {
-    static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     readonly EventLoop _loop = new(0, NullLogger.Instance);
     Socket _peer = null!;

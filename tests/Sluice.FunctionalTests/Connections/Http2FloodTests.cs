@@ -102,7 +102,7 @@ public sealed class Http2FloodTests
             await origin.SendAsync(EventOrigin.Event(id));
             for (expected += EventOrigin.Event(id).Length; received < expected;)
             {
-                received += await DataOfFrameAsync(stream).WaitAsync(TimeSpan.FromSeconds(20));
+                received += await DataOfFrameAsync(stream).WaitAsync(TimeSpan.FromSeconds(30));
             }
             await socket.SendAsync(thanks);
         }

@@ -35,7 +35,7 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
 
     static ValueTask SendAsync(NetworkStream stream, string text) => stream.WriteAsync(Encoding.Latin1.GetBytes(text), TestContext.Current.CancellationToken);
 
-    static Task<string> RestAsync(NetworkStream stream) => new StreamReader(stream, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(20));
+    static Task<string> RestAsync(NetworkStream stream) => new StreamReader(stream, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(30));
 
     [Fact]
     public async Task Client_and_script_talk_as_they_like()

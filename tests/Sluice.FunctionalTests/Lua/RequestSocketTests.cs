@@ -42,7 +42,7 @@ public sealed class RequestSocketTests : IAsyncLifetime
             var buffer = new byte[4096];
             while (!_received.Contains(last, StringComparison.Ordinal))
             {
-                var count = await stream.ReadAsync(buffer, TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+                var count = await stream.ReadAsync(buffer, TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
                 Assert.True(count > 0, $"the end came after: {_received}");
                 _received += Encoding.Latin1.GetString(buffer, 0, count);
             }

@@ -170,7 +170,7 @@ public sealed class ExchangeRecordTests(ExchangeRecordTests.Fixture fixture) : I
             await events.NextAsync();
             Assert.Equal(1, await MetricAsync($"sluice_active_streams{{route=\"{route}\",kind=\"sse\"}}"));
         }
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         await EndedAsync(route, "client_gone");
         Assert.Equal(0, await MetricAsync($"sluice_stream_ends_total{{route=\"{route}\",reason=\"complete\"}}"));
         Assert.Equal(0, await MetricAsync($"sluice_active_streams{{route=\"{route}\",kind=\"sse\"}}"));

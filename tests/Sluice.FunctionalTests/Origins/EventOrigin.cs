@@ -137,7 +137,7 @@ public sealed class EventReader(Stream body) : IDisposable
                 _text = _text[(end + 2)..];
                 return (found, watch.Elapsed);
             }
-            var read = await body.ReadAsync(_buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(10));
+            var read = await body.ReadAsync(_buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(30));
             if (read == 0)
             {
                 throw new EndOfStreamException($"the stream ended after \"{_text}\"");

@@ -133,7 +133,7 @@ public sealed class ScriptedOrigin : IAsyncDisposable
     {
         try
         {
-            await Task.WhenAll(running).WaitAsync(TimeSpan.FromSeconds(10));
+            await Task.WhenAll(running).WaitAsync(TimeSpan.FromSeconds(30));
         }
         catch (TimeoutException)
         {
@@ -142,10 +142,10 @@ public sealed class ScriptedOrigin : IAsyncDisposable
     }
 }
 
-/// <summary>One accepted connection in the hands of a script. Every wait ends after ten seconds with an exception.</summary>
+/// <summary>One accepted connection in the hands of a script. Every wait ends after half a minute with an exception.</summary>
 public sealed class OriginConnection(Socket socket, int number, CancellationToken stopping) : IDisposable
 {
-    static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     readonly List<byte> received = [];
     Stream stream = new NetworkStream(socket, ownsSocket: false);
 

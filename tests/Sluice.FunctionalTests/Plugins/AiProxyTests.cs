@@ -191,7 +191,7 @@ public sealed class AiProxyTests
             await using var stream = await response.Content.ReadAsStreamAsync();
             Assert.NotEqual(0, await stream.ReadAsync(new byte[16]));
         }
-        await provider.Gone.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        await provider.Gone.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
     }
 
     [Fact]

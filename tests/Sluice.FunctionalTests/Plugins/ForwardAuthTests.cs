@@ -178,9 +178,9 @@ public sealed class ForwardAuthTests
         using (var client = await RawClient.ConnectAsync(gateway.EndPoint))
         {
             await client.SendAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-            await asked.Task.WaitAsync(TimeSpan.FromSeconds(20), Cancel);
+            await asked.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         }
-        await ended.Task.WaitAsync(TimeSpan.FromSeconds(20), Cancel);
+        await ended.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
     }
 
     static Dictionary<string, string> Seen(HttpContext context) => new(context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString()), StringComparer.OrdinalIgnoreCase)

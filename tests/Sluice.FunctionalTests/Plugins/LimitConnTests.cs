@@ -75,7 +75,7 @@ public sealed class LimitConnTests
         {
             using var client = await RawClient.ConnectAsync(gateway.EndPoint);
             await client.SendAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-            Assert.True(await asked.WaitAsync(TimeSpan.FromSeconds(10)), "the request was refused");
+            Assert.True(await asked.WaitAsync(TimeSpan.FromSeconds(30)), "the request was refused");
             client.Reset();
             await RoomAsync(gateway);
         }

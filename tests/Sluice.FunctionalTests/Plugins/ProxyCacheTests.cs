@@ -97,7 +97,7 @@ public sealed class ProxyCacheTests
             {
                 await connection.ReadHeadAsync();
                 await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nCache-Control: max-age=60\r\n{header}Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
-                await seen.Task.WaitAsync(TimeSpan.FromSeconds(10));
+                await seen.Task.WaitAsync(TimeSpan.FromSeconds(30));
                 await connection.SendAsync("9\r\ndata: 2\n\n\r\n0\r\n\r\n");
                 // the next one, wherever it comes in
                 await connection.ReadHeadAsync();
@@ -133,7 +133,7 @@ public sealed class ProxyCacheTests
         {
             await connection.ReadHeadAsync();
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nfirst\n\r\n");
-            await seen.Task.WaitAsync(TimeSpan.FromSeconds(10));
+            await seen.Task.WaitAsync(TimeSpan.FromSeconds(30));
             await connection.SendAsync("7\r\nsecond\n\r\n0\r\n\r\n");
             await connection.ReadEndAsync();
         });
@@ -169,7 +169,7 @@ public sealed class ProxyCacheTests
             {
                 await connection.ReadHeadAsync();
                 await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + part);
-                await seen.Task.WaitAsync(TimeSpan.FromSeconds(10));
+                await seen.Task.WaitAsync(TimeSpan.FromSeconds(30));
             },
             async connection =>
             {
@@ -231,7 +231,7 @@ public sealed class ProxyCacheTests
             async connection =>
             {
                 await connection.ReadHeadAsync();
-                await other.Task.WaitAsync(TimeSpan.FromSeconds(10));
+                await other.Task.WaitAsync(TimeSpan.FromSeconds(30));
                 await connection.SendAsync(Of("first"));
                 await connection.ReadEndAsync();
             },
@@ -262,7 +262,7 @@ public sealed class ProxyCacheTests
         {
             await connection.ReadHeadAsync();
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\nold ");
-            await purged.Task.WaitAsync(TimeSpan.FromSeconds(10));
+            await purged.Task.WaitAsync(TimeSpan.FromSeconds(30));
             await connection.SendAsync("news");
             await connection.ReadHeadAsync();
             await connection.SendAsync(Of("new"));

@@ -25,7 +25,7 @@ public sealed class ProxyMirrorTests
         request.Headers.Add("X-A", "b");
         using var response = await gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         Assert.StartsWith("POST /rewritten?c=1 ", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
-        var copy = await copied.Task.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+        var copy = await copied.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
         Assert.StartsWith($"POST {target} HTTP/1.1\r\n", copy, StringComparison.Ordinal);
         Assert.Contains("\r\nX-A: b\r\n", copy, StringComparison.OrdinalIgnoreCase);
         Assert.Contains("\r\nContent-Length: 5\r\n", copy, StringComparison.OrdinalIgnoreCase);

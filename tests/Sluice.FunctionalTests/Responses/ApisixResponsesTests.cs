@@ -225,7 +225,7 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
         // counted when the answer has been sent
         while (!text.Contains("apisix_http_status{code=\"200\",route=\"counted\"", StringComparison.Ordinal))
         {
-            Assert.True(watch.Elapsed.TotalSeconds < 10, text);
+            Assert.True(watch.Elapsed.TotalSeconds < 30, text);
             text = await _gateway.Client.GetStringAsync(new Uri($"http://{_gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"), TestContext.Current.CancellationToken);
         }
         foreach (var name in (string[])["apisix_http_requests_total", "apisix_http_latency_bucket", "apisix_bandwidth", "apisix_nginx_http_current_connections", "apisix_node_info", "apisix_upstream_status"])

@@ -81,7 +81,7 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
         using (var client = await RawConnection.ConnectAsync(Gateway.EndPoint))
         {
             await client.SendAsync($"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-            await asked.Task.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+            await asked.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
             if (how == "half")
             {
                 client.ShutdownSend();
@@ -92,7 +92,7 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
                 client.Reset();
             }
         }
-        await gone.Task.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         await LoggedAsync($"{path}|499|127.0.0.1:{origin.Port}|-|client_gone");
         await Gateway.MetricsSayAsync($"apisix_http_status{{code=\"499\",route=\"gone-{how}\",");
         Assert.Single((await Gateway.MetricsAsync()).Split('\n'), one => one.StartsWith("apisix_http_status{", StringComparison.Ordinal) && one.Contains($"route=\"gone-{how}\"", StringComparison.Ordinal));
@@ -137,7 +137,7 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
         using (var client = await RawConnection.ConnectAsync(Gateway.EndPoint))
         {
             await client.SendAsync("POST /finish HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-            await asked.Task.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+            await asked.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
             client.Reset();
         }
         // whoever serves these has heard of the reset before

@@ -96,10 +96,10 @@ public sealed class LiveStreamsTests : IAsyncLifetime
         Assert.Equal(1, _gateway.Gateway.Live.Count);
 
         Assert.Equal((HttpStatusCode.OK, """{"ended":1}""" + "\n"), await DeleteAsync(id + "?reason=enough"));
-        var (rest, _) = await client.ReadRestAsync().WaitAsync(TimeSpan.FromSeconds(5), Cancel);
+        var (rest, _) = await client.ReadRestAsync().WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         // never a clean end
         Assert.Equal("", rest);
-        await _gone.Task.WaitAsync(TimeSpan.FromSeconds(5), Cancel);
+        await _gone.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         Assert.Equal(HttpStatusCode.NotFound, (await DeleteAsync(id)).Status);
         await _gateway.ErrorLogSaysAsync($"stream {id} (route live, consumer -) is ended from 127.0.0.1: enough");
         var log = Path.Combine(_gateway.Prefix, "logs", "access.log");

@@ -51,7 +51,7 @@ public sealed partial class StreamingTests : IAsyncLifetime
         var answer = await client.UntilAsync("\r\n0\r\n\r\n");
         Assert.True(Stopwatch.GetElapsedTime(began) >= TimeSpan.FromMilliseconds(490));
         Assert.EndsWith($"event: {(isError ? "error" : "end")}\ndata: {{\"reason\":\"{reason}\",\"message\":\"{message}\"}}\n\n\r\n0\r\n\r\n", answer, StringComparison.Ordinal);
-        await closed.Task.WaitAsync(TimeSpan.FromSeconds(5), Cancel);
+        await closed.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         // the connection is the next request's
         await client.SendAsync("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
         Assert.Equal(404, (await client.AnswerAsync()).Status);
@@ -333,7 +333,7 @@ public sealed partial class StreamingTests : IAsyncLifetime
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
         await client.SendAsync("GET /live HTTP/1.1\r\nHost: a\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\n");
         await client.UntilAsync("hello");
-        await gone.Task.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         await Eventually.TrueAsync(() => AccessLog().Contains($"/live|101|{reason}\n", StringComparison.Ordinal), AccessLog);
     }
 

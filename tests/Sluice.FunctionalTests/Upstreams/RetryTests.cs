@@ -226,10 +226,10 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
         using (var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint))
         {
             await client.SendAsync($"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            await asked.Task.WaitAsync(TimeSpan.FromSeconds(10));
+            await asked.Task.WaitAsync(TimeSpan.FromSeconds(30));
             client.Reset();
         }
-        await left.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await left.Task.WaitAsync(TimeSpan.FromSeconds(30));
         await OpenConnections.NoneAsync(first.Port);
         Assert.Equal(0, other.Accepted);
     }

@@ -38,7 +38,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             fixture.Clock.Advance(TimeSpan.FromSeconds(11));
             await Task.WhenAny(exchange, Task.Delay(10, Cancel));
         }
-        await exchange.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        await exchange.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
     }
 
     static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -73,7 +73,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             Pause();
         }
         await SilenceEndsAsync(Assert.ThrowsAnyAsync<Exception>(events.NextAsync));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
     }
 
     [Fact]
@@ -86,7 +86,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             for (var i = 0; i < Pieces; i++)
             {
                 await connection.SendAsync($"HTTP/1.1 103 Early Hints\r\nLink: </{i}>\r\n\r\n");
-                await next.WaitAsync(TimeSpan.FromSeconds(10));
+                await next.WaitAsync(TimeSpan.FromSeconds(30));
             }
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             await connection.ReadEndAsync();
@@ -132,7 +132,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             await client.SendAsync(withLength ? $"piece {i}" : $"7\r\npiece {i}\r\n");
             if (!buffering)
             {
-                Assert.True(await seen.WaitAsync(TimeSpan.FromSeconds(10), Cancel));
+                Assert.True(await seen.WaitAsync(TimeSpan.FromSeconds(30), Cancel));
             }
             else
             {
@@ -166,7 +166,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
         }
         else
         {
-            Assert.True(await seen.WaitAsync(TimeSpan.FromSeconds(10), Cancel));
+            Assert.True(await seen.WaitAsync(TimeSpan.FromSeconds(30), Cancel));
         }
         var answer = client.AnswerAsync();
         await SilenceEndsAsync(answer);
@@ -254,7 +254,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             {
                 if (fromTheUpstream)
                 {
-                    await next.WaitAsync(TimeSpan.FromSeconds(10));
+                    await next.WaitAsync(TimeSpan.FromSeconds(30));
                     await connection.SendAsync($"piece {i}");
                     continue;
                 }
@@ -276,7 +276,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             else
             {
                 await client.SendAsync($"piece {i}");
-                Assert.True(await next.WaitAsync(TimeSpan.FromSeconds(10), Cancel));
+                Assert.True(await next.WaitAsync(TimeSpan.FromSeconds(30), Cancel));
             }
             Pause();
         }
@@ -294,7 +294,7 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
         for (var i = 0; i < Pieces; i++)
         {
             await client.SendAsync("x"u8.ToArray(), gateway.Gateway.StreamEndpoints[0], Cancel);
-            ports.Add((await origin.ReceiveAsync(Cancel).AsTask().WaitAsync(TimeSpan.FromSeconds(10), Cancel)).RemoteEndPoint.Port);
+            ports.Add((await origin.ReceiveAsync(Cancel).AsTask().WaitAsync(TimeSpan.FromSeconds(30), Cancel)).RemoteEndPoint.Port);
             Pause();
         }
         Assert.Single(ports.Distinct());

@@ -158,7 +158,7 @@ public sealed class GrpcTests : IAsyncLifetime
         }
         using var join = Client.AsyncClientStreamingCall(GrpcEcho.JoinMethod, null, default);
         await join.RequestStream.WriteAsync("a", Cancellation);
-        await Assert.ThrowsAsync<RpcException>(() => join.ResponseAsync.WaitAsync(TimeSpan.FromSeconds(10), Cancellation));
+        await Assert.ThrowsAsync<RpcException>(() => join.ResponseAsync.WaitAsync(TimeSpan.FromSeconds(30), Cancellation));
     }
 
     [Fact]

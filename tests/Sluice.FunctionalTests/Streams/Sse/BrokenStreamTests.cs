@@ -140,7 +140,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         await silent.SendAsync("data");
         await stream.ReadExactlyAsync(new byte[4]);
         await Assert.ThrowsAnyAsync<IOException>(async () => await stream.ReadAsync(new byte[1]));
-        await silent.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await silent.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
         await fixture.Gateway.ErrorLogSaysAsync("read_timeout");
     }
 
@@ -175,7 +175,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         var (client, _) = await RawConnection.GetAsync(gateway.EndPoint, "/big");
         using (client)
         {
-            await gone.Task.WaitAsync(TimeSpan.FromSeconds(20));
+            await gone.Task.WaitAsync(TimeSpan.FromSeconds(30));
             var rest = await client.ReadRestAsync();
             Assert.True(rest.Reset);
             Assert.InRange(rest.Text.Length, 1, 100_000_000);
@@ -194,7 +194,7 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         using var response = await GetAsync("/big");
         // more than the stream's window
         await origin.SendAsync(new string('x', 1_000_000));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(20));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
         using var body = await response.Content.ReadAsStreamAsync();
         await Assert.ThrowsAnyAsync<IOException>(() => body.CopyToAsync(Stream.Null));
         using var next = await GetAsync("/nowhere");

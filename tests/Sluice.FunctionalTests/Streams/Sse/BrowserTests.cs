@@ -90,7 +90,7 @@ public sealed class BrowserTests(Chromium chromium, ProtocolsGateway fixture) : 
         await origin.SendAsync(EventOrigin.Event(0));
         await page.WaitForFunctionAsync("received.length === 1");
         await page.CloseAsync();
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     async Task<IPage> OpenAsync(EventOrigin origin, string script, string? more = null)

@@ -74,7 +74,7 @@ public sealed class ClientProtocolTests(ProtocolsGateway fixture) : IClassFixtur
         // HttpClient closes the connection, or resets the stream, when a body is let go unread
         response.Dispose();
 
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Theory]
@@ -96,10 +96,10 @@ public sealed class ClientProtocolTests(ProtocolsGateway fixture) : IClassFixtur
         var path = await fixture.RouteAsync(origin.Port);
         using var leave = new CancellationTokenSource();
         var sending = fixture.SendAsync(protocol, path, cancel: leave.Token);
-        await asked.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await asked.Task.WaitAsync(TimeSpan.FromSeconds(30));
         await leave.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => sending);
-        await gone.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(30));
         // one that left is no failed node: nobody else is asked in its name
         Assert.Equal(1, origin.Accepted);
     }

@@ -28,7 +28,7 @@ public sealed class CurlTests(ProtocolsGateway fixture) : IClassFixture<Protocol
         var path = await fixture.RouteAsync(origin.Port);
         using var curl = Start("-N", "-k", "-s", "--no-progress-meter", fixture.Url(protocol, path).ToString());
         // curl's own start is nobody's delay
-        await origin.Request.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.Request.WaitAsync(TimeSpan.FromSeconds(30));
         List<TimeSpan> waits = [];
 
         for (var id = 0; id < Events; id++)
@@ -73,11 +73,11 @@ public sealed class CurlTests(ProtocolsGateway fixture) : IClassFixture<Protocol
         await origin.SendAsync(EventOrigin.Event(0));
         await LineAsync(curl);
         curl.Kill();
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(10));
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     static Process Start(params string[] arguments) =>
         Process.Start(new ProcessStartInfo("curl", ["--noproxy", "*", .. arguments]) { RedirectStandardOutput = true })!;
 
-    static Task<string?> LineAsync(Process curl) => curl.StandardOutput.ReadLineAsync().WaitAsync(TimeSpan.FromSeconds(10));
+    static Task<string?> LineAsync(Process curl) => curl.StandardOutput.ReadLineAsync().WaitAsync(TimeSpan.FromSeconds(30));
 }

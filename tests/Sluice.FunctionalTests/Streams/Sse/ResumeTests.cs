@@ -152,7 +152,7 @@ public sealed class ResumeTests : IAsyncLifetime
         clock.Advance(TimeSpan.FromSeconds(19));
         Assert.False(origin.ClientGone.IsCompleted);
         clock.Advance(TimeSpan.FromSeconds(2));
-        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(5), Cancel);
+        await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
     }
 
     [Fact]
@@ -275,7 +275,7 @@ public sealed class ResumeTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.NoContent, stop.StatusCode);
         if (state != "finished")
         {
-            await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(2), Cancel);
+            await origin.ClientGone.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         }
         if (state == "attached")
         {

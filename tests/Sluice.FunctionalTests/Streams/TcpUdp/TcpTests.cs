@@ -33,7 +33,7 @@ public class TcpTests
         }
         socket.Shutdown(SocketShutdown.Send);
         using var answer = new MemoryStream();
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         await stream.CopyToAsync(answer, patience.Token);
         return Encoding.Latin1.GetString(answer.ToArray());
     }
@@ -320,7 +320,7 @@ public class TcpTests
         await Eventually.TrueAsync(() => !CanConnect(address), "still accepting");
         Assert.False(stopped.IsCompleted);
         Assert.Equal("a:hello", await AskAsync(open.GetStream(), open.Client, "llo"u8.ToArray()));
-        await stopped.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        await stopped.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
     }
 
     static bool CanConnect(IPEndPoint address)

@@ -142,7 +142,7 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
         await using var origin = await StartEchoAsync(scheme == "grpc" ? HttpProtocols.Http2 : HttpProtocols.Http1);
         var path = await fixture.RouteAsync(origin.Port, """ "enable_websocket":true """, scheme);
         using var client = Client(protocol);
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         await ConnectAsync(client, Url(protocol, path), patience.Token);
         Assert.Equal("chat", client.SubProtocol);
         var buffer = new byte[1024];
@@ -213,7 +213,7 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
         await using var gateway = await TestGateway.StartAsync(nginx: "http { client_max_body_size 1k; }");
         await gateway.RouteAsync("1", "/", origin.Port, """ "enable_websocket":true """);
         using var client = Client(Protocol.H2c);
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         await ConnectAsync(client, gateway.Url("/"), patience.Token);
         var buffer = new byte[1024];
         for (var i = 0; i < 10; i++)
@@ -249,7 +249,7 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
 
         client.Abort();
 
-        await gone.Task.WaitAsync(TimeSpan.FromSeconds(20));
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Fact]
@@ -347,7 +347,7 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
             {
                 await client.ExpectAsync("hello");
                 client.Close();
-                await gone.Task.WaitAsync(TimeSpan.FromSeconds(10));
+                await gone.Task.WaitAsync(TimeSpan.FromSeconds(30));
             }
             else
             {

@@ -70,7 +70,7 @@ public sealed class TopicTests : IDisposable
         var third = WriteAsync(writer, "data: 3\n\n");
         Assert.False(third.IsCompleted);
         Assert.Equal("data: 1\n\ndata: 2\n\n", await ReadAsync(reader));
-        await third.WaitAsync(TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
+        await third.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
         reader.Dispose();
         await WriteAsync(writer, "data: 4\n\ndata: 5\n\ndata: 6\n\n");
         Assert.Equal((5L, 6L), (topic.Look(0).First, topic.Look(0).Last));
@@ -92,7 +92,7 @@ public sealed class TopicTests : IDisposable
             topic.Complete(TopicEnd.Complete);
         });
         var bytes = 0;
-        for (var buffer = new byte[64]; await reader.ReadAsync(buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(20)) is > 0 and var read; bytes += read)
+        for (var buffer = new byte[64]; await reader.ReadAsync(buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(30)) is > 0 and var read; bytes += read)
         {
         }
         await writing;
