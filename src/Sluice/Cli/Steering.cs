@@ -89,7 +89,7 @@ static class Steering
             ((after = instance.ReadState()) is { } now && now.Pid == pid && now.Reloads > before.Reloads) || instance.RunningPid() != pid);
         if (!answered || instance.RunningPid() != pid || after is null)
         {
-            return terminal.Fail(answered ? $"pid {pid} ended" : $"pid {pid} did not reload within {ReloadPatience.TotalSeconds} s");
+            return terminal.Fail(answered ? $"pid {pid} ended" : $"pid {pid} did not say within {ReloadPatience.TotalSeconds} s how the reload went: logs/error.log does, also when {instance.Prefix}/logs/sluice.state cannot be written");
         }
         return terminal.Report(after.ReloadProblems) ? 0 : terminal.Fail("not reloaded; the running configuration stays");
     }

@@ -20,7 +20,7 @@ public sealed class EventFilterTests : IAsyncLifetime
         {
             var head = await connection.ReadHeadAsync();
             var (type, body) = head.Contains("/lines", StringComparison.Ordinal) ? ("application/x-ndjson", "{\"a\":1}\r\n\n{\"a\":2}\n{\"a\":3}") : ("text/event-stream", Stream);
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
             foreach (var piece in body.Chunk(7))
             {
                 await connection.SendAsync($"{piece.Length:x}\r\n{new string(piece)}\r\n");

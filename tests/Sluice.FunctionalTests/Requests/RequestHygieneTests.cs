@@ -87,6 +87,7 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
     [InlineData("GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n")]
     [InlineData("GET / HTTP/1.1\r\nHost: a.test\r\nHost: a.test\r\n\r\n")]
     [InlineData("GET / HTTP/1.1\r\nHost: a.test, b.test\r\n\r\n")]
+    [InlineData("GET / HTTP/1.1\r\nHost:\r\n\r\n")]
     [InlineData("GET / HTTP/1.1\r\nHost: a b\r\n\r\n")]
     [InlineData("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n")]
     [InlineData("GET / HTTP/1.1\r\nHost: u@a.test\r\n\r\n")]

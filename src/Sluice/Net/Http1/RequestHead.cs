@@ -246,7 +246,7 @@ internal sealed class RequestHead
                 Connection(value);
                 break;
             case 4 when Ascii.EqualsIgnoreCase(name, "Host"u8):
-                _hasHost = !_hasHost && (value.IsEmpty || IsAuthority(value)) ? true : throw Bad(_hasHost ? "Host more than once" : "an invalid Host");
+                _hasHost = !_hasHost && IsAuthority(value) ? true : throw Bad(_hasHost ? "Host more than once" : "an invalid Host");
                 break;
             case 6 when Ascii.EqualsIgnoreCase(name, "Expect"u8):
                 if (!Ascii.EqualsIgnoreCase(value, "100-continue"u8))
@@ -296,6 +296,11 @@ internal sealed class RequestHead
     /// <summary><c>host</c>, <c>host:port</c>, <c>[address]:port</c> (RFC 3986, section 3.2, without user).</summary>
     static bool IsAuthority(ReadOnlySpan<byte> value)
     {
+        if (value.IsEmpty)
+        {
+            // RFC 9112 3.2 lets a client say so that its target has none; nginx refuses it, and there is nothing to send on
+            return false;
+        }
         var port = ReadOnlySpan<byte>.Empty;
         if (value[0] == '[')
         {
