@@ -21,11 +21,18 @@ sealed class FilteredRequestBody : PipeReader
     {
         if (exchange.CanHaveBody && BodyFilters.OfRequest(exchange) is { } filters)
         {
+            // said before the length is taken away, by which the client's connection tells
+            exchange.Http.Features.Set<IHttpRequestBodyDetectionFeature>(new HasBody());
             exchange.Http.Features.Set<IRequestBodyPipeFeature>(new Feature(new FilteredRequestBody(exchange, filters)));
             // how long it will be only the filters know
             exchange.Request.ContentLength = null;
             exchange.Request.Headers.TransferEncoding = "chunked";
         }
+    }
+
+    sealed record HasBody : IHttpRequestBodyDetectionFeature
+    {
+        public bool CanHaveBody => true;
     }
 
     sealed record Feature(PipeReader Reader) : IRequestBodyPipeFeature;
