@@ -66,6 +66,7 @@ internal static class Builtin
         PluginDescriptor.Of<AiProxy, JsonObject>(),
         PluginDescriptor.Of<AiRateLimiting, AiRateLimiting.Config>(),
         PluginDescriptor.Of<LimitCount, LimitCount.Config>(),
+        PluginDescriptor.Of<GrpcTranscode, GrpcTranscode.Config>(),
         PluginDescriptor.Of<GrpcWeb, GrpcWeb.Config>(),
         PluginDescriptor.Of<Streaming.Streaming, StreamPolicy>(),
         PluginDescriptor.Of<Sse, Sse.Config>(),

@@ -126,7 +126,7 @@ internal sealed class BodyFilters : IPieceFilter
         }
     }
 
-    public bool Holds => _filters[^1].Holds;
+    public bool Holds => Array.Exists(_filters, static filter => filter.Holds);
 
     public bool Ended => Array.Exists(_filters, static filter => filter.Ended);
 

@@ -15,6 +15,9 @@ static class GrpcStatus
 {
     public const int Unavailable = 14;
 
+    /// <summary>The client is told in gRPC's words what went wrong.</summary>
+    public static bool IsAsked(Exchange exchange) => exchange.TrailersInBody is { } own ? own.IsForGrpc : IsAsked(exchange.Request);
+
     /// <summary><c>application/grpc</c>, <c>application/grpc+proto</c>; not grpc-web, which is plain HTTP with its own ways.</summary>
     public static bool IsAsked(HttpRequest request) =>
         request.ContentType is { } type && type.StartsWith("application/grpc", StringComparison.OrdinalIgnoreCase)

@@ -67,7 +67,7 @@ internal static class ResponseSender
         }
         var response = exchange.Response;
         answer = ComeBack.InsteadOf(exchange, answer.Status, answer.Headers.FirstOrDefault(static header => header.Key == "Retry-After").Value) ?? answer;
-        if (answer.Status >= 300 && (GrpcStatus.IsAsked(exchange.Request) || exchange.TrailersInBody is not null))
+        if (answer.Status >= 300 && GrpcStatus.IsAsked(exchange))
         {
             answer = GrpcStatus.Of(answer);
         }
@@ -325,7 +325,7 @@ internal static class ResponseSender
             // a budget: the stream ends properly whether there is a place for words or not
             _ = await StreamEnding.TryAsync(exchange, reason);
         }
-        else if (!relay.IsVerbatim && exchange.TrailersInBody is null && exchange.Response.SupportsTrailers())
+        else if (!relay.IsVerbatim && exchange.TrailersInBody is not { IsForGrpc: true } && exchange.Response.SupportsTrailers())
         {
             source.WriteTrailers(exchange.Response);
         }

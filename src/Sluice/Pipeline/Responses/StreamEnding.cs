@@ -22,7 +22,7 @@ static class StreamEnding
     public static bool MayHaveWords(Exchange exchange) => ModeOf(exchange) switch
     {
         "abort" => false,
-        null => exchange.TrailersInBody is not null || (GrpcStatus.IsAsked(exchange.Request) && exchange.Response.SupportsTrailers()),
+        null => GrpcStatus.IsAsked(exchange) && (exchange.TrailersInBody is not null || exchange.Response.SupportsTrailers()),
         _ => true,
     };
 
@@ -37,11 +37,11 @@ static class StreamEnding
         {
             return false;
         }
-        if (exchange.TrailersInBody is { } trailers)
+        if (exchange.TrailersInBody is { IsForGrpc: true } trailers)
         {
             return trailers.LastWords(reason.Grpc, GrpcMessage(name)) is { } words && (words.IsEmpty || await SayAsync(exchange, words));
         }
-        if (GrpcStatus.IsAsked(exchange.Request) && response.SupportsTrailers())
+        if (GrpcStatus.IsAsked(exchange) && response.SupportsTrailers())
         {
             // as long as nobody has looked, a message may be whole
             if (exchange.Edge is { IsBetween: false })

@@ -185,6 +185,8 @@ internal sealed partial class GrpcWeb : IPlugin<GrpcWeb, GrpcWeb.Config>, IAcces
 
         public string ContentType => contentType;
 
+        public bool IsForGrpc => true;
+
         public IResponseSource? Source { get; set; }
 
         public void Filter(ReadOnlyMemory<byte> piece, bool last, IBufferWriter<byte> output)
