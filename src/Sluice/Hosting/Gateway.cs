@@ -296,7 +296,7 @@ public sealed partial class Gateway : IAsyncDisposable
         await _parts.AccessLog.ApplyAsync(settings.Logs.Access);
         await _parts.StreamLog.ApplyAsync(settings.Logs.StreamAccess);
         OpenTlsWhenNeeded();
-        return [.. problems, .. _source!.Reload()];
+        return [.. problems, .. await _source!.ReloadAsync()];
     }
 
     /// <summary>Logs by other names than now: known before anything is changed over.</summary>

@@ -50,7 +50,7 @@ static class StartCheck
         }
         parts.Live.Apply(settings);
         await using var source = parts.CreateSource(settings, options);
-        return (settings, [.. problems, .. source.Reload()]);
+        return (settings, [.. problems, .. await source.ReloadAsync()]);
     }
 
     static IEnumerable<Problem> Logs(GatewaySettings settings)

@@ -28,6 +28,12 @@ internal sealed class EmbeddedSource : IConfigurationSource
         return [];
     }
 
+    public async Task<IReadOnlyList<Problem>> ReloadAsync()
+    {
+        await _resources.LookAgainAsync();
+        return [];
+    }
+
     public async ValueTask DisposeAsync()
     {
         await _resources.DisposeAsync();

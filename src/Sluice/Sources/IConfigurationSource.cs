@@ -13,8 +13,8 @@ internal interface IConfigurationSource : IAsyncDisposable
     /// <exception cref="ConfigurationSourceException">It cannot be read.</exception>
     Task<IReadOnlyList<Problem>> StartAsync(CancellationToken cancel);
 
-    /// <summary>Reads again what is not followed anyway, when a reload was asked for.</summary>
-    IReadOnlyList<Problem> Reload() => [];
+    /// <summary>Reads again what is not followed anyway, when a reload was asked for and the settings were applied.</summary>
+    Task<IReadOnlyList<Problem>> ReloadAsync() => Task.FromResult<IReadOnlyList<Problem>>([]);
 
     /// <summary>Why requests should go elsewhere although it has started; null when they should not.</summary>
     string? NotReady => null;

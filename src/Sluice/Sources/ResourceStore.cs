@@ -169,6 +169,35 @@ internal sealed partial class ResourceStore(
         }
     }
 
+    /// <summary>Looks again at what was left out: after a reload there may be the plugin that was unknown. What the store does not tell stays left out.</summary>
+    public async Task LookAgainAsync()
+    {
+        await _writing.WaitAsync(_stopping.Token);
+        try
+        {
+            var events = new List<StoreEvent>();
+            foreach (var key in _leftOut.Keys)
+            {
+                if (await store.GetAsync(key, _stopping.Token) is { } entry)
+                {
+                    events.Add(new(StoreEventKind.Put, entry));
+                }
+            }
+            if (events.Count > 0)
+            {
+                ApplyEvents(events);
+            }
+        }
+        catch (StoreException e)
+        {
+            LogNotLookedAt(e.Message);
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
     void Log(IReadOnlyList<Problem> problems)
     {
         foreach (var (severity, place, message) in problems)
@@ -841,6 +870,9 @@ internal sealed partial class ResourceStore(
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Key}: {Problem}; this state of it stays in the store and is left out of the configuration")]
     partial void LogLeftOut(string key, string problem);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "what was left out of the configuration could not be looked at again: {Reason}")]
+    partial void LogNotLookedAt(string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "the store's changes can no longer be followed ({Reason}); reading everything anew")]
     partial void LogReadAnew(string reason);

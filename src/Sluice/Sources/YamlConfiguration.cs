@@ -19,6 +19,8 @@ internal sealed partial class YamlConfiguration(YamlSource source, LiveConfigura
     /// <summary>Reads and applies the file now. Not logged: the caller tells of the problems.</summary>
     public IReadOnlyList<Problem> Reload() => Apply(source.Load());
 
+    public Task<IReadOnlyList<Problem>> ReloadAsync() => Task.FromResult(Reload());
+
     public Task<IReadOnlyList<Problem>> StartAsync(CancellationToken cancel)
     {
         var problems = Reload();

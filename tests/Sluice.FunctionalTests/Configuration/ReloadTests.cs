@@ -42,6 +42,23 @@ public class ReloadTests
     }
 
     [Fact]
+    public async Task A_route_that_was_left_out_for_its_plugin_is_in_force_when_a_reload_brings_the_plugin()
+    {
+        await using var gateway = await TestGateway.StartAsync();
+        await gateway.PutAsync("/routes/away", """{"uri":"/away","plugins":{"redirect":{"uri":"/there","ret_code":302}}}""");
+        gateway.Write("conf/config.yaml", TestGateway.Config("plugins: [cors]"));
+        await gateway.RestartAsync();
+        Assert.Equal(HttpStatusCode.NotFound, (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
+        await gateway.ReloadAsync();
+        Assert.NotNull((await gateway.AdminAsync(HttpMethod.Get, "/routes/away")).Body!["left_out"]);
+
+        gateway.Write("conf/config.yaml", TestGateway.Config("plugins: [cors, redirect]"));
+        await gateway.ReloadAsync();
+        Assert.Equal(HttpStatusCode.Found, (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Null((await gateway.AdminAsync(HttpMethod.Get, "/routes/away")).Body!["left_out"]);
+    }
+
+    [Fact]
     public async Task Streams_survive_the_closing_of_their_address()
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);

@@ -66,6 +66,12 @@ internal sealed partial class EtcdSource : IConfigurationSource
         return [];
     }
 
+    public async Task<IReadOnlyList<Problem>> ReloadAsync()
+    {
+        await _resources.LookAgainAsync();
+        return [];
+    }
+
     public async ValueTask DisposeAsync()
     {
         await _resources.DisposeAsync();
