@@ -3,6 +3,7 @@ using Sluice.Pipeline;
 using Sluice.Plugins.Ai;
 using Sluice.Plugins.Auth;
 using Sluice.Plugins.Core;
+using Sluice.Plugins.Functions;
 using Sluice.Plugins.Logging;
 using Sluice.Plugins.Metrics;
 using Sluice.Plugins.Scripting;
@@ -80,6 +81,10 @@ internal static class Builtin
         PluginDescriptor.Of<NodeStatus, NodeStatus.Config>(),
         PluginDescriptor.Of<PublicApi, PublicApi.Config>(),
         PluginDescriptor.Of<ServerlessPreFunction, Serverless.Config>(),
+        PluginDescriptor.Of<AwsLambda, AwsLambda.Config>(),
+        PluginDescriptor.Of<AzureFunctions, AzureFunctions.Config>(),
+        PluginDescriptor.Of<OpenWhisk, OpenWhisk.Config>(),
+        PluginDescriptor.Of<OpenFunction, OpenFunction.Config>(),
         PluginDescriptor.Of<ServerlessPostFunction, Serverless.Config>(),
         PluginDescriptor.Of<ErrorPage, ErrorPage.Config>(),
         PluginDescriptor.Of<Datadog, JsonObject>(),
