@@ -55,7 +55,8 @@ public sealed partial class Exchange
             "request_length" => Number(RequestLength),
             "request_time" => Seconds(ElapsedMs / 1000),
             "request_completion" => Failure is null && _end != 0 ? "OK" : "",
-            "request_id" or "apisix_request_id" => RequestId,
+            "request_id" => RequestId,
+            "apisix_request_id" => NamedId ?? RequestId,
             "status" => Number(Response.StatusCode),
             "body_bytes_sent" or "bytes_sent" => Number(BodyBytesSent),
             "connection" => Counts is { } connection ? Number(connection.Serial) : null,
@@ -214,6 +215,15 @@ public sealed partial class Exchange
 
     /// <summary>32 hex digits, the same for the whole exchange (nginx's <c>$request_id</c>).</summary>
     public string RequestId => field ??= Guid.NewGuid().ToString("N");
+
+    /// <summary>The id that a plugin has given the request, or found with it (<c>$apisix_request_id</c>); null: none has.</summary>
+    internal string? NamedId
+    {
+        get => _items?.GetValueOrDefault(s_namedId) as string;
+        set => Items[s_namedId] = value!;
+    }
+
+    static readonly object s_namedId = new();
 
 
 

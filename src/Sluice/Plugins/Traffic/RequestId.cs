@@ -45,7 +45,7 @@ internal sealed class RequestId(RequestId.Config config, TimeProvider time) : IP
             """,
         Summary: """
             Gives each request an id in a header for the upstream and, unless told otherwise, for the client. An id that the
-            client sends is kept, and so is one that the upstream answers.
+            client sends is kept, and so is one that the upstream answers. `$apisix_request_id` is the id; `$request_id` is nginx's own.
             """)
     {
         Example = """
@@ -83,6 +83,7 @@ internal sealed class RequestId(RequestId.Config config, TimeProvider time) : IP
             id = Make();
             exchange.Request.Headers[config.HeaderName] = id;
         }
+        exchange.NamedId = id;
         if (config.IncludeInResponse)
         {
             exchange.Items[this] = id;

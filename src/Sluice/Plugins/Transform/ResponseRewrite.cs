@@ -22,6 +22,10 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             {
               "type": "object",
               "properties": {
+                "max_resp_body_size": {
+                  "description": "bytes; a larger body, compressed or not, ends an answer that filters work on with an error",
+                  "type": "integer", "minimum": 1, "default": 67108864
+                },
                 "headers": {
                   "description": "new headers for response",
                   "anyOf": [
@@ -96,9 +100,9 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             Changes answers, the upstream's and the gateway's own: status, headers, a new body, or replacements within the body. Header values
             may hold variables; `vars` says for which answers, with the operators of a route's `vars`.
 
-            **`filters` break streaming**: a replacement may span any two pieces of a body, so the whole body is gathered first, up to 16 MiB; a
-            larger one ends the answer with an error. Everything else in this plugin leaves a stream a stream. Bodies compressed
-            with gzip, deflate or br are decompressed for the filters and sent plain.
+            **`filters` break streaming**: a replacement may span any two pieces of a body, so the whole body is gathered first, up to
+            `max_resp_body_size`; a larger one ends the answer with an error. Everything else in this plugin leaves a stream a stream. Bodies compressed
+            with gzip, deflate or br are decompressed for the filters and sent plain; what is compressed otherwise goes on as it is, and the log says so.
             """)
     {
         Example = """
@@ -114,7 +118,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
     };
 
     public sealed record Config(
-        HeaderChanges? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, Expression? Vars = null, Filter[]? Filters = null);
+        HeaderChanges? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, Expression? Vars = null, Filter[]? Filters = null,
+        int MaxRespBodySize = 64 << 20);
 
     /// <summary>An expression that changes a body, and how.</summary>
     [JsonConverter(typeof(FilterConverter))]
@@ -171,11 +176,12 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
         {
             response.StatusCode = status;
         }
-        if (_filters.Length > 0)
+        var filters = _filters.Length > 0 && CanRead(response.Headers.ContentEncoding.ToString());
+        if (filters)
         {
             exchange.Items[this] = response.Headers.ContentEncoding.ToString();
         }
-        if (_body is not null || _filters.Length > 0)
+        if (_body is not null || filters)
         {
             // they describe a body that the client does not get
             response.Headers.Remove("Content-Encoding");
@@ -188,6 +194,18 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
         }
         _headers.Apply(response.Headers, template => Template.ExpandHeader(template, exchange));
     }
+
+    bool CanRead(string encoding)
+    {
+        var can = encoding.ToLowerInvariant() is "" or "identity" or "gzip" or "x-gzip" or "deflate" or "br";
+        if (!can)
+        {
+            LogEncoding(encoding);
+        }
+        return can;
+    }
+
+    public int MaxBodyBytes => _config.MaxRespBodySize;
 
     public bool WantsWholeBody(Exchange exchange) => exchange.Items.ContainsKey(this);
 
@@ -221,10 +239,9 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             "gzip" or "x-gzip" => new GZipStream(input, CompressionMode.Decompress),
             "deflate" => new ZLibStream(input, CompressionMode.Decompress),
             "br" => new BrotliStream(input, CompressionMode.Decompress),
-            "identity" => input,
-            _ => throw new BodyFilterException($"plugin response-rewrite cannot read a body with Content-Encoding {encoding}"),
+            _ => input,
         };
-        var limit = ((IWholeBodyFilter)this).MaxBodyBytes;
+        var limit = MaxBodyBytes;
         using var output = new MemoryStream();
         var buffer = new byte[16 * 1024];
         try
@@ -273,6 +290,9 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
     }
 
     static string Bytes(string text) => Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(text));
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "filters may not work as expected due to unsupported compression encoding type: {Encoding}")]
+    partial void LogEncoding(string encoding);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "regex \"{Regex}\" substitutes failed: it ran out of time, the body is left as it is")]
     partial void LogTimeout(string regex);

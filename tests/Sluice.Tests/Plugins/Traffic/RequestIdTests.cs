@@ -37,6 +37,17 @@ public class RequestIdTests
     }
 
     [Fact]
+    public async Task A_variable_has_the_id_whoever_made_it()
+    {
+        var made = await Test("""{"include_in_response":false}""").GetAsync("/");
+        Assert.Equal(made.Sent("X-Request-Id"), made.Exchange.Get("apisix_request_id"));
+        Assert.NotEqual(made.Sent("X-Request-Id"), made.Exchange.Get("request_id"));
+        Assert.Equal("clients", (await Test("{}").GetAsync("/", ("X-Request-Id", "clients"))).Exchange.Get("apisix_request_id"));
+        var without = (await new PluginTest("{}").GetAsync("/")).Exchange;
+        Assert.Equal(without.Get("request_id"), without.Get("apisix_request_id"));
+    }
+
+    [Fact]
     public async Task The_request_id_is_not_in_the_response_when_not_asked_for() =>
         Assert.Null((await Test("""{"include_in_response":false}""").GetAsync("/")).Answered("X-Request-Id"));
 

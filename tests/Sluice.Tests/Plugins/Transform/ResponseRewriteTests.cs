@@ -72,6 +72,23 @@ public class ResponseRewriteTests
         Assert.Null(result.Answered("Content-Encoding"));
     }
 
+    [Fact]
+    public async Task A_body_that_filters_cannot_read_stays_what_it_is()
+    {
+        var result = await Test("""{"filters":[{"regex":"hello","replace":"bye"}]}""")
+            .SendAsync("GET", "/", new PluginTest.Upstream(200, ("Content-Encoding", "zstd"), ("ETag", "1")) { Pieces = ["hello"u8.ToArray()] });
+        Assert.Equal(("hello", "zstd", "1"), (result.Body, result.Answered("Content-Encoding"), result.Answered("ETag")));
+    }
+
+    [Theory]
+    [InlineData(105, 200, "HELLO")]
+    [InlineData(104, 500, "{\"error_msg\":\"500 Internal Server Error\"}\n")]
+    public async Task A_body_over_the_limit_is_an_error_and_never_cut(int limit, int status, string body)
+    {
+        var result = await Test($$"""{"max_resp_body_size":{{limit}},"filters":[{"regex":"hello","replace":"HELLO"}]}""").SendAsync("GET", "/", PluginTest.Upstream.Text("hel", "lo", new string(' ', 100)));
+        Assert.Equal((status, body), (result.Status, result.Body.TrimEnd(' ')));
+    }
+
     [Theory]
     [InlineData(200, "changed")]
     [InlineData(500, "same")]
