@@ -48,6 +48,7 @@ sealed class GatewayParts : IAsyncDisposable
         Live = new LiveConfiguration(new SnapshotCompiler(Services, Builtin.All, Upstreams));
         Services.Secrets.Documents = () => Live.Current.Documents;
         Secrets = new SecretWatch(Live, Services.Secrets, Time, loggers.CreateLogger<SecretWatch>());
+        Leases = new LeaseWatch(Live, Services.Live, Time, loggers.CreateLogger<LeaseWatch>());
         Tls = new TlsTermination(Live, loggers.CreateLogger<TlsTermination>());
         AccessLog = new AccessLogging(Time, log, Exchange.Reader);
         StreamLog = new AccessLogging(Time, log);
@@ -103,6 +104,8 @@ sealed class GatewayParts : IAsyncDisposable
     public LiveConfiguration Live { get; }
 
     public SecretWatch Secrets { get; }
+
+    public LeaseWatch Leases { get; }
 
     public TlsTermination Tls { get; }
 
@@ -165,6 +168,7 @@ sealed class GatewayParts : IAsyncDisposable
         await HealthCheckers.DisposeAsync();
         await Upstreams.Discoveries.DisposeAsync();
         Secrets.Dispose();
+        await Leases.DisposeAsync();
         Pools.Dispose();
         Http2.Dispose();
         Services.Dispose();

@@ -387,11 +387,27 @@ public sealed partial class Exchange : IVariables
     /// <summary>The same request without its client, as it is now. What plugins hold for the request is held for this one from here on.</summary>
     internal Exchange WithoutClient(DetachedRequest detached, HttpContext context)
     {
-        var other = new Exchange(context, Snapshot, Services, StartTimestamp)
+        var other = Again(context, Snapshot, Seat is { } seat ? Snapshot.Uses.Again(seat) : null);
+        other.Detached = detached;
+        foreach (var (plugin, item) in _items ?? [])
         {
-            Seat = Seat is { } seat ? Snapshot.Uses.Again(seat) : null,
+            other.Items[plugin] = item;
+            if (plugin is IHolds)
+            {
+                _items!.Remove(plugin);
+            }
+        }
+        return other;
+    }
+
+    /// <summary>The same request under another snapshot, for those who only look: whoever asks for it sees to it that the snapshot stays.</summary>
+    internal Exchange Again(Snapshot snapshot) => Again(new DefaultHttpContext(DetachedRequest.RequestFeatures(this, default)), snapshot, null);
+
+    Exchange Again(HttpContext context, Snapshot snapshot, int? seat) =>
+        new(context, snapshot, Services, StartTimestamp)
+        {
+            Seat = seat,
             ConnectionRequests = ConnectionRequests,
-            Detached = detached,
             Route = Route,
             MatchedUri = MatchedUri,
             UriParameters = UriParameters,
@@ -414,16 +430,6 @@ public sealed partial class Exchange : IVariables
             HasOwnHost = HasOwnHost,
             HasOwnPort = HasOwnPort,
         };
-        foreach (var (plugin, item) in _items ?? [])
-        {
-            other.Items[plugin] = item;
-            if (plugin is IHolds)
-            {
-                _items!.Remove(plugin);
-            }
-        }
-        return other;
-    }
 
     // -- The answer
 

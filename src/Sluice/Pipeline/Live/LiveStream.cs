@@ -162,6 +162,16 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
     static string ShownUri(Exchange exchange) => exchange.Args.Length == 0 ? exchange.Uri
         : $"{exchange.Uri}?{string.Join('&', exchange.Args.Split('&').Select(static pair => pair.IndexOf('=', StringComparison.Ordinal) is > 0 and var equals ? pair[..equals] + "=***" : "***"))}";
 
+    /// <summary>Looks at its exchange while that is still its own; null when it has ended.</summary>
+    internal T? Ask<T>(Func<Exchange, T?> look)
+        where T : class
+    {
+        lock (this)
+        {
+            return _ended ? null : look(_exchange);
+        }
+    }
+
     /// <summary>How long nothing has come of it; null when it has ended.</summary>
     public TimeSpan? LookIdle()
     {

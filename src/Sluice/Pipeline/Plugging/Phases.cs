@@ -22,6 +22,16 @@ public interface IRewrite
 /// </summary>
 public interface ILimitsBody : IRewrite;
 
+/// <summary>
+/// A plugin whose rewrite and access phases only look: nothing is counted, asked or kept. A stream that is under way can be looked at again, as it came, when its
+/// route has changed.
+/// </summary>
+internal interface IReadmit
+{
+    /// <summary>Whether what is kept of the request is enough for it.</summary>
+    bool CanReadmit(Exchange exchange) => true;
+}
+
 /// <summary>Allow or refuse (APISIX's access phase).</summary>
 public interface IAccess
 {

@@ -177,13 +177,23 @@ sealed class DetachedRequest : IDisposable
 
     FeatureCollection Features(Exchange client, ReadOnlyMemory<byte> body)
     {
+        var features = RequestFeatures(client, body);
+        // units must be seen
+        features.GetRequiredFeature<IHttpRequestFeature>().Headers.Remove("Accept-Encoding");
+        features.Set<IHttpResponseFeature>(_head);
+        features.Set<IHttpResponseBodyFeature>(_body);
+        features.Set<IHttpRequestLifetimeFeature>(new Lifetime(this));
+        return features;
+    }
+
+    /// <summary>A request as it came and as plugins have changed it by now.</summary>
+    internal static FeatureCollection RequestFeatures(Exchange client, ReadOnlyMemory<byte> body)
+    {
         var headers = new HeaderDictionary(client.Request.Headers.Count);
         foreach (var (name, values) in client.Request.Headers)
         {
             headers[name] = values;
         }
-        // units must be seen
-        headers.Remove("Accept-Encoding");
         var connection = client.Http.Connection;
         var features = new FeatureCollection();
         features.Set<IHttpRequestFeature>(new HttpRequestFeature
@@ -206,9 +216,6 @@ sealed class DetachedRequest : IDisposable
             LocalPort = connection.LocalPort,
         });
         features.Set(client.Http.Features.Get<ITlsConnectionFeature>());
-        features.Set<IHttpResponseFeature>(_head);
-        features.Set<IHttpResponseBodyFeature>(_body);
-        features.Set<IHttpRequestLifetimeFeature>(new Lifetime(this));
         return features;
     }
 

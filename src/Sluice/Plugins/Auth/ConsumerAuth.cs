@@ -36,6 +36,9 @@ abstract class ConsumerAuth(string scheme, string realm, string? anonymous = nul
     /// <param name="isAnonymous">Its credentials are nobody's.</param>
     protected abstract void Hide(Exchange exchange, bool isAnonymous);
 
+    /// <summary>Who is known already is looked at as a consumer; its credentials may have been removed from the request.</summary>
+    public virtual bool CanReadmit(Exchange exchange) => exchange.Consumer is null;
+
     public async ValueTask<Answer?> RewriteAsync(Exchange exchange)
     {
         var found = await FindAsync(exchange);

@@ -13,7 +13,7 @@ using Sluice.Pipeline.References;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's JSON Web Token pass.</summary>
-sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Realm, config.AnonymousConsumer), IPlugin<JwtAuth, JwtAuth.Config>
+sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Realm, config.AnonymousConsumer), IPlugin<JwtAuth, JwtAuth.Config>, IReadmit
 {
     const string Symmetric = "\"HS256\", \"HS384\", \"HS512\"";
     const string Asymmetric = "\"RS256\", \"RS384\", \"RS512\", \"ES256\", \"ES384\", \"ES512\", \"PS256\", \"PS384\", \"PS512\", \"EdDSA\"";

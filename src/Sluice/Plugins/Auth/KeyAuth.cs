@@ -5,7 +5,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's API key pass.</summary>
-sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Realm, config.AnonymousConsumer), IPlugin<KeyAuth, KeyAuth.Config>
+sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Realm, config.AnonymousConsumer), IPlugin<KeyAuth, KeyAuth.Config>, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "key-auth",

@@ -13,7 +13,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by labels of their consumer, or of a user that a script has found.</summary>
-sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess
+sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "acl",
@@ -135,6 +135,9 @@ sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess
             throw new ConfigException($"invalid external_user_label_field_separator: {e.Message}");
         }
     }
+
+    /// <summary>Others are known to a script, which is not run again.</summary>
+    public bool CanReadmit(Exchange exchange) => exchange.Consumer is not null;
 
     public async ValueTask<Answer?> AccessAsync(Exchange exchange)
     {

@@ -7,7 +7,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by their consumer, its group, their route or their service.</summary>
-sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<ConsumerRestriction, ConsumerRestriction.Config>, IAccess
+sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<ConsumerRestriction, ConsumerRestriction.Config>, IAccess, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "consumer-restriction",

@@ -7,7 +7,7 @@ using Sluice.Pipeline.TcpUdp;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by the client's address.</summary>
-internal sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess, IStreamAccess
+internal sealed class IpRestriction : IPlugin<IpRestriction, IpRestriction.Config>, IAccess, IStreamAccess, IReadmit
 {
     const string Addresses = """
         {

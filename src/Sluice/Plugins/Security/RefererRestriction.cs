@@ -5,7 +5,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by the host in their <c>Referer</c>.</summary>
-internal sealed class RefererRestriction : IPlugin<RefererRestriction, RefererRestriction.Config>, IAccess
+internal sealed class RefererRestriction : IPlugin<RefererRestriction, RefererRestriction.Config>, IAccess, IReadmit
 {
     const string Hosts = """
         { "type": "array", "minItems": 1, "items": { "type": "string", "pattern": "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$" }, "description": "host names; one that begins with * stands for all that end so" }

@@ -9,7 +9,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by their <c>User-Agent</c>.</summary>
-internal sealed class UaRestriction : IPlugin<UaRestriction, UaRestriction.Config>, IAccess
+internal sealed class UaRestriction : IPlugin<UaRestriction, UaRestriction.Config>, IAccess, IReadmit
 {
     const string Patterns = """{ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 }, "description": "regular expressions (PCRE)" }""";
 

@@ -7,7 +7,7 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Refuses requests by what their path and query look like.</summary>
-internal sealed class UriBlocker : IPlugin<UriBlocker, UriBlocker.Config>, IRewrite
+internal sealed class UriBlocker : IPlugin<UriBlocker, UriBlocker.Config>, IRewrite, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "uri-blocker",

@@ -334,7 +334,6 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
         (string Name, bool IsSet)[] missing =
         [
             ("early_head", config.EarlyHead is not null),
-            ("lease", config.Lease is not null),
         ];
         return Array.Find(missing, static one => one.IsSet) is { Name: { } name } ? $"{name} is not there yet in this version" : null;
     }
