@@ -100,6 +100,11 @@ sealed partial class FunctionCall
             Headers = new(StringComparer.OrdinalIgnoreCase) { ["Host"] = _uri.Host },
             Body = body,
         };
+        if (exchange.Chain.CutsEvents || exchange.Snapshot.GlobalRules.CutsEvents)
+        {
+            // who looks at events cannot read a compressed body
+            exchange.Request.Headers.Remove("Accept-Encoding");
+        }
         var named = exchange.Request.Headers.Connection;
         foreach (var (name, values) in exchange.Request.Headers)
         {

@@ -171,7 +171,7 @@ internal sealed partial class GrpcTranscode
         {
             headers["grpc-timeout"] = $"{LuaText.Number(_config.Deadline)}m";
         }
-        exchange.TrailersInBody = new Call(this, exchange, schema, method, readsLines, method.ServerStreams ? new MessageFramer(_config.MaxRespBodySize) : null);
+        exchange.TrailersInBody = new Call(this, exchange, schema, method, readsLines);
         return null;
     }
 
@@ -294,9 +294,15 @@ internal sealed partial class GrpcTranscode
 
     public void FilterHeaders(Exchange exchange)
     {
-        if (exchange.TrailersInBody is Call call && !exchange.AnsweredByGateway && exchange.Response.StatusCode < 300)
+        if (exchange.TrailersInBody is not Call call)
         {
-            call.Begin();
+            return;
+        }
+        // another response may have begun before, and failed before its first byte
+        call.IsTranscoded = !exchange.AnsweredByGateway && exchange.Response.StatusCode < 300;
+        if (call.IsTranscoded)
+        {
+            call.Begin(call.Method.ServerStreams ? new MessageFramer(_config.MaxRespBodySize) : null);
         }
     }
 
@@ -321,12 +327,12 @@ internal sealed partial class GrpcTranscode
         readonly ProtoSchema _schema;
         readonly Output _form;
         readonly ProtoReader _reader;
-        readonly MessageFramer? _framer;
-        readonly ArrayBufferWriter<byte>? _whole;
+        MessageFramer? _framer;
+        ArrayBufferWriter<byte>? _whole;
         bool _isFailed, _isOver;
         int _count;
 
-        public Call(GrpcTranscode plugin, Exchange exchange, ProtoSchema schema, ProtoMethod method, bool readsLines, MessageFramer? framer)
+        public Call(GrpcTranscode plugin, Exchange exchange, ProtoSchema schema, ProtoMethod method, bool readsLines)
         {
             (_plugin, _exchange, _schema, Method, ReadsLines) = (plugin, exchange, schema, method, readsLines);
             var accept = exchange.Request.Headers.Accept.ToString();
@@ -334,7 +340,6 @@ internal sealed partial class GrpcTranscode
                 : accept.Contains("text/event-stream", StringComparison.OrdinalIgnoreCase) ? Output.Events
                 : IsLines(accept) ? Output.Lines : Output.Array;
             _reader = new(plugin._form);
-            (_framer, _whole) = (framer, framer is null ? new() : null);
         }
 
         public ProtoMethod Method { get; }
@@ -342,7 +347,7 @@ internal sealed partial class GrpcTranscode
         public bool ReadsLines { get; }
 
         /// <summary>The response is gRPC's.</summary>
-        public bool IsTranscoded { get; private set; }
+        public bool IsTranscoded { get; set; }
 
         public bool IsForGrpc => false;
 
@@ -353,10 +358,11 @@ internal sealed partial class GrpcTranscode
 
         public ReadOnlyMemory<byte>? LastWords(int status, string message) => null;
 
-        public void Begin()
+        public void Begin(MessageFramer? framer)
         {
             var response = _exchange.Response;
-            IsTranscoded = true;
+            (_framer, _whole) = (framer, framer is null ? new() : null);
+            (_isFailed, _isOver, _count) = (false, false, 0);
             response.ContentLength = null;
             response.ContentType = _form switch
             {

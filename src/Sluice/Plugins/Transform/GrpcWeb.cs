@@ -168,6 +168,7 @@ internal sealed partial class GrpcWeb : IPlugin<GrpcWeb, GrpcWeb.Config>, IAcces
         headers.AccessControlExposeHeaders = "grpc-message,grpc-status";
         if (exchange.TrailersInBody is Frames frames)
         {
+            frames.Begin();
             exchange.Response.ContentType = frames.ContentType;
             headers.ContentLength = null;
         }
@@ -184,6 +185,9 @@ internal sealed partial class GrpcWeb : IPlugin<GrpcWeb, GrpcWeb.Config>, IAcces
         bool _isOver;
 
         public string ContentType => contentType;
+
+        /// <summary>Another response may have begun before, and failed before its first byte.</summary>
+        public void Begin() => (_messages, _left, _isOver) = (default, 0, false);
 
         public bool IsForGrpc => true;
 

@@ -228,6 +228,23 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_node_that_dies_in_the_middle_of_a_message_is_an_error_of_HTTP()
+    {
+        await using var origin = await WebOrigin.StartAppAsync(
+            app => app.Run(async context =>
+            {
+                context.Response.ContentType = "application/grpc";
+                await context.Response.Body.WriteAsync(new byte[] { 0, 0, 0 });
+                await context.Response.Body.FlushAsync();
+                context.Abort();
+            }),
+            protocols: HttpProtocols.Http2);
+        await RouteAsync("Say", port: origin.Port);
+        var (status, body, _) = await AskAsync(HttpMethod.Get, "/Say");
+        Assert.Equal((502, "{\"error_msg\":\"502 Bad Gateway\"}\n"), (status, body));
+    }
+
+    [Fact]
     public async Task Each_line_of_a_client_stream_arrives_before_the_next_is_sent()
     {
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
