@@ -86,6 +86,7 @@ internal static class Builtin
         PluginDescriptor.Of<OpenWhisk, OpenWhisk.Config>(),
         PluginDescriptor.Of<OpenFunction, OpenFunction.Config>(),
         PluginDescriptor.Of<ServerlessPostFunction, Serverless.Config>(),
+        PluginDescriptor.Of<ExamplePlugin, ExamplePlugin.Config>(),
         PluginDescriptor.Of<ErrorPage, ErrorPage.Config>(),
         PluginDescriptor.Of<Datadog, JsonObject>(),
         PluginDescriptor.Of<LokiLogger, JsonObject>(),
