@@ -358,6 +358,10 @@ public sealed partial class Gateway : IAsyncDisposable
         {
             await _stopping.CancelAsync();
         }
+        else if (Settings.Drain.Wait > TimeSpan.Zero)
+        {
+            await Task.Delay(Settings.Drain.Wait, _options.Time, _stopping.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
         using var tooLong = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
         using var limit = _options.Time.CreateTimer(
             _ =>
@@ -366,7 +370,10 @@ public sealed partial class Gateway : IAsyncDisposable
                 tooLong.Cancel();
             },
             null, Settings.ShutdownTimeout, Timeout.InfiniteTimeSpan);
+        var draining = graceful ? _parts.Drain.RunAsync(Settings.Drain, Settings.ShutdownTimeout, tooLong.Token) : Task.CompletedTask;
         await _addresses.StopAsync(tooLong.Token);
+        await tooLong.CancelAsync();
+        await draining;
         await DisposeAsync();
     }
 

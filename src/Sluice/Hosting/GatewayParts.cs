@@ -49,6 +49,7 @@ sealed class GatewayParts : IAsyncDisposable
         Services.Secrets.Documents = () => Live.Current.Documents;
         Secrets = new SecretWatch(Live, Services.Secrets, Time, loggers.CreateLogger<SecretWatch>());
         Leases = new LeaseWatch(Live, Services.Live, Time, loggers.CreateLogger<LeaseWatch>());
+        Drain = new StreamDrain(Services.Live, Time, loggers.CreateLogger<StreamDrain>());
         Tls = new TlsTermination(Live, loggers.CreateLogger<TlsTermination>());
         AccessLog = new AccessLogging(Time, log, Exchange.Reader);
         StreamLog = new AccessLogging(Time, log);
@@ -106,6 +107,8 @@ sealed class GatewayParts : IAsyncDisposable
     public SecretWatch Secrets { get; }
 
     public LeaseWatch Leases { get; }
+
+    public StreamDrain Drain { get; }
 
     public TlsTermination Tls { get; }
 

@@ -31,7 +31,7 @@ public sealed class LeaseTests : IAsyncLifetime
                 await connection.ReadEndAsync();
             }
         });
-        _gateway = await TestGateway.StartAsync("nginx_config: {http: {access_log_format: '$uri|$consumer_name|$sluice_stream_end'}}", time: _clock);
+        _gateway = await TestGateway.StartAsync("nginx_config: {http: {access_log_format: '$uri|$consumer_name|$sluice_stream_end'}}", "http { send_timeout 9999; }", time: _clock);
     }
 
     public async ValueTask DisposeAsync()
@@ -41,7 +41,7 @@ public sealed class LeaseTests : IAsyncLifetime
     }
 
     Task RouteAsync(string id, string plugins = "", string lease = "\"spread\":0", string more = "") => _gateway.RouteAsync(id, $"/{id}", _origin.Port,
-        $$""" {{more}}"plugins":{ {{plugins}}{{(plugins.Length > 0 ? "," : "")}}"streaming":{"lease":{ {{lease}} } } } """);
+        $$""" {{more}}"timeout":{"connect":9999,"send":9999,"read":9999},"plugins":{ {{plugins}}{{(plugins.Length > 0 ? "," : "")}}"streaming":{"lease":{ {{lease}} } } } """);
 
     async Task<Client> OpenAsync(string path, string? key = null)
     {

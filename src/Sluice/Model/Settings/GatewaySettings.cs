@@ -73,6 +73,9 @@ internal sealed record GatewaySettings
     /// <summary><c>sluice.streams.tcp_keepalive</c>: how clients that say nothing are asked whether they are there.</summary>
     public KeepAliveSettings KeepAlive { get; init; } = new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(15), 4);
 
+    /// <summary><c>sluice.streams.drain</c>: how streams end when the gateway stops in good order.</summary>
+    public DrainSettings Drain { get; init; } = new(TimeSpan.Zero, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(10));
+
     /// <summary><c>apisix.proxy_cache</c>.</summary>
     public required ProxyCacheSettings ProxyCache { get; init; }
 
@@ -305,3 +308,9 @@ internal enum RouterMode
     Uri,
     UriWithParameter,
 }
+
+/// <summary>How streams end when the gateway stops in good order.</summary>
+/// <param name="Wait">How long everything goes on first.</param>
+/// <param name="Over">How long their ends are spread over; zero: they are not ended.</param>
+/// <param name="RetryMin">The least after which a client is told to come back.</param>
+internal sealed record DrainSettings(TimeSpan Wait, TimeSpan Over, TimeSpan RetryMin, TimeSpan RetryMax);

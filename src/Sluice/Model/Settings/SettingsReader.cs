@@ -151,6 +151,9 @@ internal sealed class SettingsReader
             KeepAlive = new(
                 _values.Seconds("sluice.streams.tcp_keepalive.idle") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.tcp_keepalive.interval")!.Value,
                 (int)_values.Whole("sluice.streams.tcp_keepalive.probes")),
+            Drain = new(
+                _values.Seconds("sluice.streams.drain.wait") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.drain.over") ?? TimeSpan.Zero,
+                _values.Seconds("sluice.streams.drain.retry_min") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.drain.retry_max") ?? TimeSpan.Zero),
             ProxyCache = ProxyCache(),
             PluginAttributes = PluginAttributes(),
             SecretTimes = (_values.Seconds("apisix.lru.secret.ttl")!.Value, _values.Seconds("apisix.lru.secret.neg_ttl")!.Value),

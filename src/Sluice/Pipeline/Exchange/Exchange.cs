@@ -209,6 +209,7 @@ public sealed partial class Exchange : IVariables
         public long StreamEndsAt;
         public string? EndReason;
         public string? EndMessage;
+        public long? EndRetry;
         public int ShieldedStatus;
         public Relay.EdgeWatch? Edge;
         public ReadOnlyMemory<byte>? ReplacedBody;
@@ -476,6 +477,13 @@ public sealed partial class Exchange : IVariables
     {
         get => _rare is { } rare ? rare.EndMessage : default;
         set => Rarely(value is not null)?.EndMessage = value;
+    }
+
+    /// <summary>Milliseconds after which the client is told to come back; null: what its policy draws.</summary>
+    internal long? EndRetry
+    {
+        get => _rare is { } rare ? rare.EndRetry : default;
+        set => Rarely(value is not null)?.EndRetry = value;
     }
 
     /// <summary>What is known of it as a request to a language model; null: it is none.</summary>

@@ -226,7 +226,8 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
     /// <param name="reason">As <c>$sluice_failure</c> says it.</param>
     /// <param name="abort">Without a word, whatever the policy says.</param>
     /// <param name="words">What the client is told, in the place of the reason's own words; null: those.</param>
-    public bool Kill(string message, string reason = "killed", bool abort = false, string? words = null)
+    /// <param name="retry">Milliseconds after which it is told to come back; null: what its policy says.</param>
+    public bool Kill(string message, string reason = "killed", bool abort = false, string? words = null, long? retry = null)
     {
         lock (this)
         {
@@ -240,6 +241,7 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
             {
                 _exchange.EndReason ??= reason;
                 _exchange.EndMessage ??= words;
+                _exchange.EndRetry ??= retry;
                 if (Body?.TryEnd() == true)
                 {
                     _ = CutLaterAsync(reason);

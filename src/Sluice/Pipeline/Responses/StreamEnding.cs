@@ -28,6 +28,9 @@ static class StreamEnding
 
     static string? ModeOf(Exchange exchange) => exchange.Streams?.Ending?.Mode ?? (exchange.Streams is { IsOfPlugin: true } ? "dialect" : null);
 
+    /// <summary>Last words could be said now: nothing has been cut.</summary>
+    public static bool IsBetween(Exchange exchange) => exchange.Edge is not { IsBetween: false };
+
     /// <summary>Says the last words; the response then ends properly. False: only an abort tells the client that it is not whole.</summary>
     public static async ValueTask<bool> TryAsync(Exchange exchange, string name)
     {
@@ -91,7 +94,7 @@ static class StreamEnding
 
     static byte[] Event(Exchange exchange, StreamPolicy.EndingPolicy ending, string name, StreamReason reason)
     {
-        var retry = reason.ComesBack ? exchange.Streams?.Reconnect?.Draw() : null;
+        var retry = exchange.EndRetry ?? (reason.ComesBack ? exchange.Streams?.Reconnect?.Draw() : null);
         var data = Json(writer =>
         {
             writer.WriteString("reason", name);
