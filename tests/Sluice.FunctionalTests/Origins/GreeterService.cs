@@ -22,6 +22,7 @@ public sealed class GreeterService : Greeter.GreeterBase
             case "late":
                 // the status comes in the trailers
                 await context.WriteResponseHeadersAsync([]);
+                await Turns.WaitAsync(context.CancellationToken);
                 throw new RpcException(new Status(StatusCode.NotFound, "nobody: ä"));
             case "fail":
                 throw new RpcException(new Status(StatusCode.Unavailable, "out of service"), new Metadata { { "grpc-status-details-bin", Details() } });

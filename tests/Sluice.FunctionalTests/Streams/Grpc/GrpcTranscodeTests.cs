@@ -131,9 +131,14 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     [Fact]
     public async Task So_does_a_status_in_the_trailers()
     {
-        var (status, body, response) = await AskAsync(HttpMethod.Get, "/Say?name=late");
+        var asking = AskAsync(HttpMethod.Get, "/Say?name=late");
+        // the head has come, and waits for the rest
+        await Eventually.HoldsAsync(async () => (await _gateway.ControlAsync("/v1/streams")).ToJsonString().Contains("/Say", StringComparison.Ordinal), "it is not under way");
+        _service.Turns.Release();
+        var (status, body, response) = await asking;
         Assert.Equal((404, "", "5"), (status, body, response.Headers.GetValues("grpc-status").Single()));
         await RouteAsync("Say", ""","show_status_in_body":true""");
+        _service.Turns.Release();
         Assert.Equal("""{"error":{"code":5,"message":"nobody: ä"}}""", (await AskAsync(HttpMethod.Get, "/Say?name=late")).Body);
     }
 
