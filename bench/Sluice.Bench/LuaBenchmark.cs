@@ -6,8 +6,8 @@ using Sluice.Scripting;
 namespace Sluice.Bench;
 
 /// <summary>
-/// What Lua costs a request: a function that does nothing, one that reads a variable and sets a header, one that computes; a piece through a body filter;
-/// with LuaJIT's interpreter and with its compiler.
+/// What Lua costs a request: a function that does nothing, one that reads a variable and sets a header, one that computes; a piece through
+/// a body filter; with LuaJIT's interpreter and with its compiler.
 /// </summary>
 [MemoryDiagnoser]
 public class LuaBenchmark : IDisposable
@@ -32,9 +32,11 @@ public class LuaBenchmark : IDisposable
         Array.Fill(_piece, (byte)'e');
         _engine = new(new LuaOptions(Path.GetTempPath()) { Lanes = 1, Jit = Jit }, TimeProvider.System);
         _nothing = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) end"]);
-        _header = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) ngx.header['X-Uri'] = ngx.var.uri end"]);
+        _header = LuaUnit.OfFunctions(_engine, "bench", "bench", null,
+            ["return function(conf, ctx) ngx.header['X-Uri'] = ngx.var.uri end"]);
         _filter = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1] end"]);
-        _replace = LuaUnit.OfFunctions(_engine, "bench", "bench", null, ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1]:gsub('ee', 'x') end"]);
+        _replace = LuaUnit.OfFunctions(_engine, "bench", "bench", null,
+            ["return function(conf, ctx) ngx.arg[1] = ngx.arg[1]:gsub('ee', 'x') end"]);
         _sum = LuaUnit.OfFunctions(_engine, "bench", "bench", null,
             ["local text = string.rep('abcdefgh', 1024) return function() local n = 0 for i = 1, #text do n = (n * 31 + text:byte(i)) % 65521 end ngx.ctx.n = n end"]);
         _open = LuaContext.For(_engine, _request);

@@ -13,7 +13,8 @@ namespace Sluice.Bench;
 public class ParserBenchmark : IDisposable
 {
     static readonly byte[] Head = Encoding.ASCII.GetBytes(
-        "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 22:00:00 GMT\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\nX-Request-Id: 1234\r\n\r\n");
+        "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 22:00:00 GMT\r\nContent-Type: text/event-stream\r\nCache-Control: "
+            + "no-cache\r\nTransfer-Encoding: chunked\r\nX-Request-Id: 1234\r\n\r\n");
 
     static readonly byte[] Event = Encoding.ASCII.GetBytes("id: 0000000001\ndata: " + new string('.', 97) + "\n\n");
 
@@ -21,7 +22,8 @@ public class ParserBenchmark : IDisposable
 
     readonly byte[] _into = new byte[1024];
     static readonly byte[] Request = Encoding.ASCII.GetBytes(
-        "GET /v1/events?since=12 HTTP/1.1\r\nHost: api.test\r\nUser-Agent: curl/8.0\r\nAccept: text/event-stream\r\nAuthorization: Bearer 0123456789\r\nX-Request-Id: 1234\r\n\r\n");
+        "GET /v1/events?since=12 HTTP/1.1\r\nHost: api.test\r\nUser-Agent: curl/8.0\r\nAccept: text/event-stream\r\nAuthorization: "
+            + "Bearer 0123456789\r\nX-Request-Id: 1234\r\n\r\n");
 
     readonly RequestHead _request = new();
     readonly KestrelServerLimits _limits = new();

@@ -31,7 +31,8 @@ public class RouterBenchmark
             2 => Route(i, $$""" "uri":"/users/s{{i}}/:name/files/*path" """),
             _ => Route(i, $$""" "uri":"/*","host":"app{{i}}.example.com" """),
         }));
-        var (snapshot, problems) = new SnapshotCompiler(services, []).Compile(SettingsReader.Parse("/", "", null, _ => null).Settings!, documents, null);
+        var (snapshot, problems) = new SnapshotCompiler(services, []).Compile(SettingsReader.Parse("/", "", null, _ => null).Settings!,
+            documents, null);
         _router = snapshot?.Router ?? throw new InvalidOperationException(string.Join('\n', problems));
         var (i, last) = (Routes / 2 / 4 * 4, Routes - 1);
         _exact = Of(snapshot, services, $"/api/v{i % 7}/service{i}/items");
@@ -43,7 +44,8 @@ public class RouterBenchmark
 
     static Document Route(int id, string json)
     {
-        var value = JsonNode.Parse($$"""{"id":"r{{id}}",{{json}},"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:80":1} } }""")!.AsObject();
+        var value =
+            JsonNode.Parse($$"""{"id":"r{{id}}",{{json}},"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:80":1} } }""")!.AsObject();
         return new(ResourceKind.Routes, $"r{id}", value, 1, 1, "bench");
     }
 

@@ -10,8 +10,8 @@ using Sluice.Sources.Etcd;
 namespace Sluice.Bench;
 
 /// <summary>
-/// A large configuration: 10,000 routes, 1,000 upstreams, 1,000 consumers. How long a start takes, how much memory it needs, how long a change takes until
-/// the Admin API answers and until requests see it; with an etcd, also until another gateway's requests see it.
+/// A large configuration: 10,000 routes, 1,000 upstreams, 1,000 consumers. How long a start takes, how much memory it needs, how long a
+/// change takes until the Admin API answers and until requests see it; with an etcd, also until another gateway's requests see it.
 /// <code>dotnet run -c Release --project bench/Sluice.Bench -- scale [http://127.0.0.1:2379]</code>
 /// </summary>
 static class ScaleRun
@@ -32,7 +32,9 @@ static class ScaleRun
             }
             else
             {
-                using var store = new EtcdStore(new EtcdSettings([etcd], prefix, null, null, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(50), 0, null, true, null, null), TimeProvider.System, NullLogger<EtcdStore>.Instance);
+                using var store = new EtcdStore(
+                    new EtcdSettings([etcd], prefix, null, null, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(50), 0, null, true, null,
+                        null), TimeProvider.System, NullLogger<EtcdStore>.Instance);
                 await FillAsync(store, prefix);
             }
             var before = Memory();
@@ -40,7 +42,8 @@ static class ScaleRun
             await using var gateway = await StartAsync(directory, etcd, prefix);
             Say("start", watch.Elapsed);
             Console.WriteLine($"memory of the configuration: {(Memory() - before) >> 20} MB");
-            await using var other = etcd is null ? null : await StartAsync(Directory.CreateTempSubdirectory("sluice-scale-").FullName, etcd, prefix);
+            await using var other = etcd is null ? null
+                : await StartAsync(Directory.CreateTempSubdirectory("sluice-scale-").FullName, etcd, prefix);
             using var client = new HttpClient { DefaultRequestHeaders = { { "X-API-KEY", AdminKey } } };
             await ChangeAsync(client, gateway, other);
             foreach (var (what, change) in OtherChanges)
@@ -63,7 +66,8 @@ static class ScaleRun
             var to = $"/changed-{i}";
             var watch = Stopwatch.StartNew();
             using (var response = await client.PutAsJsonAsync($"http://{gateway.AdminEndpoint}/apisix/admin/routes/changing",
-                new Dictionary<string, object> { ["uri"] = "/changing", ["plugins"] = new { redirect = new { uri = to, ret_code = 302 } } }))
+                new Dictionary<string, object> { ["uri"] = "/changing",
+                    ["plugins"] = new { redirect = new { uri = to, ret_code = 302 } } }))
             {
                 response.EnsureSuccessStatusCode();
             }
@@ -90,10 +94,13 @@ static class ScaleRun
     /// <summary>What else changes in a running system: method, path and body of the i-th change.</summary>
     static readonly (string What, Func<int, (HttpMethod, string, string?)> Change)[] OtherChanges =
     [
-        ("an upstream that 10 routes use", i => (HttpMethod.Put, $"upstreams/u{i}", $$"""{"type":"roundrobin","nodes":{"10.1.{{i % 250}}.1:80":1} }""")),
+        ("an upstream that 10 routes use",
+            i => (HttpMethod.Put, $"upstreams/u{i}", $$"""{"type":"roundrobin","nodes":{"10.1.{{i % 250}}.1:80":1} }""")),
         ("a consumer", i => (HttpMethod.Put, "consumers", $$"""{"username":"c{{i}}","plugins":{"key-auth":{"key":"changed-{{i}}"} } }""")),
-        ("a credential", i => (HttpMethod.Put, $"consumers/c{i}/credentials/one", $$"""{"plugins":{"key-auth":{"key":"credential-{{i}}"} } }""")),
-        ("a plugin's metadata that nobody uses", i => (HttpMethod.Put, "plugin_metadata/limit-count", $$"""{"limit_header":"X-Limit-{{i}}"}""")),
+        ("a credential",
+            i => (HttpMethod.Put, $"consumers/c{i}/credentials/one", $$"""{"plugins":{"key-auth":{"key":"credential-{{i}}"} } }""")),
+        ("a plugin's metadata that nobody uses",
+            i => (HttpMethod.Put, "plugin_metadata/limit-count", $$"""{"limit_header":"X-Limit-{{i}}"}""")),
         ("a global rule", i => (HttpMethod.Put, "global_rules/1", $$"""{"plugins":{"request-id":{"header_name":"X-Id-{{i}}"} } }""")),
         ("a consumer that goes", i => (HttpMethod.Delete, $"consumers/c{i}", null)),
         ("a route that goes", i => (HttpMethod.Delete, $"routes/r{i}", null)),
@@ -105,7 +112,8 @@ static class ScaleRun
         for (var i = 0; i < Changes; i++)
         {
             var (method, path, body) = change(i);
-            using var request = new HttpRequestMessage(method, $"http://{gateway.AdminEndpoint}/apisix/admin/{path}") { Content = body is null ? null : new StringContent(body) };
+            using var request = new HttpRequestMessage(method,
+                $"http://{gateway.AdminEndpoint}/apisix/admin/{path}") { Content = body is null ? null : new StringContent(body) };
             var watch = Stopwatch.StartNew();
             using var response = await client.SendAsync(request);
             answered.Add(watch.Elapsed);
@@ -124,10 +132,13 @@ static class ScaleRun
 
     static async Task FillAsync(IKeyValueStore store, string prefix)
     {
-        var all = Enumerable.Range(0, Upstreams).Select(i => ($"upstreams/u{i}", $$"""{"id":"u{{i}}","type":"roundrobin","nodes":{"10.0.{{i / 250}}.{{(i % 250) + 1}}:80":1} }"""))
+        var all = Enumerable.Range(0, Upstreams)
+            .Select(i => ($"upstreams/u{i}",
+                $$"""{"id":"u{{i}}","type":"roundrobin","nodes":{"10.0.{{i / 250}}.{{(i % 250) + 1}}:80":1} }"""))
             .Concat(Enumerable.Range(0, Routes).Select(i => ($"routes/r{i}",
                 $$"""{"id":"r{{i}}","uri":"/api/v{{i % 7}}/service{{i}}/{{(i % 2 == 0 ? "items" : "*")}}","upstream_id":"u{{i % Upstreams}}","plugins":{"key-auth":{},"proxy-buffering":{"disable_proxy_buffering":true} } }""")))
-            .Concat(Enumerable.Range(0, Consumers).Select(i => ($"consumers/c{i}", $$"""{"username":"c{{i}}","plugins":{"key-auth":{"key":"key-{{i}}"} } }""")));
+            .Concat(Enumerable.Range(0, Consumers)
+                .Select(i => ($"consumers/c{i}", $$"""{"username":"c{{i}}","plugins":{"key-auth":{"key":"key-{{i}}"} } }""")));
         foreach (var some in all.Chunk(50))
         {
             await store.Transaction([], [.. some.Select(one => new StoreOp.Put($"{prefix}/{one.Item1}", one.Item2))]);
@@ -157,7 +168,8 @@ static class ScaleRun
 
     static long Memory() => GC.GetTotalMemory(forceFullCollection: true);
 
-    static void Say(string what, TimeSpan time) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {time.TotalMilliseconds:0} ms"));
+    static void Say(string what, TimeSpan time) =>
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {time.TotalMilliseconds:0} ms"));
 
     static void Say(string what, List<TimeSpan> times)
     {

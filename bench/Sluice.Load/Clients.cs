@@ -192,7 +192,8 @@ static class Clients
             var began = Stopwatch.GetTimestamp();
             try
             {
-                using var request = new HttpRequestMessage(HttpMethod.Get, target) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+                using var request = new HttpRequestMessage(HttpMethod.Get, target) { Version = HttpVersion.Version20,
+                    VersionPolicy = HttpVersionPolicy.RequestVersionExact };
                 using var response = await client.SendAsync(request, end);
                 var body = await response.Content.ReadAsByteArrayAsync(end);
                 if (body.Length != 12)
@@ -245,8 +246,10 @@ sealed class EventChecker(int size, Tally tally)
     {
         // id: 0000000001\ndata: 0000000000000000001 ....\n\n
         ReadOnlySpan<byte> all = _event;
-        if (!all.StartsWith("id: "u8) || !Utf8Parser.TryParse(all[4..14], out long number, out _) || !all[14..21].SequenceEqual("\ndata: "u8)
-            || !Utf8Parser.TryParse(all[21..40], out long sent, out _) || !all.EndsWith("\n\n"u8) || all[41..^2].ContainsAnyExcept((byte)'.'))
+        if (!all.StartsWith("id: "u8) || !Utf8Parser.TryParse(all[4..14], out long number, out _)
+            || !all[14..21].SequenceEqual("\ndata: "u8)
+            || !Utf8Parser.TryParse(all[21..40], out long sent, out _) || !all.EndsWith("\n\n"u8)
+            || all[41..^2].ContainsAnyExcept((byte)'.'))
         {
             tally.Error("an event is corrupted");
             return;

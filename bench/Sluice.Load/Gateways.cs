@@ -62,7 +62,8 @@ sealed class RunningGateway(string name, Process? process, IReadOnlyDictionary<D
 /// <summary>Writes each gateway's configuration into a directory of its own and starts it.</summary>
 sealed class Gateways(string root, string workDirectory, int originPort)
 {
-    /// <summary>Of the gateway that is being started: two of a kind may run at once, one for all scenarios and one for memory alone.</summary>
+    /// <summary>Of the gateway that is being started: two of a kind may run at once, one for all scenarios and one for memory
+    /// alone.</summary>
     string directory = "";
 
     int _started;
@@ -174,7 +175,8 @@ sealed class Gateways(string root, string workDirectory, int originPort)
 
     RunningGateway StartSluice()
     {
-        Door[] doors = [Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter, Door.LuaEvents, Door.Watched, Door.Timed, Door.Kept];
+        Door[] doors = [Door.Plain, Door.Tls, Door.Buffered, Door.Filtered, Door.LuaAccess, Door.LuaFilter, Door.LuaEvents, Door.Watched,
+            Door.Timed, Door.Kept];
         var free = FreePorts(doors.Length + 3);
         var ports = doors.Zip(free).ToDictionary(pair => pair.First, pair => pair.Second);
         var (control, status, metrics) = (free[^3], free[^2], free[^1]);
@@ -202,7 +204,8 @@ sealed class Gateways(string root, string workDirectory, int originPort)
             http { server { listen 127.0.0.1:{{ports[Door.Buffered]}}; proxy_buffering on; } }
 
             """);
-        var upstream = $$"""{type: roundrobin, nodes: {"127.0.0.1:{{originPort}}": 1}, keepalive_pool: {size: 320, idle_timeout: 60, requests: 100000000} }""";
+        var upstream =
+            $$"""{type: roundrobin, nodes: {"127.0.0.1:{{originPort}}": 1}, keepalive_pool: {size: 320, idle_timeout: 60, requests: 100000000} }""";
         string Route(string id, Door door, string plugin) =>
             $$"""  - {id: {{id}}, uri: "/*", priority: 1, vars: [[server_port, "==", "{{ports[door]}}"]], timeout: {connect: 6, send: 60, read: 3600}, plugins: { {{plugin}} }, upstream: {{upstream}} }""";
         Write("sluice/conf/apisix.yaml", $$"""
@@ -282,12 +285,14 @@ sealed class Gateways(string root, string workDirectory, int originPort)
         }
     }
 
-    static Dictionary<Door, int> FreePorts(params Door[] doors) => doors.Zip(FreePorts(doors.Length)).ToDictionary(pair => pair.First, pair => pair.Second);
+    static Dictionary<Door, int> FreePorts(params Door[] doors) =>
+        doors.Zip(FreePorts(doors.Length)).ToDictionary(pair => pair.First, pair => pair.Second);
 
     /// <summary>Different ones: all are held until all are found.</summary>
     internal static int[] FreePorts(int count)
     {
-        Socket[] sockets = [.. Enumerable.Range(0, count).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))];
+        Socket[] sockets = [.. Enumerable.Range(0, count)
+            .Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp))];
         try
         {
             Array.ForEach(sockets, socket => socket.Bind(new IPEndPoint(IPAddress.Loopback, 0)));

@@ -6,7 +6,8 @@ namespace Sluice.Load;
 /// <summary>What the kernel counts for a process and its children.</summary>
 static partial class Measured
 {
-    /// <summary>CPU seconds of all threads, those that have ended included, with the kernel's nanoseconds (clock_getcpuclockid(3)).</summary>
+    /// <summary>CPU seconds of all threads, those that have ended included, with the kernel's nanoseconds
+    /// (clock_getcpuclockid(3)).</summary>
     public static double Cpu(int pid) => Tree(pid).Sum(process =>
     {
         const int Scheduled = 2;

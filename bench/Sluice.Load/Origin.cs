@@ -7,7 +7,8 @@ using System.Text;
 namespace Sluice.Load;
 
 /// <summary>
-/// The upstream of every measurement, over plain sockets: <c>/hello</c>, <c>/bytes?n=N</c> (Content-Length), and <c>/events?interval_us=I&amp;size=S</c>,
+/// The upstream of every measurement, over plain sockets: <c>/hello</c>, <c>/bytes?n=N</c> (Content-Length), and
+/// <c>/events?interval_us=I&amp;size=S</c>,
 /// an endless chunked event stream, one event per send. An event carries its number and the clock at its sending.
 /// </summary>
 sealed class Origin : IDisposable
@@ -93,21 +94,26 @@ sealed class Origin : IDisposable
         switch (path)
         {
             case "/hello":
-                await SendAsync(client, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello world\n"u8.ToArray());
+                await SendAsync(client,
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello world\n"u8.ToArray());
                 return true;
             case "/bytes":
                 var left = Argument(target, "n");
-                await SendAsync(client, Encoding.ASCII.GetBytes($"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {left}\r\n\r\n"));
+                await SendAsync(client,
+                    Encoding.ASCII.GetBytes(
+                        $"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {left}\r\n\r\n"));
                 for (; left > 0; left -= _bulk.Length)
                 {
                     await SendAsync(client, _bulk.AsMemory(0, (int)Math.Min(left, _bulk.Length)));
                 }
                 return true;
             case "/events":
-                await SendAsync(client, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"u8.ToArray());
+                await SendAsync(client,
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"u8.ToArray());
                 lock (_lock)
                 {
-                    _streams.Add(new(client, Argument(target, "interval_us"), (int)Argument(target, "size"), _phases[_opened++ % _phases.Length]));
+                    _streams.Add(new(client, Argument(target, "interval_us"), (int)Argument(target, "size"),
+                        _phases[_opened++ % _phases.Length]));
                 }
                 return false;
             default:
@@ -132,8 +138,8 @@ sealed class Origin : IDisposable
     }
 
     /// <summary>
-    /// Each stream has its place in the interval and keeps it, as independent sources would; the places are the same in each measurement, so that no gateway
-    /// has the luck of fewer events at one time.
+    /// Each stream has its place in the interval and keeps it, as independent sources would; the places are the same in each measurement,
+    /// so that no gateway has the luck of fewer events at one time.
     /// </summary>
     void Tick()
     {
@@ -197,7 +203,8 @@ sealed class Origin : IDisposable
             skipped = false;
             var body = _chunk.AsSpan()[(_chunk.AsSpan().IndexOf((byte)'\n') + 1)..];
             // id: 0000000001\ndata: 0000000000000000001 ....\n\n
-            Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"id: {_number:D10}\ndata: {Stopwatch.GetTimestamp():D19} "), body);
+            Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture,
+                $"id: {_number:D10}\ndata: {Stopwatch.GetTimestamp():D19} "), body);
             try
             {
                 client.Blocking = false;

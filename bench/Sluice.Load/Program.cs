@@ -13,13 +13,14 @@ var directory = Directory.CreateTempSubdirectory("sluice-bench-").FullName;
 using var origin = new Origin();
 var gateways = new Gateways(root, directory, origin.Port);
 List<Result> results = [];
-string[] cpus = [.. File.ReadLines("/proc/cpuinfo").Where(line => line.StartsWith("model name", StringComparison.Ordinal)).Select(line => line.Split(':')[1].Trim())];
+string[] cpus = [.. File.ReadLines("/proc/cpuinfo").Where(line => line.StartsWith("model name", StringComparison.Ordinal))
+    .Select(line => line.Split(':')[1].Trim())];
 var machine = string.Create(CultureInfo.InvariantCulture,
     $"{cpus.Length} cores ({cpus.FirstOrDefault()}), {RuntimeInformation.OSDescription}, .NET {Environment.Version}, {options.Rounds} rounds of {options.Seconds} s, warmed up for {options.Warmup} s.");
 Console.WriteLine(machine);
 Scenario[] scenarios = [.. Scenario.All.Where(scenario => options.Scenarios.Contains(scenario.Name))];
-// all gateways are up all the time and measured in turns, so that each round's figures are of the same minute of a machine that others use too;
-// memory alone is that of a process that has done nothing else
+// all gateways are up all the time and measured in turns, so that each round's figures are of the same minute of a machine that others use
+// too; memory alone is that of a process that has done nothing else
 List<RunningGateway> up = [];
 try
 {
@@ -72,7 +73,8 @@ if (options.JsonFile is { } json)
 }
 return results.Exists(result => result.Wrong > 0) ? 1 : 0;
 
-/// <summary>What is on the command line: <c>--rounds 3 --seconds 8 --warmup 12 --scenarios A,D --gateways nginx,sluice --json FILE --markdown FILE</c>.</summary>
+/// <summary>What is on the command line: <c>--rounds 3 --seconds 8 --warmup 12 --scenarios A,D --gateways nginx,sluice --json FILE
+/// --markdown FILE</c>.</summary>
 sealed class Options
 {
     public Options(string[] args)
@@ -85,7 +87,8 @@ sealed class Options
                 case "--rounds": Rounds = int.Parse(value, CultureInfo.InvariantCulture); break;
                 case "--seconds": Seconds = int.Parse(value, CultureInfo.InvariantCulture); break;
                 case "--warmup": Warmup = int.Parse(value, CultureInfo.InvariantCulture); break;
-                case "--scenarios": Scenarios = Known(value == "lua" ? "A2,A2-lua,D,D-lua" : value, [.. Scenario.All.Select(scenario => scenario.Name)]); break;
+                case "--scenarios": Scenarios = Known(value == "lua" ? "A2,A2-lua,D,D-lua" : value,
+                    [.. Scenario.All.Select(scenario => scenario.Name)]); break;
                 case "--gateways": Gateways = Known(value, Sluice.Load.Gateways.All); break;
                 case "--json": JsonFile = value; break;
                 case "--markdown": MarkdownFile = value; break;
@@ -97,7 +100,8 @@ sealed class Options
     static string[] Known(string list, string[] known)
     {
         string[] names = list.Split(',');
-        return names.Except(known).FirstOrDefault() is { } wrong ? throw new ArgumentException($"there is no {wrong}; there are {string.Join(", ", known)}") : names;
+        return names.Except(known).FirstOrDefault() is { } wrong
+            ? throw new ArgumentException($"there is no {wrong}; there are {string.Join(", ", known)}") : names;
     }
 
     public int Rounds { get; } = 6;
@@ -162,7 +166,8 @@ static class Measurement
         var cost = gateway.Pid == 0 ? 0
             : scenario.IsMemory ? (Measured.Memory(gateway.Pid) - memory) / (double)scenario.Streams
             : (Measured.Cpu(gateway.Pid) - cpu) * 1e6 / operations;
-        var result = new Result(scenario.Name, gateway.Name, round, cost, operations / seconds, tally.Quantile(0.5), tally.Quantile(0.99), tally.Wrong, tally.FirstWrong);
+        var result = new Result(scenario.Name, gateway.Name, round, cost, operations / seconds, tally.Quantile(0.5), tally.Quantile(0.99),
+            tally.Wrong, tally.FirstWrong);
         end.Cancel();
         Thread.Sleep(Pause);
         return result;

@@ -5,12 +5,14 @@ namespace Sluice.Load;
 /// <summary>One figure of one gateway in one round.</summary>
 /// <param name="Cost">CPU of the gateway per operation, microseconds; with <see cref="Scenario.IsMemory"/> bytes per stream.</param>
 /// <param name="PerSecond">Operations per second.</param>
-sealed record Result(string Scenario, string Gateway, int Round, double Cost, double PerSecond, double P50Us, double P99Us, long Wrong, string? FirstWrong);
+sealed record Result(string Scenario, string Gateway, int Round, double Cost, double PerSecond, double P50Us, double P99Us, long Wrong,
+    string? FirstWrong);
 
 /// <summary>A load and what is counted of it.</summary>
 /// <param name="Operation">What an operation is: <c>event</c>, <c>request</c>, <c>stream</c>.</param>
 /// <param name="Load">Starts all clients; the action is called once for each stream that runs.</param>
-sealed record Scenario(string Name, string Title, string Operation, Door Door, int Streams, Action<int, Tally, Action, CancellationToken> Load)
+sealed record Scenario(string Name, string Title, string Operation, Door Door, int Streams,
+    Action<int, Tally, Action, CancellationToken> Load)
 {
     public bool IsMemory => Operation == "stream";
 
@@ -34,7 +36,8 @@ sealed record Scenario(string Name, string Title, string Operation, Door Door, i
         Requests("D-lua", "D, a Lua access function that does nothing", Door.LuaAccess, 64, "/hello", 12, 0) with { Beside = "D" },
         Http2("D-h2", "GET of 12 bytes over HTTP/2 and TLS, 64 at a time", 64),
         Requests("E", "1 MiB bodies, 16 connections", Door.Plain, 16, "/bytes?n=1048576", 1048576, 0),
-        Requests("E-slow", "4 MiB bodies, buffered, 16 clients of 4 MiB/s", Door.Buffered, 16, "/bytes?n=4194304", 4194304, 4 * 1024 * 1024),
+        Requests("E-slow", "4 MiB bodies, buffered, 16 clients of 4 MiB/s", Door.Buffered, 16, "/bytes?n=4194304", 4194304,
+            4 * 1024 * 1024),
         Events("C", "2000 idle streams more, memory", Door.Plain, 2000, 3_600_000_000) with { Operation = "stream" },
         Events("C-watch", "C, heartbeats may come", Door.Watched, 2000, 3_600_000_000) with { Operation = "stream", Beside = "C" },
     ];
@@ -44,7 +47,8 @@ sealed record Scenario(string Name, string Title, string Operation, Door Door, i
         {
             for (var i = 0; i < streams; i++)
             {
-                _ = Clients.EventsAsync(port, door == Door.Tls, $"/events?interval_us={intervalUs}&size={EventSize}", EventSize, tally, started, end);
+                _ = Clients.EventsAsync(port, door == Door.Tls, $"/events?interval_us={intervalUs}&size={EventSize}", EventSize, tally,
+                    started, end);
                 if (i % 50 == 49)
                 {
                     Thread.Sleep(10);

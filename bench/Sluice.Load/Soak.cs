@@ -9,15 +9,16 @@ using System.Text.Json.Nodes;
 namespace Sluice.Load;
 
 /// <summary>
-/// Streams that begin and end in all ways, under all policies, for as long as one likes, while an operator lists and ends some and the configuration changes.
-/// Then nothing may be left in the gateway: no stream, no descriptor, no timer, no slot, no tail, no queue.
+/// Streams that begin and end in all ways, under all policies, for as long as one likes, while an operator lists and ends some and the
+/// configuration changes. Then nothing may be left in the gateway: no stream, no descriptor, no timer, no slot, no tail, no queue.
 /// </summary>
 sealed class Soak(int seconds, int streams, int seed, string root)
 {
     /// <summary>Those that count slots let so many in.</summary>
     const int Slots = 200;
 
-    const string Timers = "first_byte_timeout: 1, first_event_timeout: 2, idle_timeout: 2, event_idle_timeout: 3, max_duration: 6, jitter: 0.5";
+    const string Timers =
+        "first_byte_timeout: 1, first_event_timeout: 2, idle_timeout: 2, event_idle_timeout: 3, max_duration: 6, jitter: 0.5";
 
     /// <summary>A route for each policy, by its path.</summary>
     static readonly (string Path, string Plugins)[] s_policies =
@@ -30,7 +31,9 @@ sealed class Soak(int seconds, int streams, int seed, string root)
         ("latest", "{streaming: {slow_consumer: {policy: latest_per_key, key: event, queue_bytes: 16k}, send_timeout: 3}}"),
         ("leaves", "{streaming: {slow_consumer: {policy: disconnect, queue_bytes: 16k}}}"),
         ("sse", "{sse: {strip_comments: true, transform: [{set_event: soaked}]}}"),
-        ("script", "{serverless-post-function: {phase: event_filter, functions: [\"return function(conf, ctx, event) if event.n % 7 == 0 then return false end return event.data end\"]}}"),
+        ("script",
+            "{serverless-post-function: {phase: event_filter, functions: [\"return function(conf, ctx, event) if event.n % 7 == 0 then "
+                + "return false end return event.data end\"]}}"),
         ("kept", "{sse-resume: {detach: 2, keep: 2, tail: {events: 100}}}"),
         ("buffered", "{proxy-buffering: {disable_proxy_buffering: false}}"),
         ("conn", $"{{limit-conn: {{conn: {Slots}, burst: 0, default_conn_delay: 0.1, key: server_port, rejected_code: 429}}}}"),
@@ -87,7 +90,8 @@ sealed class Soak(int seconds, int streams, int seed, string root)
         }
     }
 
-    static Process Start(params string[] command) => Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
+    static Process Start(params string[] command) =>
+        Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
 
     void Configure(int origin)
     {
@@ -118,7 +122,8 @@ sealed class Soak(int seconds, int streams, int seed, string root)
             text.Append(CultureInfo.InvariantCulture,
                 $"  - {{id: {path}, uri: /{path}, timeout: {{connect: 6, send: 60, read: 3}}, plugins: {plugins}, upstream: {{type: roundrobin, retries: 0, nodes: {{\"127.0.0.1:{origin}\": 1}}}}}}\n");
         }
-        text.Append(CultureInfo.InvariantCulture, $"  - {{id: other, uri: /other-{version}, upstream: {{type: roundrobin, nodes: {{\"127.0.0.1:{origin}\": 1}}}}}}\n");
+        text.Append(CultureInfo.InvariantCulture,
+            $"  - {{id: other, uri: /other-{version}, upstream: {{type: roundrobin, nodes: {{\"127.0.0.1:{origin}\": 1}}}}}}\n");
         text.Append("global_rules:\n  - {id: \"1\", plugins: {prometheus: {}}}\n#END\n");
         var file = Path.Combine(_directory, "conf/apisix.yaml");
         File.WriteAllText(file + ".new", text.ToString());
@@ -145,7 +150,8 @@ sealed class Soak(int seconds, int streams, int seed, string root)
         while (!over.IsCancellationRequested)
         {
             await Task.Delay(TimeSpan.FromSeconds(30), over.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            Console.WriteLine($"{began.Elapsed.TotalSeconds:F0} s: {await StateAsync(pid)}; {string.Join(' ', _seen.OrderBy(static pair => pair.Key).Select(static pair => $"{pair.Key} {pair.Value}"))}");
+            Console.WriteLine(
+                $"{began.Elapsed.TotalSeconds:F0} s: {await StateAsync(pid)}; {string.Join(' ', _seen.OrderBy(static pair => pair.Key).Select(static pair => $"{pair.Key} {pair.Value}"))}");
         }
         await Task.WhenAll(clients);
         await operating;
@@ -185,29 +191,37 @@ sealed class Soak(int seconds, int streams, int seed, string root)
 
     // -- What there is in the gateway
 
-    sealed record State(int Streams, double Active, double Detached, double TailBytes, double QueueBytes, double Slow, double Timers, int Descriptors, long MemoryMiB)
+    sealed record State(int Streams, double Active, double Detached, double TailBytes, double QueueBytes, double Slow, double Timers,
+        int Descriptors, long MemoryMiB)
     {
-        public bool IsNoMoreThan(State other) => Streams == 0 && Active == 0 && Detached == 0 && TailBytes == 0 && QueueBytes == 0 && Slow == 0
+        public bool IsNoMoreThan(State other) =>
+            Streams == 0 && Active == 0 && Detached == 0 && TailBytes == 0 && QueueBytes == 0 && Slow == 0
             && Timers <= other.Timers && Descriptors <= other.Descriptors;
 
         public override string ToString() => string.Create(CultureInfo.InvariantCulture,
             $"{Streams} streams ({Active} counted), {Detached} detached, tails {TailBytes} B, queues {QueueBytes} B, {Slow} slow, {Timers} timers, {Descriptors} descriptors, {MemoryMiB} MiB");
     }
 
-    async Task<int> TotalAsync() => (int)JsonNode.Parse(await s_http.GetStringAsync($"http://127.0.0.1:{_control}/v1/streams?limit=1"))!["total"]!;
+    async Task<int> TotalAsync() =>
+        (int)JsonNode.Parse(await s_http.GetStringAsync($"http://127.0.0.1:{_control}/v1/streams?limit=1"))!["total"]!;
 
     async Task<State> StateAsync(int pid)
     {
         var lines = (await s_http.GetStringAsync($"http://127.0.0.1:{_metrics}/apisix/prometheus/metrics")).Split('\n');
-        double Sum(string family) => lines.Where(line => line.StartsWith(family + " ", StringComparison.Ordinal) || line.StartsWith(family + "{", StringComparison.Ordinal))
+        double Sum(string family) =>
+            lines.Where(line => line.StartsWith(family + " ", StringComparison.Ordinal)
+                || line.StartsWith(family + "{", StringComparison.Ordinal))
             .Sum(static line => double.Parse(line[(line.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture));
         return new(
-            await TotalAsync(), Sum("sluice_active_streams"), Sum("sluice_detached_streams"), Sum("sluice_tail_bytes"), Sum("sluice_stream_queue_bytes"), Sum("sluice_slow_streams"),
+            await TotalAsync(), Sum("sluice_active_streams"), Sum("sluice_detached_streams"), Sum("sluice_tail_bytes"),
+            Sum("sluice_stream_queue_bytes"), Sum("sluice_slow_streams"),
             Sum("sluice_event_loop_timers"), Sockets(pid), Measured.Memory(pid) >> 20);
     }
 
     /// <summary>But not those that ask now.</summary>
-    static int Sockets(int pid) => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Count(static link => new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true);
+    static int Sockets(int pid) =>
+        Directory.GetFileSystemEntries($"/proc/{pid}/fd")
+        .Count(static link => new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true);
 
     async Task<int> AdmittedAsync(string path)
     {
@@ -246,12 +260,14 @@ sealed class Soak(int seconds, int streams, int seed, string root)
                     WriteRoutes(_origin, version);
                     break;
                 case 1:
-                    using (await s_http.DeleteAsync(new Uri($"http://127.0.0.1:{_control}/v1/streams?route={path}&over=1"), CancellationToken.None))
+                    using (await s_http.DeleteAsync(new Uri($"http://127.0.0.1:{_control}/v1/streams?route={path}&over=1"),
+                        CancellationToken.None))
                     {
                     }
                     break;
                 case 2:
-                    using (await s_http.DeleteAsync(new Uri($"http://127.0.0.1:{_control}/v1/streams?route={path}&drain=true"), CancellationToken.None))
+                    using (await s_http.DeleteAsync(new Uri($"http://127.0.0.1:{_control}/v1/streams?route={path}&drain=true"),
+                        CancellationToken.None))
                     {
                     }
                     break;
@@ -330,11 +346,13 @@ sealed class Soak(int seconds, int streams, int seed, string root)
 
     async Task<(Socket Socket, string Head)> OpenAsync(string path, string fault, string? position, CancellationToken over)
     {
-        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveBufferSize = 8192 };
+        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true,
+            ReceiveBufferSize = 8192 };
         try
         {
             await socket.ConnectAsync(new IPEndPoint(IPAddress.Loopback, _port), over);
-            var asked = $"GET /{path}?do={fault} HTTP/1.1\r\nHost: soak\r\nAccept: text/event-stream\r\nConnection: close\r\n{(position is null ? "" : $"Last-Event-ID: {position}\r\n")}\r\n";
+            var asked =
+                $"GET /{path}?do={fault} HTTP/1.1\r\nHost: soak\r\nAccept: text/event-stream\r\nConnection: close\r\n{(position is null ? "" : $"Last-Event-ID: {position}\r\n")}\r\n";
             await socket.SendAsync(Encoding.ASCII.GetBytes(asked), over);
             var (buffer, filled) = (new byte[8192], 0);
             while (buffer.AsSpan(0, filled).IndexOf("\r\n\r\n"u8) < 0 && filled < buffer.Length)
@@ -366,7 +384,8 @@ sealed class Soak(int seconds, int streams, int seed, string root)
 static class SoakOrigin
 {
     public static readonly string[] Faults =
-        ["endless", "endless", "endless", "ends", "ends", "burst", "comments", "stalls", "stalls-before", "half", "reset", "late", "closes", "refuses", "length"];
+        ["endless", "endless", "endless", "ends", "ends", "burst", "comments", "stalls", "stalls-before", "half", "reset", "late", "closes",
+            "refuses", "length"];
 
     public static async Task RunAsync()
     {
@@ -417,7 +436,8 @@ static class SoakOrigin
                 await SayAsync(client, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
                 return;
             case "length":
-                await SayAsync(client, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\nConnection: close\r\n\r\ndata: 1\n\n");
+                await SayAsync(client,
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\nConnection: close\r\n\r\ndata: 1\n\n");
                 return;
             case "late":
                 await Task.Delay(random.Next(500, 3000));
@@ -431,7 +451,10 @@ static class SoakOrigin
         }
         for (var n = 1; ; n++)
         {
-            await SayAsync(client, Chunk(what == "comments" ? ": nothing yet\n\n" : string.Create(CultureInfo.InvariantCulture, $"event: e{n % 3}\nid: {n}\ndata: {new string('x', random.Next(10, 300))}\n\n")));
+            await SayAsync(client,
+                Chunk(what == "comments" ? ": nothing yet\n\n"
+                    : string.Create(CultureInfo.InvariantCulture,
+                        $"event: e{n % 3}\nid: {n}\ndata: {new string('x', random.Next(10, 300))}\n\n")));
             switch (what)
             {
                 case "ends" or "late" when n == 5:

@@ -21,7 +21,8 @@ builder.WebHost.UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
 });
 builder.Services.AddReverseProxy().LoadFromMemory(
     [new RouteConfig { RouteId = "all", ClusterId = "origin", Match = new() { Path = "{**all}" } }],
-    [new ClusterConfig { ClusterId = "origin", Destinations = new Dictionary<string, DestinationConfig> { ["one"] = new() { Address = $"http://127.0.0.1:{ports[0]}" } } }]);
+    [new ClusterConfig { ClusterId = "origin",
+        Destinations = new Dictionary<string, DestinationConfig> { ["one"] = new() { Address = $"http://127.0.0.1:{ports[0]}" } } }]);
 var app = builder.Build();
 app.MapReverseProxy();
 await app.RunAsync();

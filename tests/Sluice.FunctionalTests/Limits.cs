@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Sluice.FunctionalTests;
 
 /// <summary>
-/// <see cref="Xunit.FactAttribute"/> for this program's tests: one that waits for what does not come fails under its own name instead of holding
-/// up the whole run. A test without an <c>await</c> is an <c>[Xunit.Fact]</c>.
+/// <see cref="Xunit.FactAttribute"/> for this program's tests: one that waits for what does not come fails under its own name instead of
+/// holding up the whole run. A test without an <c>await</c> is an <c>[Xunit.Fact]</c>.
 /// </summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class FactAttribute : Xunit.FactAttribute

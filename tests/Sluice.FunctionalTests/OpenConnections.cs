@@ -16,12 +16,14 @@ static class OpenConnections
         .Sum(row => long.Parse(row[4].AsSpan(row[4].IndexOf(':') + 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture));
 
     public static Task NoneAsync(int port) =>
-        Eventually.TrueAsync(() => On(port) == 0 && To(port) == 0, () => $"{On(port)} connections on and {To(port)} to port {port} are left", seconds: 30);
+        Eventually.TrueAsync(() => On(port) == 0 && To(port) == 0,
+            () => $"{On(port)} connections on and {To(port)} to port {port} are left", seconds: 30);
 
     static IEnumerable<string[]> Rows() => File.ReadAllLines("/proc/self/net/tcp").Skip(1)
         .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         // not listening, and not only the kernel's memory of a closed one
         .Where(row => row[3] != "0A" && row[9] != "0");
 
-    static int PortOf(string address) => int.Parse(address.AsSpan(address.IndexOf(':') + 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    static int PortOf(string address) =>
+        int.Parse(address.AsSpan(address.IndexOf(':') + 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 }

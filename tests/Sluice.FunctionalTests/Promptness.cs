@@ -19,7 +19,8 @@ static class Promptness
             Assert.Equal(events, waits.Count);
             best = [.. best.Zip(waits, (one, other) => one < other ? one : other)];
         }
-        Assert.False(best.Any(IsLate), $"slow events: {string.Join(", ", best.Select((wait, id) => (wait, id)).Where(one => IsLate(one.wait)))}");
+        Assert.False(best.Any(IsLate),
+            $"slow events: {string.Join(", ", best.Select((wait, id) => (wait, id)).Where(one => IsLate(one.wait)))}");
     }
 
     static bool IsLate(TimeSpan wait) => wait.TotalMilliseconds >= Limit;

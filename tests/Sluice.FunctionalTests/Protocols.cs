@@ -49,7 +49,8 @@ public class ProtocolsGateway : IAsyncLifetime
         return $"/{id}/stream";
     }
 
-    public Task<HttpResponseMessage> SendAsync(Protocol protocol, string path, HttpMethod? method = null, CancellationToken cancel = default) => Client(protocol).SendAsync(
+    public Task<HttpResponseMessage> SendAsync(Protocol protocol, string path, HttpMethod? method = null,
+        CancellationToken cancel = default) => Client(protocol).SendAsync(
         new HttpRequestMessage(method ?? HttpMethod.Get, Url(protocol, path))
         {
             Version = protocol is Protocol.H2c or Protocol.TlsHttp2 ? HttpVersion.Version20 : HttpVersion.Version11,
@@ -62,7 +63,8 @@ public class ProtocolsGateway : IAsyncLifetime
         Gateway = await StartAsync(Nginx, Time);
         foreach (var protocol in Enum.GetValues<Protocol>())
         {
-            var handler = new SocketsHttpHandler { UseCookies = false, UseProxy = false, AllowAutoRedirect = false, ResponseDrainTimeout = TimeSpan.Zero };
+            var handler = new SocketsHttpHandler { UseCookies = false, UseProxy = false, AllowAutoRedirect = false,
+                ResponseDrainTimeout = TimeSpan.Zero };
             handler.SslOptions.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
             _clients[protocol] = new HttpClient(handler) { Timeout = TimeSpan.FromSeconds(30) };
         }
@@ -100,13 +102,15 @@ public class ProtocolsGateway : IAsyncLifetime
     }
 }
 
-/// <summary>A client on the bare socket, for what a proper client never does or never shows: pieces, framing, how a connection ends.</summary>
+/// <summary>A client on the bare socket, for what a proper client never does or never shows: pieces, framing, how a connection
+/// ends.</summary>
 public static class RawConnection
 {
     /// <summary>An address to listen on that nobody else has: the loopback network has many.</summary>
     public static IPEndPoint FreeAddress()
     {
-        var address = new IPAddress([127, (byte)Random.Shared.Next(2, 250), (byte)Random.Shared.Next(1, 250), (byte)Random.Shared.Next(1, 250)]);
+        var address = new IPAddress([127, (byte)Random.Shared.Next(2, 250), (byte)Random.Shared.Next(1, 250),
+            (byte)Random.Shared.Next(1, 250)]);
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         socket.Bind(new IPEndPoint(address, 0));
         return (IPEndPoint)socket.LocalEndPoint!;

@@ -30,7 +30,8 @@ static class RawHttp2
         return socket;
     }
 
-    /// <summary>The status and the body of the answer to one request without a body, on a connection of its own; 0 when the stream or the connection was ended instead.</summary>
+    /// <summary>The status and the body of the answer to one request without a body, on a connection of its own; 0 when the stream or the
+    /// connection was ended instead.</summary>
     /// <param name="fields">Names and values, a character an octet.</param>
     public static async Task<(int Status, string Body)> AskAsync(IPEndPoint gateway, params (string Name, string Value)[] fields)
     {

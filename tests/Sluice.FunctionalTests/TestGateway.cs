@@ -38,7 +38,8 @@ public sealed class TestGateway : IAsyncDisposable
         Timeout = TimeSpan.FromSeconds(30),
     };
 
-    /// <param name="config">YAML that is merged over the defaults, top-level key by top-level key of <c>apisix</c>, <c>nginx_config</c>, <c>deployment</c>, …</param>
+    /// <param name="config">YAML that is merged over the defaults, top-level key by top-level key of <c>apisix</c>, <c>nginx_config</c>,
+    /// <c>deployment</c>, …</param>
     /// <param name="nginx">conf/nginx.conf.</param>
     /// <param name="apisixYaml">conf/apisix.yaml: the gateway runs standalone.</param>
     /// <param name="apisix">More keys of <c>apisix</c>, one a line.</param>
@@ -47,7 +48,8 @@ public sealed class TestGateway : IAsyncDisposable
     /// <param name="time">The gateway's clock and timers.</param>
     /// <param name="pluginAttr">One more line of <c>plugin_attr</c>.</param>
     public static async Task<TestGateway> StartAsync(
-        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null, Func<string, string?>? environment = null,
+        string config = "", string? nginx = null, string? apisixYaml = null, string apisix = "", string? ssl = null,
+        Func<string, string?>? environment = null,
         TimeProvider? time = null, string pluginAttr = "")
     {
         var prefix = Directory.CreateTempSubdirectory("sluice-test-").FullName;
@@ -61,7 +63,9 @@ public sealed class TestGateway : IAsyncDisposable
             Write(prefix, "conf/apisix.yaml", apisixYaml);
         }
         var options = new GatewayOptions(prefix) { Time = time ?? TimeProvider.System };
-        return new(prefix, await Gateway.StartAsync(environment is null ? options : options with { Environment = environment })) { _clock = time as ManualClock };
+        return new(prefix,
+            await Gateway.StartAsync(environment is null ? options
+                : options with { Environment = environment })) { _clock = time as ManualClock };
     }
 
     /// <summary>HTTPS on a free port, with the first certificate: for <c>ssl</c>.</summary>
@@ -85,7 +89,8 @@ public sealed class TestGateway : IAsyncDisposable
     public bool KeepsPrefix { get; set; }
 
     /// <summary>The configuration of a test gateway: loopback, port 0 everywhere, a known admin key.</summary>
-    public static string Config(string more = "", bool standalone = false, string apisix = "", string? ssl = null, string pluginAttr = "") =>
+    public static string Config(string more = "", bool standalone = false, string apisix = "", string? ssl = null,
+        string pluginAttr = "") =>
         $$"""
         apisix:
           node_listen:
@@ -109,7 +114,8 @@ public sealed class TestGateway : IAsyncDisposable
         {{OnTransport(more)}}
         """;
 
-    /// <summary>The whole suite runs on each transport: SLUICE_TEST_TRANSPORT names the one of this run, <c>epoll</c> or <c>sockets</c>.</summary>
+    /// <summary>The whole suite runs on each transport: SLUICE_TEST_TRANSPORT names the one of this run, <c>epoll</c> or
+    /// <c>sockets</c>.</summary>
     public static string Transport { get; } = Environment.GetEnvironmentVariable("SLUICE_TEST_TRANSPORT") ?? "epoll";
 
     static string OnTransport(string config)
@@ -133,7 +139,8 @@ public sealed class TestGateway : IAsyncDisposable
         Assert.DoesNotContain(await Gateway.ReloadAsync(), problem => problem.Severity == Severity.Error);
 
     /// <summary>An Admin API request; the path begins behind <c>/apisix/admin</c>.</summary>
-    public async Task<(HttpStatusCode Status, JsonNode? Body)> AdminAsync(HttpMethod method, string path, string? json = null, string key = AdminKey)
+    public async Task<(HttpStatusCode Status, JsonNode? Body)> AdminAsync(HttpMethod method, string path, string? json = null,
+        string key = AdminKey)
     {
         using var request = new HttpRequestMessage(method, $"http://{Gateway.AdminEndpoint}/apisix/admin{path}");
         request.Headers.Add("X-API-KEY", key);
@@ -163,16 +170,19 @@ public sealed class TestGateway : IAsyncDisposable
     /// <summary>What the error log says so far; it is written behind the events, so wait with <see cref="ErrorLogSaysAsync"/>.</summary>
     public string ErrorLog => File.ReadAllText(Path.Combine(Prefix, "logs", "error.log"));
 
-    public Task ErrorLogSaysAsync(string text) => Eventually.TrueAsync(() => ErrorLog.Contains(text, StringComparison.Ordinal), () => $"no \"{text}\" in the error log:\n{ErrorLog}");
+    public Task ErrorLogSaysAsync(string text) =>
+        Eventually.TrueAsync(() => ErrorLog.Contains(text, StringComparison.Ordinal), () => $"no \"{text}\" in the error log:\n{ErrorLog}");
 
     public Task<string> MetricsAsync() => Client.GetStringAsync(new Uri($"http://{Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));
 
-    /// <summary>What is counted of a response, and of a piece of one, is counted when it has gone out: its client may be quicker than that.</summary>
+    /// <summary>What is counted of a response, and of a piece of one, is counted when it has gone out: its client may be quicker than
+    /// that.</summary>
     public async Task MetricsSayAsync(params string[] texts)
     {
         foreach (var text in texts)
         {
-            await Eventually.HoldsAsync(async () => (await MetricsAsync()).Contains(text, StringComparison.Ordinal), $"no \"{text}\" in the metrics", seconds: 30);
+            await Eventually.HoldsAsync(async () => (await MetricsAsync()).Contains(text, StringComparison.Ordinal),
+                $"no \"{text}\" in the metrics", seconds: 30);
         }
     }
 

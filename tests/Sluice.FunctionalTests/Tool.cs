@@ -12,7 +12,8 @@ static class Tool
     /// <returns>What it wrote to standard output and standard error.</returns>
     public static async Task<(int ExitCode, string Output)> RunAsync(string tool, string input, string[] arguments)
     {
-        var start = new ProcessStartInfo(tool) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(tool) { RedirectStandardInput = true, RedirectStandardOutput = true,
+            RedirectStandardError = true };
         foreach (var argument in arguments)
         {
             start.ArgumentList.Add(argument);

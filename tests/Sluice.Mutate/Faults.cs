@@ -86,7 +86,8 @@ sealed class FaultFinder(string file, SourceText text) : CSharpSyntaxWalker
     /// <summary>A comparison is changed by its operator; one that declares names cannot be negated.</summary>
     void Negate(ExpressionSyntax condition)
     {
-        if (condition is not BinaryExpressionSyntax && !condition.DescendantNodesAndSelf().Any(node => node is SingleVariableDesignationSyntax))
+        if (condition is not BinaryExpressionSyntax
+            && !condition.DescendantNodesAndSelf().Any(node => node is SingleVariableDesignationSyntax))
         {
             Add(condition.Span, $"!({text.ToString(condition.Span)})");
         }
@@ -111,7 +112,8 @@ sealed class FaultFinder(string file, SourceText text) : CSharpSyntaxWalker
     public override void VisitExpressionStatement(ExpressionStatementSyntax node)
     {
         var call = node.Expression is AwaitExpressionSyntax waiting ? waiting.Expression : node.Expression;
-        if ((call is InvocationExpressionSyntax or PostfixUnaryExpressionSyntax or AssignmentExpressionSyntax { Left: not (TupleExpressionSyntax or DeclarationExpressionSyntax) })
+        if ((call is InvocationExpressionSyntax or PostfixUnaryExpressionSyntax
+            or AssignmentExpressionSyntax { Left: not (TupleExpressionSyntax or DeclarationExpressionSyntax) })
             && !IsLogging(call))
         {
             Add(node.Span, ";");
@@ -121,5 +123,6 @@ sealed class FaultFinder(string file, SourceText text) : CSharpSyntaxWalker
 
     /// <summary>What is written to the log for people is asserted where it matters.</summary>
     static bool IsLogging(ExpressionSyntax call) =>
-        call is InvocationExpressionSyntax { Expression: var what } && what.ToString().Split('.')[^1].StartsWith("Log", StringComparison.Ordinal);
+        call is InvocationExpressionSyntax { Expression: var what }
+        && what.ToString().Split('.')[^1].StartsWith("Log", StringComparison.Ordinal);
 }

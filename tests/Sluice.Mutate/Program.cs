@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using Sluice.Mutate;
 
-// Puts faults into a checkout, one at a time, and says which of them no unit test notices. Called by tests/mutate, in a checkout of its own.
-// usage: Sluice.Mutate CHECKOUT [--max N] [--seed N] FILE-OR-FOLDER…   (below src/Sluice)
+// Puts faults into a checkout, one at a time, and says which of them no unit test notices. Called by tests/mutate, in a checkout of its
+// own. usage: Sluice.Mutate CHECKOUT [--max N] [--seed N] FILE-OR-FOLDER…   (below src/Sluice)
 
 var (max, seed) = (int.MaxValue, 1);
 List<string> paths = [];
@@ -32,7 +32,8 @@ if (files.Count == 0)
 }
 var faults = files.SelectMany(file => FaultFinder.Of(file, File.ReadAllText(Path.Combine(home, file)))).ToArray();
 new Random(seed).Shuffle(faults);
-Console.WriteLine($"{faults.Length} faults in {files.Count} files{(max < faults.Length ? $"; {max} of them are tried, by chance (--seed {seed})" : "")}");
+Console.WriteLine(
+    $"{faults.Length} faults in {files.Count} files{(max < faults.Length ? $"; {max} of them are tried, by chance (--seed {seed})" : "")}");
 
 var tests = Path.Combine(home, "tests/Sluice.Tests/bin/Release/net10.0");
 if (!Build("tests/Sluice.Tests/Sluice.Tests.csproj", restores: true) || !Passes("*"))
@@ -79,23 +80,29 @@ return 0;
 IEnumerable<string> FilesOf(string path)
 {
     var full = Path.Combine(home, path);
-    var found = Directory.Exists(full) ? Directory.EnumerateFiles(full, "*.cs", SearchOption.AllDirectories) : File.Exists(full) ? [full] : [];
-    return found.Select(file => Path.GetRelativePath(home, file)).Where(file => !file.Contains("/obj/", StringComparison.Ordinal) && !file.Contains("/bin/", StringComparison.Ordinal));
+    var found = Directory.Exists(full) ? Directory.EnumerateFiles(full, "*.cs", SearchOption.AllDirectories) : File.Exists(full) ? [full]
+        : [];
+    return found.Select(file => Path.GetRelativePath(home, file))
+        .Where(file => !file.Contains("/obj/", StringComparison.Ordinal) && !file.Contains("/bin/", StringComparison.Ordinal));
 }
 
 // the unit tests of src/Sluice/Net/Http are in Sluice.Tests.Net.Http
 string Near(string file) => $"Sluice.Tests.{string.Join('.', file.Split('/')[2..^1])}.*";
 
 bool Build(string project, bool restores) =>
-    Run(TimeSpan.FromMinutes(10), ["build", project, "-c", "Release", "-v", "q", "-nologo", "-p:RunAnalyzers=false", "-p:TreatWarningsAsErrors=false", "-p:UseSharedCompilation=true",
+    Run(TimeSpan.FromMinutes(10),
+        ["build", project, "-c", "Release", "-v", "q", "-nologo", "-p:RunAnalyzers=false", "-p:TreatWarningsAsErrors=false",
+            "-p:UseSharedCompilation=true",
         .. restores ? Array.Empty<string>() : ["--no-restore"]]) == 0;
 
 // a run that does not end is a failure that was noticed
-bool Passes(string classes) => Run(TimeSpan.FromMinutes(2), [Path.Combine(tests, "Sluice.Tests.dll"), "-noColor", "-noLogo", "-stopOnFail", "-class", classes]) == 0;
+bool Passes(string classes) =>
+    Run(TimeSpan.FromMinutes(2), [Path.Combine(tests, "Sluice.Tests.dll"), "-noColor", "-noLogo", "-stopOnFail", "-class", classes]) == 0;
 
 int Run(TimeSpan patience, string[] arguments)
 {
-    var start = new ProcessStartInfo("dotnet", arguments) { WorkingDirectory = home, RedirectStandardOutput = true, RedirectStandardError = true };
+    var start = new ProcessStartInfo("dotnet", arguments) { WorkingDirectory = home, RedirectStandardOutput = true,
+        RedirectStandardError = true };
     using var process = Process.Start(start)!;
     process.OutputDataReceived += static (_, _) => { };
     process.ErrorDataReceived += static (_, _) => { };

@@ -1,8 +1,8 @@
 namespace Sluice.Tests;
 
 /// <summary>
-/// What code allocates, without what the runtime allocates on the same thread now and then (a type that is loaded, a method that is compiled anew): what the
-/// code allocates, it allocates each time.
+/// What code allocates, without what the runtime allocates on the same thread now and then (a type that is loaded, a method that is
+/// compiled anew): what the code allocates, it allocates each time.
 /// </summary>
 static class Allocation
 {

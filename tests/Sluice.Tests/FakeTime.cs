@@ -1,6 +1,7 @@
 namespace Sluice.Tests;
 
-/// <summary>A clock that stands still until a test moves it; timers fire on the thread that calls <see cref="Advance"/>, in the order of their due times.</summary>
+/// <summary>A clock that stands still until a test moves it; timers fire on the thread that calls <see cref="Advance"/>, in the order of
+/// their due times.</summary>
 public sealed class FakeTime : TimeProvider
 {
     readonly Lock _lock = new();

@@ -6,5 +6,6 @@ static class Repository
     public static string Root { get; } = Find(AppContext.BaseDirectory);
 
     static string Find(string folder) =>
-        File.Exists(Path.Combine(folder, "Sluice.slnx")) ? folder : Find(Path.GetDirectoryName(folder) ?? throw new InvalidOperationException("no Sluice.slnx above the tests"));
+        File.Exists(Path.Combine(folder, "Sluice.slnx")) ? folder
+        : Find(Path.GetDirectoryName(folder) ?? throw new InvalidOperationException("no Sluice.slnx above the tests"));
 }

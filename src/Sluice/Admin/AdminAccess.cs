@@ -68,7 +68,8 @@ internal sealed class AdminAccess
         return RoleOf(key) switch
         {
             null => "wrong apikey",
-            AdminRole.Viewer when asked > ApiAccess.Read => HttpMethods.IsGet(request.Method) ? "not allowed for role viewer" : "invalid method for role viewer",
+            AdminRole.Viewer when asked > ApiAccess.Read =>
+                HttpMethods.IsGet(request.Method) ? "not allowed for role viewer" : "invalid method for role viewer",
             _ => null,
         };
     }

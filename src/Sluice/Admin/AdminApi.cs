@@ -7,13 +7,14 @@ using Sluice.Sources;
 namespace Sluice.Admin;
 
 /// <summary>
-/// APISIX's Admin API v3 below <c>/apisix/admin</c>: a table of endpoints behind a gate (<see cref="AdminGate"/>). What plugins that are enabled add to it
-/// is in it, too.
+/// APISIX's Admin API v3 below <c>/apisix/admin</c>: a table of endpoints behind a gate (<see cref="AdminGate"/>). What plugins that are
+/// enabled add to it is in it, too.
 /// </summary>
 /// <param name="store">Null: resources cannot be written one by one.</param>
 /// <param name="pushed">The whole configuration comes through <c>/configs</c>; null: it does not.</param>
 /// <param name="more">Endpoints of other folders.</param>
-sealed class AdminApi(LiveConfiguration live, PluginServices services, ResourceStore? store, PushedConfiguration? pushed, params IEnumerable<IApiRoutes> more) : IApiRoutes
+sealed class AdminApi(LiveConfiguration live, PluginServices services, ResourceStore? store, PushedConfiguration? pushed,
+    params IEnumerable<IApiRoutes> more) : IApiRoutes
 {
     public const string Prefix = "/apisix/admin";
 

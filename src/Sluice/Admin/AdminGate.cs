@@ -51,7 +51,8 @@ sealed partial class AdminGate(LiveConfiguration live, ILogger<AdminGate> logger
         return null;
     }
 
-    public static JsonAnswer BadKey(string refusal) => JsonAnswer.Object(401, ("error_msg", "failed to check token"), ("description", refusal));
+    public static JsonAnswer BadKey(string refusal) =>
+        JsonAnswer.Object(401, ("error_msg", "failed to check token"), ("description", refusal));
 
     static void AllowOrigins(HttpRequest request, HttpResponse response)
     {
@@ -73,7 +74,8 @@ sealed partial class AdminGate(LiveConfiguration live, ILogger<AdminGate> logger
     /// <summary>allow_admin is nginx's business in APISIX, so the answer is nginx's page.</summary>
     static readonly JsonAnswer Forbidden = JsonAnswer.Text(
         403,
-        "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 Forbidden</h1></center>\r\n<hr><center>sluice</center>\r\n</body>\r\n</html>\r\n",
+        "<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 "
+            + "Forbidden</h1></center>\r\n<hr><center>sluice</center>\r\n</body>\r\n</html>\r\n",
         "text/html");
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Admin API: failed to check token: {Reason}, client: {Client}")]

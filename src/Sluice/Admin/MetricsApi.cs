@@ -5,7 +5,8 @@ using Sluice.Observability;
 
 namespace Sluice.Admin;
 
-/// <summary>The Prometheus endpoint (APISIX: plugins/prometheus, <c>plugin_attr.prometheus</c>): 127.0.0.1:9091, /apisix/prometheus/metrics.</summary>
+/// <summary>The Prometheus endpoint (APISIX: plugins/prometheus, <c>plugin_attr.prometheus</c>): 127.0.0.1:9091,
+/// /apisix/prometheus/metrics.</summary>
 sealed class MetricsApi(GatewayMetrics metrics, string uri) : IApiRoutes
 {
     public IEnumerable<ApiRoute> Routes =>

@@ -15,7 +15,8 @@ static class SchemaPages
     public static string Name(ResourceKind kind) => kind.Singular().Replace(' ', '_');
 
     /// <summary>Reads what plugins are files (Lua) again.</summary>
-    public static JsonAnswer Reload(LiveConfiguration live) => live.ReloadPlugins().FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
+    public static JsonAnswer Reload(LiveConfiguration live) =>
+        live.ReloadPlugins().FirstOrDefault(problem => problem.Severity == Severity.Error) is { } problem
         ? JsonAnswer.Error(500, problem.ToString())
         : JsonAnswer.Text(200, "done");
 
@@ -65,7 +66,8 @@ static class SchemaPages
 
     /// <summary>Everything about all enabled plugins.</summary>
     public static JsonAnswer AllPlugins(PluginRegistry plugins, IQueryCollection query) =>
-        BadSubsystem(query, out var subsystem) ?? JsonAnswer.Write(200, writer => WritePlugins(writer, subsystem == "stream" ? plugins.AllForStreams : plugins.All));
+        BadSubsystem(query, out var subsystem)
+        ?? JsonAnswer.Write(200, writer => WritePlugins(writer, subsystem == "stream" ? plugins.AllForStreams : plugins.All));
 
     /// <summary>All schemas there are: <c>/v1/schema</c>.</summary>
     public static JsonAnswer Everything(PluginRegistry plugins) => JsonAnswer.Write(200, writer =>

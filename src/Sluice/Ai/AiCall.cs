@@ -78,7 +78,8 @@ internal partial class AiCall : AiFacts, IUpstreamTries
             exchange.Response.Headers.Connection = "close";
             var size = exchange.Request.ContentLength is { } length ? $"request size {length} is" : "request size is";
             LogTooLarge(logger, $"{size} greater than the maximum size {settings.MaxReqBodySize} allowed");
-            return (null, Answer.Message(413, $"could not get body: {size} greater than the maximum size {settings.MaxReqBodySize} allowed"));
+            return (null,
+                Answer.Message(413, $"could not get body: {size} greater than the maximum size {settings.MaxReqBodySize} allowed"));
         }
         if (bytes.IsEmpty)
         {
@@ -116,13 +117,17 @@ internal partial class AiCall : AiFacts, IUpstreamTries
         var speech = instance.Provider.In(Protocol.Name);
         if (speech is null && Protocol is not Passthrough)
         {
-            return (null, Answer.Text(400, $"provider {instance.Provider.Name} does not support {Protocol.Name} protocol (supported: {instance.Provider.Spoken})"));
+            return (null,
+                Answer.Text(400,
+                    $"provider {instance.Provider.Name} does not support {Protocol.Name} protocol (supported: {instance.Provider.Spoken})"));
         }
         Model = instance.ModelOf(_body);
         if (instance.TargetOf(speech, Model, Protocol is Passthrough ? _target : null) is not { } target)
         {
             return (null, Answer.ErrorMessage(
-                400, "could not resolve upstream path: ensure the route or request body specifies a model, or that override.endpoint includes a path"));
+                400,
+                "could not resolve upstream path: ensure the route or request body specifies a model, or that override.endpoint includes "
+                    + "a path"));
         }
         var body = BodyFor(instance, speech);
         WriteHeaders(exchange, instance);
@@ -146,7 +151,8 @@ internal partial class AiCall : AiFacts, IUpstreamTries
             _body = CjsonReader.Parse(known.Span) as JsonObject ?? [];
         }
         var headers = exchange.Request.Headers;
-        foreach (var (isOwn, name) in ((bool, string)[])[(exchange.HasOwnProto, "X-Forwarded-Proto"), (exchange.HasOwnHost, "X-Forwarded-Host"), (exchange.HasOwnPort, "X-Forwarded-Port")])
+        foreach (var (isOwn, name) in ((bool, string)[])[(exchange.HasOwnProto, "X-Forwarded-Proto"),
+            (exchange.HasOwnHost, "X-Forwarded-Host"), (exchange.HasOwnPort, "X-Forwarded-Port")])
         {
             if (isOwn)
             {
@@ -191,7 +197,8 @@ internal partial class AiCall : AiFacts, IUpstreamTries
         }
     }
 
-    /// <summary>The client's bytes where nothing is to be changed; else JSON whose keys are sorted, so that providers find it in their caches.</summary>
+    /// <summary>The client's bytes where nothing is to be changed; else JSON whose keys are sorted, so that providers find it in their
+    /// caches.</summary>
     ReadOnlyMemory<byte> BodyFor(AiInstance instance, Providers.AiSpeech? speech)
     {
         var asksUsage = Protocol is OpenAiChat && IsStream;
@@ -199,7 +206,8 @@ internal partial class AiCall : AiFacts, IUpstreamTries
         if (asksUsage)
         {
             var options = body["stream_options"] as JsonObject;
-            HidesUsage = !_settings.IsApisix && (options?["include_usage"] is not JsonValue asked || !asked.TryGetValue(out bool wants) || !wants);
+            HidesUsage = !_settings.IsApisix
+                && (options?["include_usage"] is not JsonValue asked || !asked.TryGetValue(out bool wants) || !wants);
             if (_settings.IsApisix || options is null)
             {
                 Protocol.Prepare(body);
@@ -301,24 +309,29 @@ internal partial class AiCall : AiFacts, IUpstreamTries
         }
     }
 
-    static readonly string[] s_passed = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id", "x-amzn-requestid"];
+    static readonly string[] s_passed = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id",
+        "x-amzn-requestid"];
     static readonly string[] s_prefixes = ["x-ratelimit-", "anthropic-", "openai-"];
 
     public bool Passes(string header) => Is(header, "content-type") || Is(header, "content-encoding")
-        || (!_settings.IsApisix && (Array.Exists(s_passed, name => Is(header, name)) || Array.Exists(s_prefixes, prefix => header.StartsWith(prefix, StringComparison.OrdinalIgnoreCase))));
+        || (!_settings.IsApisix
+            && (Array.Exists(s_passed, name => Is(header, name))
+                || Array.Exists(s_prefixes, prefix => header.StartsWith(prefix, StringComparison.OrdinalIgnoreCase))));
 
     static bool Is(string name, string other) => name.Equals(other, StringComparison.OrdinalIgnoreCase);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "failed to read request body: {Error}")]
     static partial void LogTooLarge(ILogger logger, string error);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "aborting AI stream: {Limit} exceeded; bytes={Bytes} duration_ms={Duration} route_id={Route}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "aborting AI stream: {Limit} exceeded; bytes={Bytes} duration_ms={Duration} route_id={Route}")]
     static partial void LogAborted(ILogger logger, string limit, long bytes, long duration, string? route);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "client disconnected during AI streaming")]
     static partial void LogClientGone(ILogger logger);
 
-    public void LogAborted(Exchange exchange, string limit, long bytes) => LogAborted(_logger, limit, bytes, Elapsed(exchange), exchange.Route?.Id);
+    public void LogAborted(Exchange exchange, string limit, long bytes) =>
+        LogAborted(_logger, limit, bytes, Elapsed(exchange), exchange.Route?.Id);
 
     /// <summary>All is over.</summary>
     public void Conclude(Exchange exchange)

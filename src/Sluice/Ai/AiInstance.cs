@@ -7,7 +7,8 @@ using Sluice.Pipeline;
 
 namespace Sluice.Ai;
 
-/// <summary>A provider as a configuration has it: where it is asked, as whom, and what is changed of requests to it. Made once, when the configuration is compiled.</summary>
+/// <summary>A provider as a configuration has it: where it is asked, as whom, and what is changed of requests to it. Made once, when the
+/// configuration is compiled.</summary>
 internal sealed partial class AiInstance
 {
     /// <summary>The schema of the properties of an instance.</summary>
@@ -117,13 +118,15 @@ internal sealed partial class AiInstance
         {
             throw new ConfigException("vertex-ai requires either provider_conf (project_id + region) or override.endpoint");
         }
-        var endpoint = (string?)change?["endpoint"] ?? $"https://{Provider.HostOf?.Invoke(_place) ?? Provider.Host ?? throw new ConfigException($"{provider} requires override.endpoint")}";
+        var endpoint = (string?)change?["endpoint"]
+            ?? $"https://{Provider.HostOf?.Invoke(_place) ?? Provider.Host ?? throw new ConfigException($"{provider} requires override.endpoint")}";
         if (Endpoint.Match(endpoint) is not { Success: true } parts)
         {
             throw new ConfigException("invalid endpoint");
         }
         _path = parts.Groups["path"] is { Length: > 0 } path ? path.Value : null;
-        Origin = $"{parts.Groups["scheme"].Value}://{parts.Groups["host"].Value}{(parts.Groups["port"] is { Length: > 0 } own ? $":{own.Value}" : "")}";
+        Origin =
+            $"{parts.Groups["scheme"].Value}://{parts.Groups["host"].Value}{(parts.Groups["port"] is { Length: > 0 } own ? $":{own.Value}" : "")}";
         Headers = [.. Texts(auth?["header"])];
         var secrets = Texts(auth?["query"]).ToArray();
         _secretQuery = [.. secrets.Select(argument => argument.Key)];
@@ -137,7 +140,9 @@ internal sealed partial class AiInstance
         Upstream = context.Upstreams.Make(UpstreamOf(parts, settings, config["checks"] as JsonObject));
     }
 
-    [GeneratedRegex(@"^(?<scheme>https?)://(?<host>\[[0-9a-fA-F:.]+\]|[^:/?#\[\]\s]+)(:(?<port>\d{1,5}))?(?<path>/[^?#\s]*)?(\?(?<query>[^#\s]*))?$", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(
+        @"^(?<scheme>https?)://(?<host>\[[0-9a-fA-F:.]+\]|[^:/?#\[\]\s]+)(:(?<port>\d{1,5}))?(?<path>/[^?#\s]*)?(\?(?<query>[^#\s]*))?$",
+        RegexOptions.ExplicitCapture)]
     private static partial Regex Endpoint { get; }
 
     /// <summary>What is counted and chosen by it has this name.</summary>
@@ -151,7 +156,8 @@ internal sealed partial class AiInstance
     public void BeginChecks() => Upstream.Follower?.Begin();
 
     /// <summary>One of its addresses is healthy, or nobody looks.</summary>
-    public bool IsHealthy => Upstream.Upstream.Checks is null || Upstream.Upstream.Nodes.Count == 0 || Upstream.Upstream.Nodes.Any(static node => node.IsHealthy);
+    public bool IsHealthy => Upstream.Upstream.Checks is null || Upstream.Upstream.Nodes.Count == 0
+        || Upstream.Upstream.Nodes.Any(static node => node.IsHealthy);
 
     /// <summary>Scheme, host and port.</summary>
     public string Origin { get; }
@@ -167,12 +173,15 @@ internal sealed partial class AiInstance
         {
             if (Headers.Length > 0)
             {
-                active["req_headers"] = new JsonArray([.. (active["req_headers"] as JsonArray ?? []).Select(header => header?.DeepClone()), .. Headers.Select(header => (JsonNode?)$"{header.Key}: {header.Value}")]);
+                active["req_headers"] = new JsonArray(
+                    [.. (active["req_headers"] as JsonArray ?? []).Select(header => header?.DeepClone()),
+                        .. Headers.Select(header => (JsonNode?)$"{header.Key}: {header.Value}")]);
             }
             if (_secretQuery.Count > 0)
             {
                 var path = (string?)active["http_path"] ?? "/";
-                active["http_path"] = $"{path}{(path.Contains('?', StringComparison.Ordinal) ? '&' : '?')}{Join(_query.Where(argument => _secretQuery.Contains(argument.Key)))}";
+                active["http_path"] =
+                    $"{path}{(path.Contains('?', StringComparison.Ordinal) ? '&' : '?')}{Join(_query.Where(argument => _secretQuery.Contains(argument.Key)))}";
             }
         }
         return checks;
@@ -183,7 +192,8 @@ internal sealed partial class AiInstance
         var scheme = endpoint.Groups["scheme"].Value;
         var seconds = settings.Timeout / 1000.0;
         var node = new JsonObject { ["host"] = endpoint.Groups["host"].Value.Trim('[', ']'), ["weight"] = 1 };
-        node["port"] = endpoint.Groups["port"] is { Length: > 0 } port ? int.Parse(port.Value, CultureInfo.InvariantCulture) : scheme == "https" ? 443 : 80;
+        node["port"] = endpoint.Groups["port"] is { Length: > 0 } port ? int.Parse(port.Value, CultureInfo.InvariantCulture)
+            : scheme == "https" ? 443 : 80;
         var upstream = new JsonObject
         {
             ["type"] = "roundrobin",
@@ -194,7 +204,8 @@ internal sealed partial class AiInstance
             ["timeout"] = new JsonObject { ["connect"] = seconds, ["send"] = seconds, ["read"] = seconds },
             ["keepalive_pool"] = new JsonObject
             {
-                ["size"] = settings.KeepalivePool, ["idle_timeout"] = settings.KeepaliveTimeout / 1000.0, ["requests"] = settings.Keepalive ? 1000 : 1,
+                ["size"] = settings.KeepalivePool, ["idle_timeout"] = settings.KeepaliveTimeout / 1000.0,
+                    ["requests"] = settings.Keepalive ? 1000 : 1,
             },
         };
         if (scheme == "https")
@@ -209,14 +220,16 @@ internal sealed partial class AiInstance
     }
 
     static IEnumerable<KeyValuePair<string, string>> Texts(JsonNode? members) =>
-        (members as JsonObject ?? []).Where(member => member.Value is not null).Select(member => KeyValuePair.Create(member.Key, member.Value!.ToString()));
+        (members as JsonObject ?? []).Where(member => member.Value is not null)
+        .Select(member => KeyValuePair.Create(member.Key, member.Value!.ToString()));
 
     static IEnumerable<KeyValuePair<string, string>> Arguments(string query)
     {
         foreach (var pair in query.Split('&', StringSplitOptions.RemoveEmptyEntries))
         {
             var equals = pair.IndexOf('=', StringComparison.Ordinal);
-            yield return KeyValuePair.Create(Uri.UnescapeDataString(equals < 0 ? pair : pair[..equals]), equals < 0 ? "" : Uri.UnescapeDataString(pair[(equals + 1)..]));
+            yield return KeyValuePair.Create(Uri.UnescapeDataString(equals < 0 ? pair : pair[..equals]),
+                equals < 0 ? "" : Uri.UnescapeDataString(pair[(equals + 1)..]));
         }
     }
 
@@ -250,7 +263,8 @@ internal sealed partial class AiInstance
 
     /// <summary>Whether a request's body is changed at all.</summary>
     public bool ChangesBody(AiSpeech? speech, AiProtocol protocol, JsonObject body) =>
-        _options is { Count: > 0 } || (_maxTokens is not null && speech?.MaxTokens is not null) || _bodies?[protocol.Name] is not null || (Provider.RemovesModel && body.ContainsKey("model"));
+        _options is { Count: > 0 } || (_maxTokens is not null && speech?.MaxTokens is not null) || _bodies?[protocol.Name] is not null
+        || (Provider.RemovesModel && body.ContainsKey("model"));
 
     /// <summary>Makes a body that of a request to this instance.</summary>
     public void Change(JsonObject body, AiSpeech? speech, AiProtocol protocol)

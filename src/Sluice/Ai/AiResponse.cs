@@ -10,12 +10,14 @@ namespace Sluice.Ai;
 /// <summary>What plugins that ask models do with responses: nothing is held back, what passes is looked at.</summary>
 internal static class AiResponse
 {
-    static bool IsEvents(Exchange exchange) => exchange.Response.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true;
+    static bool IsEvents(Exchange exchange) =>
+        exchange.Response.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true;
 
     /// <summary>A response that is known to be too large is refused before its first byte.</summary>
     public static void FilterHead(Exchange exchange, AiCall call)
     {
-        if (call.Settings.MaxResponseBytes is { } most && exchange.ResponseLength > most && !IsEvents(exchange) && !exchange.AnsweredByGateway)
+        if (call.Settings.MaxResponseBytes is { } most && exchange.ResponseLength > most && !IsEvents(exchange)
+            && !exchange.AnsweredByGateway)
         {
             call.LogAborted(exchange, "max_response_bytes", 0);
             exchange.Response.StatusCode = 502;
@@ -25,10 +27,12 @@ internal static class AiResponse
     }
 
     /// <summary>Looks at the pieces as they pass; null when they say nothing.</summary>
-    public static IPieceFilter? OpenBody(Exchange exchange, AiCall call) => exchange.AnsweredByGateway || exchange.ReplacedBody is not null ? null : new Watch(exchange, call, IsEvents(exchange));
+    public static IPieceFilter? OpenBody(Exchange exchange, AiCall call) =>
+        exchange.AnsweredByGateway || exchange.ReplacedBody is not null ? null : new Watch(exchange, call, IsEvents(exchange));
 
     /// <summary>Takes out the chunk that the client has not asked for; null when there is none.</summary>
-    public static IEventStep? OpenEvents(Exchange exchange, AiCall call) => call.HidesUsage && !exchange.AnsweredByGateway && IsEvents(exchange) ? new WithoutUsage() : null;
+    public static IEventStep? OpenEvents(Exchange exchange, AiCall call) =>
+        call.HidesUsage && !exchange.AnsweredByGateway && IsEvents(exchange) ? new WithoutUsage() : null;
 
     sealed class Watch(Exchange exchange, AiCall call, bool isEvents) : IPieceFilter
     {
@@ -118,7 +122,8 @@ internal static class AiResponse
             {
                 return;
             }
-            var limit = call.Settings.MaxStreamDurationMs <= call.Elapsed(exchange) ? "max_stream_duration_ms" : _bytes > call.Settings.MaxResponseBytes ? "max_response_bytes" : null;
+            var limit = call.Settings.MaxStreamDurationMs <= call.Elapsed(exchange) ? "max_stream_duration_ms"
+                : _bytes > call.Settings.MaxResponseBytes ? "max_response_bytes" : null;
             if (limit is not null)
             {
                 call.LogAborted(exchange, limit, _bytes);

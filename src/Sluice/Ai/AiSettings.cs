@@ -5,7 +5,8 @@ namespace Sluice.Ai;
 
 /// <summary>What holds for all exchanges of a plugin that asks models, whichever instance is asked.</summary>
 internal sealed record AiSettings(
-    int Timeout, int MaxReqBodySize, long? MaxStreamDurationMs, long? MaxResponseBytes, bool Keepalive, int KeepaliveTimeout, int KeepalivePool, bool SslVerify,
+    int Timeout, int MaxReqBodySize, long? MaxStreamDurationMs, long? MaxResponseBytes, bool Keepalive, int KeepaliveTimeout,
+    int KeepalivePool, bool SslVerify,
     bool LogsSummaries, bool LogsPayloads)
 {
     /// <summary>Clients see what APISIX shows them, to the letter.</summary>
@@ -17,8 +18,10 @@ internal sealed record AiSettings(
         var config = context.Config;
         var logging = config["logging"] as JsonObject;
         return new(
-            Whole("timeout") ?? 30000, Whole("max_req_body_size") ?? 64 * 1024 * 1024, Whole("max_stream_duration_ms"), Whole("max_response_bytes"),
-            Flag(config, "keepalive") ?? true, Whole("keepalive_timeout") ?? 60000, Whole("keepalive_pool") ?? 30, Flag(config, "ssl_verify") ?? true,
+            Whole("timeout") ?? 30000, Whole("max_req_body_size") ?? 64 * 1024 * 1024, Whole("max_stream_duration_ms"),
+            Whole("max_response_bytes"),
+            Flag(config, "keepalive") ?? true, Whole("keepalive_timeout") ?? 60000, Whole("keepalive_pool") ?? 30,
+            Flag(config, "ssl_verify") ?? true,
             Flag(logging, "summaries") == true, Flag(logging, "payloads") == true)
         {
             IsApisix = (string?)context.Attr?["profile"] switch

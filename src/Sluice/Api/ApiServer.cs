@@ -74,7 +74,8 @@ sealed partial class ApiServer(string name, Func<ApiTable> table, IApiGate gate,
     {
         ApiRoute? route = null;
         ApiCall? call = null;
-        var isPath = ApiPath.TryParse(http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? http.Request.Path, out var path, out var wrong);
+        var isPath = ApiPath.TryParse(http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? http.Request.Path, out var path,
+            out var wrong);
         if (isPath)
         {
             table().TryFind(http, path, out route, out call);

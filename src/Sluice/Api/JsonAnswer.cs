@@ -12,7 +12,8 @@ sealed record JsonAnswer(int Status, ReadOnlyMemory<byte> Body = default, string
 {
     const string Json = "application/json";
 
-    /// <summary>Tools look for the version of APISIX whose Admin API this is: <c>adc</c> leaves out credentials and stream routes where it finds none.</summary>
+    /// <summary>Tools look for the version of APISIX whose Admin API this is: <c>adc</c> leaves out credentials and stream routes where it
+    /// finds none.</summary>
     internal static readonly string Server =
         $"Sluice/{typeof(JsonAnswer).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0]} APISIX/3.18.0";
 

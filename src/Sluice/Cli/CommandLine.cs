@@ -55,10 +55,12 @@ static class CommandLine
         };
     }
 
-    static IEnumerable<string> CommandsOf(Command command) => command.Subcommands.Where(static one => !one.Hidden).Select(static one => one.Name);
+    static IEnumerable<string> CommandsOf(Command command) =>
+        command.Subcommands.Where(static one => !one.Hidden).Select(static one => one.Name);
 
     static IEnumerable<string> OptionsOf(ParseResult parsed) =>
-        parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options).Where(static option => !option.Hidden).Select(static option => option.Name);
+        parsed.CommandResult.Command.Options.Concat(parsed.RootCommandResult.Command.Options).Where(static option => !option.Hidden)
+        .Select(static option => option.Name);
 
     /// <summary>What can stand where a line ends (without the program's name): one word a line.</summary>
     static int Complete(Command root, string line, Terminal terminal)
@@ -67,9 +69,11 @@ static class CommandLine
         var parsed = root.Parse(line[..^last.Length]);
         var command = parsed.CommandResult.Command;
         var words = command.Name == "help" ? CommandsOf(root)
-            : last.StartsWith('-') ? command.Options.Concat(root.Options).Where(static option => !option.Hidden).SelectMany(static option => option.Aliases.Prepend(option.Name))
+            : last.StartsWith('-') ? command.Options.Concat(root.Options).Where(static option => !option.Hidden)
+            .SelectMany(static option => option.Aliases.Prepend(option.Name))
             : CommandsOf(command);
-        foreach (var word in words.Where(word => word.StartsWith(last, StringComparison.Ordinal) && word is not ['/', ..] and not "-?").Distinct().Order(StringComparer.Ordinal))
+        foreach (var word in words.Where(word => word.StartsWith(last, StringComparison.Ordinal) && word is not ['/', ..] and not "-?")
+            .Distinct().Order(StringComparer.Ordinal))
         {
             terminal.Say(word);
         }
@@ -108,13 +112,16 @@ static class CommandLine
     {
         var prefix = new Option<string?>("--prefix", "-p")
         {
-            Description = "The instance: the directory that holds conf/, logs/, data/ and lua/. Default: $SLUICE_PREFIX, else the current directory",
+            Description =
+                "The instance: the directory that holds conf/, logs/, data/ and lua/. Default: $SLUICE_PREFIX, else the current directory",
             HelpName = "DIR",
             Recursive = true,
         };
         var daemon = new Option<bool>("--daemon") { Hidden = true };
         var noWait = new Option<bool>("--no-wait") { Description = "Return at once instead of when the last stream has ended" };
-        var port = new Option<int?>("--port") { Description = "The proxy's port, and with it all others beside it. Default: 9080, or the next free one", HelpName = "PORT" };
+        var port =
+            new Option<int?>("--port") { Description =
+                "The proxy's port, and with it all others beside it. Default: 9080, or the next free one", HelpName = "PORT" };
         var check = new Option<bool>("--check", "--once") { Description = "Start, watch streams arrive event by event, stop" };
         var topic = new Argument<string?>("command") { Arity = ArgumentArity.ZeroOrOne };
 
@@ -127,7 +134,8 @@ static class CommandLine
             return command;
         }
 
-        var run = new Command("run", "Run in the foreground. SIGTERM, SIGINT: quick stop; SIGQUIT: graceful; SIGHUP: reload; SIGUSR1: reopen logs") { daemon };
+        var run = new Command("run",
+            "Run in the foreground. SIGTERM, SIGINT: quick stop; SIGQUIT: graceful; SIGHUP: reload; SIGUSR1: reopen logs") { daemon };
         run.SetAction((parsed, _) => Running.RunAsync(InstanceOf(parsed), terminal, parsed.GetValue(daemon)));
 
         var quit = new Command("quit", "Stop when open requests and streams have ended, at most shutdown_timeout") { noWait };
@@ -158,11 +166,14 @@ static class CommandLine
                 instance => Steering.RestartAsync(instance, terminal)),
             Of("status", "Say whether the gateway runs and is ready, and where it listens; exit code 3 when it does not run",
                 instance => Steering.StatusAsync(instance, terminal)),
-            Of("reload", "Apply a changed configuration without dropping a connection", instance => Steering.ReloadAsync(instance, terminal)),
-            Of("reopen", "Open the log files again, after log rotation moved them away", instance => Task.FromResult(Steering.Reopen(instance, terminal))),
+            Of("reload", "Apply a changed configuration without dropping a connection",
+                instance => Steering.ReloadAsync(instance, terminal)),
+            Of("reopen", "Open the log files again, after log rotation moved them away",
+                instance => Task.FromResult(Steering.Reopen(instance, terminal))),
             Of("test", "Check the configuration; every error with its place", instance => Steering.TestAsync(instance, terminal)),
             Of("init", "Write a commented default configuration", instance => Task.FromResult(Steering.Initialise(instance, terminal))),
-            Of("init_etcd", "Prepare etcd's key space, where config_provider is etcd", instance => Steering.InitialiseEtcdAsync(instance, terminal)),
+            Of("init_etcd", "Prepare etcd's key space, where config_provider is etcd",
+                instance => Steering.InitialiseEtcdAsync(instance, terminal)),
             doctor,
             demo,
             completion,
@@ -176,7 +187,8 @@ static class CommandLine
             {
                 return terminal.Fail($"unknown command \"{name}\"{Suggestion.For(name, CommandsOf(root))} (sluice help)");
             }
-            var code = await root.Parse(name is null ? ["--help"] : [name, "--help"]).InvokeAsync(parsed.InvocationConfiguration, cancellation);
+            var code = await root.Parse(name is null ? ["--help"] : [name, "--help"])
+                .InvokeAsync(parsed.InvocationConfiguration, cancellation);
             if (name is null)
             {
                 terminal.Say(Examples);

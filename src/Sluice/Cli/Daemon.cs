@@ -28,13 +28,15 @@ static class Daemon
             {
                 null => await CrashAsync(child, instance, terminal),
                 "" => 0,
-                var status => await AnswersAsync(status, patience.Token) ? 0 : terminal.Fail($"started, but http://{status}/status is no success"),
+                var status => await AnswersAsync(status, patience.Token) ? 0
+                    : terminal.Fail($"started, but http://{status}/status is no success"),
             };
         }
         catch (OperationCanceledException)
         {
             child.Kill();
-            return terminal.Fail($"did not answer within {Patience.TotalSeconds} s; what it said is in {instance.ConsoleFile} and logs/error.log");
+            return terminal.Fail(
+                $"did not answer within {Patience.TotalSeconds} s; what it said is in {instance.ConsoleFile} and logs/error.log");
         }
     }
 
@@ -71,7 +73,8 @@ static class Daemon
     static async Task<bool> AnswersAsync(string status, CancellationToken cancellation)
     {
         using var http = new OutgoingHttp(TimeProvider.System);
-        return (await http.SendAsync(OutgoingHttp.Request("GET", $"http://{status}/status"), new() { Timeout = Timeout.InfiniteTimeSpan }, cancellation)).IsSuccess;
+        return (await http.SendAsync(OutgoingHttp.Request("GET", $"http://{status}/status"), new() { Timeout = Timeout.InfiniteTimeSpan },
+            cancellation)).IsSuccess;
     }
 
     static ProcessStartInfo Program(Instance instance)

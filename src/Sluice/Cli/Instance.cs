@@ -85,7 +85,8 @@ sealed class Instance(string prefix)
         }
     }
 
-    /// <summary>Why the state could not be written; null when it was. A gateway goes on without: only the command line sees less of it.</summary>
+    /// <summary>Why the state could not be written; null when it was. A gateway goes on without: only the command line sees less of
+    /// it.</summary>
     public string? WriteState(InstanceState state)
     {
         var next = StateFile + ".new";
@@ -117,7 +118,8 @@ sealed class Instance(string prefix)
     public string? PrepareLogs()
     {
         var logs = Path.GetDirectoryName(PidFile)!;
-        return File.Exists(logs) ? $"{logs} is a file: the pid, the state and the logs need a directory there" : Attempt(() => Directory.CreateDirectory(logs));
+        return File.Exists(logs) ? $"{logs} is a file: the pid, the state and the logs need a directory there"
+            : Attempt(() => Directory.CreateDirectory(logs));
     }
 
     sealed class Claim(FileStream file) : IDisposable

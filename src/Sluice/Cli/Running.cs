@@ -57,7 +57,8 @@ static class Running
         try
         {
             gateway = await Gateway.StartAsync(
-                new GatewayOptions(instance.Prefix) { Time = terminal.Time, Environment = terminal.Environment, ErrorLogCopy = announcement.ErrorLogCopy },
+                new GatewayOptions(instance.Prefix) { Time = terminal.Time, Environment = terminal.Environment,
+                    ErrorLogCopy = announcement.ErrorLogCopy },
                 signals.StopDuringStart);
         }
         catch (GatewayStartException e)

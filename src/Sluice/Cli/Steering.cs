@@ -89,7 +89,8 @@ static class Steering
             ((after = instance.ReadState()) is { } now && now.Pid == pid && now.Reloads > before.Reloads) || instance.RunningPid() != pid);
         if (!answered || instance.RunningPid() != pid || after is null)
         {
-            return terminal.Fail(answered ? $"pid {pid} ended" : $"pid {pid} did not say within {ReloadPatience.TotalSeconds} s how the reload went: logs/error.log does, also when {instance.Prefix}/logs/sluice.state cannot be written");
+            return terminal.Fail(answered ? $"pid {pid} ended"
+                : $"pid {pid} did not say within {ReloadPatience.TotalSeconds} s how the reload went: logs/error.log does, also when {instance.Prefix}/logs/sluice.state cannot be written");
         }
         return terminal.Report(after.ReloadProblems) ? 0 : terminal.Fail("not reloaded; the running configuration stays");
     }
@@ -110,7 +111,8 @@ static class Steering
         }
         terminal.Say($"running on {instance.Prefix} (pid {pid})");
         terminal.Say($"proxy:       {string.Join(", ", state.Proxy)}");
-        foreach (var (name, endpoint) in new[] { ("Admin API", state.Admin), ("Control API", state.Control), ("metrics", state.Metrics), ("status", state.Status) })
+        foreach (var (name, endpoint) in new[] { ("Admin API", state.Admin), ("Control API", state.Control), ("metrics", state.Metrics),
+            ("status", state.Status) })
         {
             if (endpoint is not null)
             {
@@ -150,7 +152,8 @@ static class Steering
         return Native.Signal(pid, Native.User1) ? 0 : terminal.Fail($"may not signal pid {pid}");
     }
 
-    static GatewayOptions Options(Instance instance, Terminal terminal) => new(instance.Prefix) { Time = terminal.Time, Environment = terminal.Environment };
+    static GatewayOptions Options(Instance instance, Terminal terminal) =>
+        new(instance.Prefix) { Time = terminal.Time, Environment = terminal.Environment };
 
     /// <summary>All that can be known of a start without one, addresses and logs included.</summary>
     public static async Task<int> TestAsync(Instance instance, Terminal terminal, bool beforeStart = false)
@@ -159,7 +162,8 @@ static class Steering
         {
             return terminal.Fail(instance.NotConfigured);
         }
-        var problems = await StartCheck.StartAsync(Options(instance, terminal), instance.RunningPid(), beforeStart ? Severity.Error : Severity.Warning);
+        var problems = await StartCheck.StartAsync(Options(instance, terminal), instance.RunningPid(),
+            beforeStart ? Severity.Error : Severity.Warning);
         if (!terminal.Report(problems))
         {
             return terminal.Fail($"the configuration in {instance.Prefix} has errors: "
@@ -175,7 +179,8 @@ static class Steering
     public static int Initialise(Instance instance, Terminal terminal)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(instance.ConfigFile)!);
-        var written = Write(instance.ConfigFile, DefaultFiles.Config, terminal) | Write(instance.ResourceFile, DefaultFiles.Resources, terminal);
+        var written = Write(instance.ConfigFile, DefaultFiles.Config, terminal)
+            | Write(instance.ResourceFile, DefaultFiles.Resources, terminal);
         return written ? 0 : terminal.Fail("nothing to write");
     }
 

@@ -21,8 +21,8 @@ sealed record OpenedAddresses(IReadOnlyList<HttpEndpoint> Http, IReadOnlyList<IS
 }
 
 /// <summary>
-/// The addresses of a gateway: opens those that are missing, all of them or none, and closes the others when everything else has been changed over; what is
-/// closed ends when its last request has.
+/// The addresses of a gateway: opens those that are missing, all of them or none, and closes the others when everything else has been
+/// changed over; what is closed ends when its last request has.
 /// </summary>
 sealed partial class Addresses(GatewayParts parts, EventLoops? loops, CancellationToken stopping) : IAsyncDisposable
 {
@@ -42,7 +42,8 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
 
     /// <summary>Whether there are certificates and an address for them that is not open yet.</summary>
     public bool LacksTls =>
-        !parts.Live.Current.Tls.IsEmpty && parts.Live.Current.Settings.Listens.Any(listen => listen.Tls) && !_proxies.Any(endpoint => endpoint.Address.Tls);
+        !parts.Live.Current.Tls.IsEmpty && parts.Live.Current.Settings.Listens.Any(listen => listen.Tls)
+        && !_proxies.Any(endpoint => endpoint.Address.Tls);
 
     /// <exception cref="EndpointException">An address is in use or not there.</exception>
     public async Task OpenOwnAsync(OwnInterfaces own, GatewaySettings settings, CancellationToken cancellation)
@@ -50,14 +51,16 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
         foreach (var (name, address, handler) in own.All(settings))
         {
             _own[name] = await HttpEndpoint.StartAsync(
-                address, new HandlerApplication(handler), loops: null, parts.Loggers, static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
+                address, new HandlerApplication(handler), loops: null, parts.Loggers,
+                static limits => limits.MaxRequestBodySize = 2 * 1024 * 1024, cancellation);
         }
     }
 
     /// <exception cref="EndpointException">An address is in use or not there; nothing is open that was not before.</exception>
     public async Task<OpenedAddresses> OpenMissingAsync(GatewaySettings settings, CancellationToken cancellation)
     {
-        var http = await OpenAsync(Wanted(settings).Where(address => !_proxies.Any(running => running.Address == address)), settings, cancellation);
+        var http = await OpenAsync(Wanted(settings).Where(address => !_proxies.Any(running => running.Address == address)), settings,
+            cancellation);
         try
         {
             return new(http, _streams.OpenMissing(settings.Streams));
@@ -74,7 +77,8 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
     {
         _streams.CloseOthers(settings.Streams, opened.Streams, stopping);
         var wanted = Wanted(settings);
-        var (staying, going) = (_proxies.Where(running => wanted.Contains(running.Address)).ToList(), _proxies.Where(running => !wanted.Contains(running.Address)).ToList());
+        var (staying, going) = (_proxies.Where(running => wanted.Contains(running.Address)).ToList(),
+            _proxies.Where(running => !wanted.Contains(running.Address)).ToList());
         staying.ForEach(running =>
         {
             Limit(running.Limits, settings, running.Address.EndPoint);
@@ -103,7 +107,8 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
     }
 
     /// <summary>All of them or none.</summary>
-    async Task<List<HttpEndpoint>> OpenAsync(IEnumerable<EndpointAddress> addresses, GatewaySettings settings, CancellationToken cancellation)
+    async Task<List<HttpEndpoint>> OpenAsync(IEnumerable<EndpointAddress> addresses, GatewaySettings settings,
+        CancellationToken cancellation)
     {
         List<HttpEndpoint> opened = [];
         try
@@ -113,7 +118,8 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
                 try
                 {
                     opened.Add(await HttpEndpoint.StartAsync(
-                        address, parts.Proxy, loops, parts.Loggers, limits => Limit(limits, settings, address.EndPoint), cancellation, new(parts.Time, parts.Metrics.Connections, parts.Tls, settings.KeepAlive)));
+                        address, parts.Proxy, loops, parts.Loggers, limits => Limit(limits, settings, address.EndPoint), cancellation,
+                        new(parts.Time, parts.Metrics.Connections, parts.Tls, settings.KeepAlive)));
                 }
                 catch (EndpointException) when (address.Optional)
                 {
@@ -149,7 +155,8 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
     List<EndpointAddress> Wanted(GatewaySettings settings)
     {
         var hasCertificate = settings.Tls?.CertificateFile is not null || !parts.Live.Current.Tls.IsEmpty;
-        return [.. settings.Listens.Where(listen => !listen.Tls || hasCertificate).Select(listen => EndpointAddress.Of(listen) with { Http3 = listen.Http3 && CanSpeakHttp3(listen.Place) })];
+        return [.. settings.Listens.Where(listen => !listen.Tls || hasCertificate)
+            .Select(listen => EndpointAddress.Of(listen) with { Http3 = listen.Http3 && CanSpeakHttp3(listen.Place) })];
     }
 
     bool CanSpeakHttp3(string place)
@@ -158,7 +165,9 @@ sealed partial class Addresses(GatewayParts parts, EventLoops? loops, Cancellati
         {
             return true;
         }
-        LogNotOpened(place, "HTTP/3 cannot be spoken here: this machine has no libmsquic (version 2) or an OpenSSL without QUIC's TLS 1.3; HTTP/1.1 and HTTP/2 are served");
+        LogNotOpened(place,
+            "HTTP/3 cannot be spoken here: this machine has no libmsquic (version 2) or an OpenSSL without QUIC's TLS 1.3; HTTP/1.1 and "
+                + "HTTP/2 are served");
         return false;
     }
 

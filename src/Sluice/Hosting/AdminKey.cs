@@ -4,7 +4,8 @@ using Sluice.Model.Settings;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// No key is shipped: the first start of a gateway with an Admin API makes one, prints it once and keeps it in conf/config.yaml (mode 0600).
+/// No key is shipped: the first start of a gateway with an Admin API makes one, prints it once and keeps it in conf/config.yaml (mode
+/// 0600).
 /// </summary>
 static class AdminKey
 {
@@ -13,8 +14,10 @@ static class AdminKey
     const string Yourself = "write  deployment: {admin: {admin_key: [{name: admin, key: YOUR_KEY, role: admin}]}}  yourself";
 
     /// <summary>Makes a key and writes it into the file, leaving the rest of the file as it is.</summary>
-    /// <exception cref="InvalidOperationException">The file is written in a way that leaves no safe place for it, or cannot be written.</exception>
-    public static string Create(string configFile, Func<string, bool> isRead) => Create(configFile, isRead, static (from, to) => File.Move(from, to, overwrite: true));
+    /// <exception cref="InvalidOperationException">The file is written in a way that leaves no safe place for it, or cannot be
+    /// written.</exception>
+    public static string Create(string configFile, Func<string, bool> isRead) =>
+        Create(configFile, isRead, static (from, to) => File.Move(from, to, overwrite: true));
 
     /// <param name="replace">Puts the first file in the place of the second.</param>
     internal static string Create(string configFile, Func<string, bool> isRead, Action<string, string> replace)
@@ -140,11 +143,13 @@ static class AdminKey
         var deployment = lines.FindIndex(line => line.StartsWith("deployment:", StringComparison.Ordinal));
         if (deployment < 0)
         {
-            return string.Join('\n', [.. lines.SkipWhile(string.IsNullOrWhiteSpace), "deployment:", "  admin:", .. entry.Select(line => "    " + line), ""]);
+            return string.Join('\n',
+                [.. lines.SkipWhile(string.IsNullOrWhiteSpace), "deployment:", "  admin:", .. entry.Select(line => "    " + line), ""]);
         }
         var end = lines.FindIndex(deployment + 1, line => line.Length > 0 && line[0] is not (' ' or '#'));
         end = end < 0 ? lines.Count : end;
-        var admin = lines.FindIndex(deployment + 1, end - deployment - 1, line => line.TrimStart() is "admin:" || line.TrimStart().StartsWith("admin: #", StringComparison.Ordinal));
+        var admin = lines.FindIndex(deployment + 1, end - deployment - 1,
+            line => line.TrimStart() is "admin:" || line.TrimStart().StartsWith("admin: #", StringComparison.Ordinal));
         if (admin >= 0)
         {
             var indent = lines.Skip(admin + 1).Take(end - admin - 1)
@@ -156,7 +161,8 @@ static class AdminKey
         {
             var indent = lines.Skip(deployment + 1).Take(end - deployment - 1)
                 .Where(line => line.Trim().Length > 0 && !line.TrimStart().StartsWith('#')).Select(Indent).FirstOrDefault(2);
-            lines.InsertRange(deployment + 1, [new string(' ', indent) + "admin:", .. entry.Select(line => new string(' ', indent + 2) + line)]);
+            lines.InsertRange(deployment + 1,
+                [new string(' ', indent) + "admin:", .. entry.Select(line => new string(' ', indent + 2) + line)]);
         }
         return string.Join('\n', [.. lines, ""]);
     }

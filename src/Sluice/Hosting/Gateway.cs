@@ -31,7 +31,8 @@ public sealed class GatewayStartException(IReadOnlyList<Problem> problems, Excep
 }
 
 /// <summary>
-/// A running gateway: <see cref="GatewayParts"/>, a source of resources, addresses; it starts, reloads and stops them. What happens to a request is in
+/// A running gateway: <see cref="GatewayParts"/>, a source of resources, addresses; it starts, reloads and stops them. What happens to a
+/// request is in
 /// <see cref="GatewayPipeline"/>.
 /// </summary>
 public sealed partial class Gateway : IAsyncDisposable
@@ -57,7 +58,8 @@ public sealed partial class Gateway : IAsyncDisposable
         var logFile = settings.Logs.ErrorLog == "stderr" ? "/dev/stderr" : settings.Logs.ErrorLog;
         Directory.CreateDirectory(Path.GetDirectoryName(logFile)!);
         Directory.CreateDirectory(settings.Absolute("logs"));
-        _errorLog = new ErrorLog(options.ErrorLogCopy is { } copy && copy != logFile ? [logFile, copy] : [logFile], Level(settings), options.Time);
+        _errorLog = new ErrorLog(options.ErrorLogCopy is { } copy && copy != logFile ? [logFile, copy] : [logFile], Level(settings),
+            options.Time);
         _loggers = LoggerFactory.Create(logging => logging
             .SetMinimumLevel(LogLevel.Trace).AddProvider(_errorLog)
             .AddFilter("Microsoft", LogLevel.Warning)
@@ -66,7 +68,8 @@ public sealed partial class Gateway : IAsyncDisposable
             .AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.Critical));
         _log = _loggers.CreateLogger<Gateway>();
         _loops = settings.Transport.Epoll && EventLoops.AreSupported ? new EventLoops(settings.Transport.EventLoops, _log) : null;
-        _parts = new GatewayParts(settings, options, _loggers, Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName, _loops);
+        _parts = new GatewayParts(settings, options, _loggers,
+            Directory.CreateDirectory(Path.Combine(settings.DataDirectory, "tmp")).FullName, _loops);
         _parts.FollowUpstreams();
         if (_loops is { } loops)
         {
@@ -84,7 +87,8 @@ public sealed partial class Gateway : IAsyncDisposable
     public IReadOnlyList<IPEndPoint> ProxyEndpoints => [.. _addresses.Proxies.Select(endpoint => endpoint.Bound)];
 
     /// <summary>Those of them that speak TLS; none while there is no certificate.</summary>
-    public IReadOnlyList<IPEndPoint> TlsEndpoints => [.. _addresses.Proxies.Where(endpoint => endpoint.Address.Tls).Select(endpoint => endpoint.Bound)];
+    public IReadOnlyList<IPEndPoint> TlsEndpoints =>
+        [.. _addresses.Proxies.Where(endpoint => endpoint.Address.Tls).Select(endpoint => endpoint.Bound)];
 
     /// <summary>The addresses of TCP and UDP, as bound, in the order of the configuration.</summary>
     public IReadOnlyList<IPEndPoint> StreamEndpoints => [.. _addresses.TcpUdp.Select(endpoint => endpoint.Bound)];
@@ -101,7 +105,8 @@ public sealed partial class Gateway : IAsyncDisposable
 
     // -- Start
 
-    /// <summary>Reads the configuration, opens the store or the YAML file, binds every address; returns when requests are answered.</summary>
+    /// <summary>Reads the configuration, opens the store or the YAML file, binds every address; returns when requests are
+    /// answered.</summary>
     /// <exception cref="GatewayStartException">With every reason and its place; nothing is left running.</exception>
     public static async Task<Gateway> StartAsync(GatewayOptions options, CancellationToken cancellation = default)
     {
@@ -235,8 +240,8 @@ public sealed partial class Gateway : IAsyncDisposable
     // -- Reload
 
     /// <summary>
-    /// Reads conf/ again and changes over without dropping a connection: new addresses are opened first, those that are gone stop accepting and end
-    /// when their last request has. With any error everything stays as it is.
+    /// Reads conf/ again and changes over without dropping a connection: new addresses are opened first, those that are gone stop accepting
+    /// and end when their last request has. With any error everything stays as it is.
     /// </summary>
     public async Task<IReadOnlyList<Problem>> ReloadAsync()
     {
@@ -329,27 +334,30 @@ public sealed partial class Gateway : IAsyncDisposable
     {
         if (!OwnInterfaces.Addresses(Settings).ToHashSet().SetEquals(OwnInterfaces.Addresses(settings)))
         {
-            yield return Problem.Warning("conf/config.yaml", "addresses of the Admin API, Control API, status and metrics change at the next restart");
+            yield return Problem.Warning("conf/config.yaml",
+                "addresses of the Admin API, Control API, status and metrics change at the next restart");
         }
         if (Settings.DataDirectory != settings.DataDirectory)
         {
             yield return Problem.Warning("conf/config.yaml (sluice.data_dir)", "the directory changes at the next restart");
         }
-        if (Settings.Etcd is { } now && settings.Etcd is { } wanted && (now with { Hosts = wanted.Hosts } != wanted || !now.Hosts.SequenceEqual(wanted.Hosts)))
+        if (Settings.Etcd is { } now && settings.Etcd is { } wanted
+            && (now with { Hosts = wanted.Hosts } != wanted || !now.Hosts.SequenceEqual(wanted.Hosts)))
         {
             yield return Problem.Warning("conf/config.yaml (deployment.etcd)", "changes at the next restart");
         }
         if (Settings.Transport != settings.Transport)
         {
-            yield return Problem.Warning("conf/config.yaml", "sluice.transport and nginx_config.worker_processes change at the next restart");
+            yield return Problem.Warning("conf/config.yaml",
+                "sluice.transport and nginx_config.worker_processes change at the next restart");
         }
     }
 
     // -- Stop
 
     /// <summary>
-    /// Graceful: accepts nothing new and lets requests end, up to <c>sluice.shutdown_timeout</c>; quick: aborts them. A quick stop during a graceful
-    /// one makes that quick.
+    /// Graceful: accepts nothing new and lets requests end, up to <c>sluice.shutdown_timeout</c>; quick: aborts them. A quick stop during a
+    /// graceful one makes that quick.
     /// </summary>
     public async Task StopAsync(bool graceful)
     {
@@ -430,7 +438,8 @@ public sealed partial class Gateway : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Information, Message = "stopped")]
     partial void LogStopped();
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "shutdown_timeout ({Seconds} s) is over: {Count} responses that are under way are cut")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "shutdown_timeout ({Seconds} s) is over: {Count} responses that are under way are cut")]
     partial void LogCutStreams(long count, double seconds);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "reloaded")]

@@ -17,8 +17,8 @@ using Sluice.Upstreams;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// What a gateway is made of, put together once: configuration, plugins, upstreams, the pipeline, the logs of requests. It has no addresses and opens
-/// nothing by itself, so that <c>sluice test</c>, tests and programs that embed the gateway have the same parts as one that runs.
+/// What a gateway is made of, put together once: configuration, plugins, upstreams, the pipeline, the logs of requests. It has no addresses
+/// and opens nothing by itself, so that <c>sluice test</c>, tests and programs that embed the gateway have the same parts as one that runs.
 /// </summary>
 sealed class GatewayParts : IAsyncDisposable
 {
@@ -28,14 +28,16 @@ sealed class GatewayParts : IAsyncDisposable
 
     /// <param name="loops">Who serves connections; null: the framework's sockets.</param>
     /// <param name="temporary">Where bodies go that are too large for memory.</param>
-    public GatewayParts(GatewaySettings settings, GatewayOptions options, ILoggerFactory loggers, string temporary, EventLoops? loops = null)
+    public GatewayParts(GatewaySettings settings, GatewayOptions options, ILoggerFactory loggers, string temporary,
+        EventLoops? loops = null)
     {
         (Time, Loggers) = (options.Time, loggers);
         var log = loggers.CreateLogger<Gateway>();
         Metrics = new GatewayMetrics(log, new GatewayMetricsOptions(
             Hostname: Environment.MachineName, Version: typeof(Gateway).Assembly.GetName().Version!.ToString(3)));
         Resolver = new HostResolver(
-            new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), Time, loggers.CreateLogger<HostResolver>());
+            new HostResolverOptions(settings.Dns.Servers, settings.Dns.Valid, settings.Dns.Timeout), Time,
+            loggers.CreateLogger<HostResolver>());
         Http = new OutgoingHttp(Time, Resolver);
         Upstreams = new UpstreamServices(Time, loggers, Metrics) { Resolver = Resolver, Http = Http };
         Services = new PluginServices(Time, loggers, Metrics)
@@ -133,7 +135,8 @@ sealed class GatewayParts : IAsyncDisposable
     {
         { IsStandalone: true, IsPushed: true } => new PushedConfiguration(Live, Time),
         { IsStandalone: true } => new YamlConfiguration(
-            new YamlSource(settings.Prefix, Time, Loggers.CreateLogger<YamlSource>(), options.Environment, YamlSource.NameOf(settings.ConfigProvider)), Live, Loggers.CreateLogger<YamlConfiguration>()),
+            new YamlSource(settings.Prefix, Time, Loggers.CreateLogger<YamlSource>(), options.Environment,
+                YamlSource.NameOf(settings.ConfigProvider)), Live, Loggers.CreateLogger<YamlConfiguration>()),
         { Etcd: { } etcd } => new EtcdSource(etcd, settings.DataDirectory, Live, Time, Loggers, Metrics),
         _ => new EmbeddedSource(settings, Live, Time, Loggers),
     };

@@ -15,7 +15,8 @@ using Sluice.Net.Http1;
 
 namespace Sluice.Hosting;
 
-/// <summary>One address that the gateway listens on: a Kestrel server of its own, so that a reload opens and closes addresses one by one.</summary>
+/// <summary>One address that the gateway listens on: a Kestrel server of its own, so that a reload opens and closes addresses one by
+/// one.</summary>
 sealed class HttpEndpoint : IAsyncDisposable
 {
     readonly WebApplication _services;
@@ -25,7 +26,8 @@ sealed class HttpEndpoint : IAsyncDisposable
     readonly bool _straight;
     readonly ListenSockets? _sockets;
 
-    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelAddress kestrel, IHttp1Server? http1, bool straight, ListenSockets? sockets)
+    HttpEndpoint(EndpointAddress address, WebApplication services, KestrelAddress kestrel, IHttp1Server? http1, bool straight,
+        ListenSockets? sockets)
     {
         _sockets = sockets;
         Address = address;
@@ -49,9 +51,11 @@ sealed class HttpEndpoint : IAsyncDisposable
 
     /// <summary>Binds and begins to accept.</summary>
     /// <param name="loops">Who serves the connections; null: the framework's sockets.</param>
-    /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the holder.</exception>
+    /// <exception cref="EndpointException">The address is in use or not there; the message names it and, where it can be found, the
+    /// holder.</exception>
     public static async Task<HttpEndpoint> StartAsync<TContext>(
-        EndpointAddress address, IHttpApplication<TContext> application, EventLoops? loops, ILoggerFactory loggers, Action<KestrelServerLimits> limit,
+        EndpointAddress address, IHttpApplication<TContext> application, EventLoops? loops, ILoggerFactory loggers,
+        Action<KestrelServerLimits> limit,
         CancellationToken cancellation, ForClients? forClients = null)
         where TContext : notnull
     {
@@ -60,7 +64,8 @@ sealed class HttpEndpoint : IAsyncDisposable
         // HTTP/1 towards clients is ours, HTTP/2 Kestrel's
         var http1 = http1Settings is null
             ? null
-            : new Http1Server<TContext>(http1Settings, application, priorKnowledge is null ? null : priorKnowledge.HandOverAsync, forClients!.Meters);
+            : new Http1Server<TContext>(http1Settings, application, priorKnowledge is null ? null : priorKnowledge.HandOverAsync,
+                forClients!.Meters);
         // nothing has to be done before the first request
         var straight = loops is not null && http1 is not null && address is { Tls: false, ProxyProtocol: false };
         var sockets = forClients is null ? null : new ListenSockets(forClients.KeepAlive);
@@ -94,10 +99,13 @@ sealed class HttpEndpoint : IAsyncDisposable
         {
             await server.StartAsync(application, cancellation);
         }
-        catch (Exception e) when (e is IOException { InnerException: AddressInUseException } or SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
+        catch (Exception e)
+            when (e is IOException { InnerException: AddressInUseException }
+                or SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
         {
             await services.DisposeAsync();
-            throw new EndpointException(address.Place.Text ?? "conf/config.yaml", $"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
+            throw new EndpointException(address.Place.Text ?? "conf/config.yaml",
+                $"{address}: address already in use{PortHolder.Describe(address.EndPoint.Port)}", e);
         }
         catch (Exception e) when (e is IOException or SocketException)
         {

@@ -23,7 +23,8 @@ sealed record ForClients(TimeProvider Time, ConnectionMeters Meters, TlsTerminat
 /// <param name="http1">Takes the connections that speak HTTP/1.1; null: Kestrel does.</param>
 /// <param name="priorKnowledge">Takes those that speak HTTP/2 without TLS; null: nobody does.</param>
 sealed class KestrelAddress(
-    EndpointAddress address, ForClients? forClients, IHttp1Server? http1, Http1Settings? http1Settings, Http2PriorKnowledge? priorKnowledge, ILoggerFactory loggers)
+    EndpointAddress address, ForClients? forClients, IHttp1Server? http1, Http1Settings? http1Settings, Http2PriorKnowledge? priorKnowledge,
+    ILoggerFactory loggers)
 {
     readonly ILogger _floods = loggers.CreateLogger<Http2FloodGuard>();
 
@@ -51,7 +52,8 @@ sealed class KestrelAddress(
     void Listen(ListenOptions listener)
     {
         Listener = listener;
-        listener.Protocols = (address is { Http2: true, Tls: true } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1) | (address.Http3 ? HttpProtocols.Http3 : HttpProtocols.None);
+        listener.Protocols = (address is { Http2: true, Tls: true } ? HttpProtocols.Http1AndHttp2 : HttpProtocols.Http1)
+            | (address.Http3 ? HttpProtocols.Http3 : HttpProtocols.None);
         if (forClients is not null)
         {
             listener.Use(next => connection => CountedAsync(next, connection, forClients.Meters));
@@ -109,7 +111,8 @@ sealed class KestrelAddress(
         }
     }
 
-    /// <summary>IPv4 has a socket of its own, unless the address says otherwise: an IPv6 one that takes it too would be in its way.</summary>
+    /// <summary>IPv4 has a socket of its own, unless the address says otherwise: an IPv6 one that takes it too would be in its
+    /// way.</summary>
     public static Socket Bind(IPEndPoint endpoint, bool dualMode, ListenSockets? sockets = null)
     {
         var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);

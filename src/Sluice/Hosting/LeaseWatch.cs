@@ -8,9 +8,9 @@ using Sluice.Pipeline;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// Ends streams whose right to be there is gone: the consumer, its credential or group was deleted, its key is another, or the route would not let them in any
-/// more (<c>streaming.lease</c>). It looks after each change of the configuration that touches routes or consumers, on a thread of its own; streams that it does
-/// not end notice nothing.
+/// Ends streams whose right to be there is gone: the consumer, its credential or group was deleted, its key is another, or the route would
+/// not let them in any more (<c>streaming.lease</c>). It looks after each change of the configuration that touches routes or consumers, on
+/// a thread of its own; streams that it does not end notice nothing.
 /// </summary>
 sealed partial class LeaseWatch : IAsyncDisposable
 {
@@ -132,7 +132,8 @@ sealed partial class LeaseWatch : IAsyncDisposable
                 }
                 verdict = Verdict.IsRefused;
             }
-            (verdict switch { Verdict.IsRevoked => revoked, Verdict.IsRefused => refused, Verdict.Waits => waiting, _ => null })?.Add((stream, spread));
+            (verdict switch { Verdict.IsRevoked => revoked, Verdict.IsRefused => refused, Verdict.Waits => waiting, _ => null })?.Add(
+                (stream, spread));
         }
         End(revoked, "revoked", "its consumer, credential or group is gone, or the key is another");
         End(refused, "not_admitted", "its route does not let it in any more");
@@ -159,7 +160,8 @@ sealed partial class LeaseWatch : IAsyncDisposable
         var routeNow = snapshot.Routes.GetValueOrDefault(route.Id);
         // a revocation that is ignored changes nothing either
         consumerNow ??= consumer;
-        if (lease.OnChange == "keep" || (routeNow == route && consumerNow == consumer) || (routeNow == known?.Route && consumerNow == known?.Consumer && known is not null))
+        if (lease.OnChange == "keep" || (routeNow == route && consumerNow == consumer)
+            || (routeNow == known?.Route && consumerNow == known?.Consumer && known is not null))
         {
             return new(Verdict.Stays, spread);
         }
@@ -188,12 +190,14 @@ sealed partial class LeaseWatch : IAsyncDisposable
         var known = chain.Uses.Where(static use => use.Descriptor.Info.IsAuth).Select(static use => use.Descriptor.Name)
             .Where(name => consumer.Credential(name) is not null).ToArray();
         var names = known.Length > 0 ? known
-            : [.. snapshot.Plugins.All.Where(static plugin => plugin.IsCredential).Select(static plugin => plugin.Name).Where(name => consumer.Credential(name) is not null)];
+            : [.. snapshot.Plugins.All.Where(static plugin => plugin.IsCredential).Select(static plugin => plugin.Name)
+                .Where(name => consumer.Credential(name) is not null)];
         return Array.Exists(names, name => !JsonNode.DeepEquals(consumer.Credential(name), now.Credential(name)));
     }
 
     /// <summary>Whether the request would be let in now, as far as that can be told by looking at it.</summary>
-    static async ValueTask<bool> AdmitsAsync(Snapshot snapshot, Exchange probe, Admission now, Dictionary<(PluginChain, bool), PluginChain> known)
+    static async ValueTask<bool> AdmitsAsync(Snapshot snapshot, Exchange probe, Admission now,
+        Dictionary<(PluginChain, bool), PluginChain> known)
     {
         var matched = snapshot.Router.Match(probe, probe.Host);
         if (matched?.Id != now.Route.Id && !probe.WantsBody)
@@ -204,10 +208,12 @@ sealed partial class LeaseWatch : IAsyncDisposable
         var chain = now.Consumer is { } consumer ? now.Route.ChainFor(consumer) : now.Route.Chain;
         if (!known.TryGetValue((chain, now.Consumer is null), out var checks))
         {
-            known[(chain, now.Consumer is null)] = checks = new PluginChain(chain.Uses.Where(use => use is { Plugin: IReadmit plugin, PreFunction: null } && plugin.CanReadmit(probe)));
+            known[(chain, now.Consumer is null)] = checks =
+                new PluginChain(chain.Uses.Where(use => use is { Plugin: IReadmit plugin, PreFunction: null } && plugin.CanReadmit(probe)));
         }
         probe.Chain = checks;
-        return await PhaseRunner.AskAsync(probe, Phase.Rewrite, checks) is null && await PhaseRunner.AskAsync(probe, Phase.Access, checks) is null;
+        return await PhaseRunner.AskAsync(probe, Phase.Rewrite, checks) is null
+            && await PhaseRunner.AskAsync(probe, Phase.Access, checks) is null;
     }
 
     /// <summary>Those whose route does not come back end; one that does come back is a change that is looked at by itself.</summary>
@@ -222,7 +228,9 @@ sealed partial class LeaseWatch : IAsyncDisposable
             return;
         }
         var routes = _live.Current.Routes;
-        End([.. waiting.Where(one => one.Stream.Ask(exchange => exchange.Route) is { } route && routes.GetValueOrDefault(route.Id) is null)],
+        End(
+            [.. waiting.Where(one => one.Stream.Ask(exchange => exchange.Route) is { } route
+                && routes.GetValueOrDefault(route.Id) is null)],
             "not_admitted", "its route is gone");
     }
 
@@ -239,7 +247,8 @@ sealed partial class LeaseWatch : IAsyncDisposable
     async Task EndOverAsync(List<(LiveStream Stream, TimeSpan Spread)> streams, string reason, string message)
     {
         // clients first, so that they get their own words
-        var order = streams.OrderBy(static one => one.Stream.IsOfClients).ThenBy(static _ => RandomNumberGenerator.GetInt32(int.MaxValue)).ToArray();
+        var order = streams.OrderBy(static one => one.Stream.IsOfClients).ThenBy(static _ => RandomNumberGenerator.GetInt32(int.MaxValue))
+            .ToArray();
         var began = _time.GetTimestamp();
         for (var i = 0; i < order.Length; i++)
         {

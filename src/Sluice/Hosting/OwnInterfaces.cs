@@ -32,13 +32,20 @@ sealed class OwnInterfaces(GatewayParts parts, IConfigurationSource source)
         {
             yield return (name, address, name switch
             {
-                "admin" => Serve("Admin API", new AdminApi(parts.Live, parts.Services, source.Writer, source as PushedConfiguration, Streams(AdminApi.Prefix)), _admin),
+                "admin" =>
+                    Serve("Admin API",
+                        new AdminApi(parts.Live, parts.Services, source.Writer, source as PushedConfiguration, Streams(AdminApi.Prefix)),
+                        _admin),
                 "control" => Serve(
                     "Control API",
-                    new ControlApi(parts.Live, parts.Services, parts.Upstreams, source.Writer, Streams("/v1"), new DoctorApi(parts.Live, parts.Services)),
+                    new ControlApi(parts.Live, parts.Services, parts.Upstreams, source.Writer, Streams("/v1"),
+                        new DoctorApi(parts.Live, parts.Services)),
                     new ControlGate(parts.Live, () => _control)),
                 "status" => Serve("status", Status, new OpenGate()),
-                _ => Serve("metrics", new MetricsApi(parts.Metrics, MetricsApi.Address(settings.PluginAttributes.GetValueOrDefault("prometheus"))!.Value.Uri), new OpenGate()),
+                _ =>
+                    Serve("metrics",
+                        new MetricsApi(parts.Metrics,
+                            MetricsApi.Address(settings.PluginAttributes.GetValueOrDefault("prometheus"))!.Value.Uri), new OpenGate()),
             });
         }
     }

@@ -24,7 +24,8 @@ static class PortHolder
         try
         {
             var inodes = Inodes(port, isUdp);
-            inodes.ExceptWith(Directory.EnumerateFiles($"/proc/{pid}/fd").Select(descriptor => Path.GetFileName(File.ResolveLinkTarget(descriptor, false)?.ToString())).OfType<string>());
+            inodes.ExceptWith(Directory.EnumerateFiles($"/proc/{pid}/fd")
+                .Select(descriptor => Path.GetFileName(File.ResolveLinkTarget(descriptor, false)?.ToString())).OfType<string>());
             return inodes.Count == 0;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -60,7 +61,8 @@ static class PortHolder
             {
                 foreach (var descriptor in Directory.EnumerateFiles(Path.Combine(process, "fd")))
                 {
-                    if (File.ResolveLinkTarget(descriptor, false)?.ToString() is { } target && inodes.Any(inode => target.EndsWith(inode, StringComparison.Ordinal)))
+                    if (File.ResolveLinkTarget(descriptor, false)?.ToString() is { } target
+                        && inodes.Any(inode => target.EndsWith(inode, StringComparison.Ordinal)))
                     {
                         return $"{File.ReadAllText(Path.Combine(process, "comm")).Trim()} (pid {Path.GetFileName(process)})";
                     }

@@ -9,15 +9,18 @@ using Sluice.Pipeline;
 namespace Sluice.Hosting;
 
 /// <summary>What is called for each request: an exchange under the running snapshot, the pipeline, one line in the access log.</summary>
-sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog) : IHttpApplication<Exchange>, IRefusedRequests
+sealed class ProxyApplication(LiveConfiguration live, PluginServices services, GatewayPipeline pipeline, AccessLogging accessLog)
+    : IHttpApplication<Exchange>, IRefusedRequests
 {
     public Exchange CreateContext(IFeatureCollection contextFeatures)
     {
         var snapshot = live.Enter(out var seat);
-        return new((contextFeatures as Http1Connection)?.Context ?? new DefaultHttpContext(contextFeatures), snapshot, services, services.Time.GetTimestamp())
+        return new((contextFeatures as Http1Connection)?.Context ?? new DefaultHttpContext(contextFeatures), snapshot, services,
+            services.Time.GetTimestamp())
         {
             Seat = seat,
-            ConnectionRequests = contextFeatures is Http1Connection ? 0 : (contextFeatures.Get<IConnectionCounts>() as ConnectionCounts)?.Count() ?? 0,
+            ConnectionRequests = contextFeatures is Http1Connection ? 0
+                : (contextFeatures.Get<IConnectionCounts>() as ConnectionCounts)?.Count() ?? 0,
         };
     }
 
@@ -40,7 +43,8 @@ sealed class ProxyApplication(LiveConfiguration live, PluginServices services, G
         }
     }
 
-    /// <summary>The upstream's side of a request that does not end with its client; a line of its own in the log only when no client was there at its end.</summary>
+    /// <summary>The upstream's side of a request that does not end with its client; a line of its own in the log only when no client was
+    /// there at its end.</summary>
     public async Task RunAloneAsync(DetachedRequest detached)
     {
         await pipeline.RunAsync(detached);

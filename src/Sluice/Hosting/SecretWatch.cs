@@ -5,8 +5,8 @@ using Sluice.Pipeline.References;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// Keeps the secrets known that consumers and the certificates for upstreams refer to: a consumer is found by its key, so the key has to be there before a
-/// request comes. When one is fetched or has changed, what it concerns is compiled anew.
+/// Keeps the secrets known that consumers and the certificates for upstreams refer to: a consumer is found by its key, so the key has to be
+/// there before a request comes. When one is fetched or has changed, what it concerns is compiled anew.
 /// </summary>
 sealed partial class SecretWatch(LiveConfiguration live, SecretStore secrets, TimeProvider time, ILogger<SecretWatch> logger) : IDisposable
 {

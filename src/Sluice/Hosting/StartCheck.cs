@@ -11,7 +11,8 @@ using Sluice.Sources;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// Tries what a start would do, and leaves nothing behind: settings, resources of conf/apisix.yaml, logs, and every address. So <c>restart</c> knows, while
+/// Tries what a start would do, and leaves nothing behind: settings, resources of conf/apisix.yaml, logs, and every address. So
+/// <c>restart</c> knows, while
 /// the old gateway still serves, whether the new one will.
 /// </summary>
 static class StartCheck
@@ -71,9 +72,11 @@ static class StartCheck
 
     static IEnumerable<Problem> Addresses(GatewaySettings settings, int? running, Severity inUse)
     {
-        var http = settings.Listens.Where(listen => !listen.Tls || settings.Tls is not null).Select(EndpointAddress.Of).Concat(OwnInterfaces.Addresses(settings).Select(own => own.Address))
+        var http = settings.Listens.Where(listen => !listen.Tls || settings.Tls is not null).Select(EndpointAddress.Of)
+            .Concat(OwnInterfaces.Addresses(settings).Select(own => own.Address))
             .Select(address => (address.EndPoint, IsUdp: false, address.Optional, address.DualMode, address.Place.Text));
-        foreach (var (endPoint, isUdp, optional, dualMode, place) in http.Concat(settings.Streams.Listens.Select(listen => (listen.EndPoint, listen.IsUdp, false, false, listen.Place))))
+        foreach (var (endPoint, isUdp, optional, dualMode,
+            place) in http.Concat(settings.Streams.Listens.Select(listen => (listen.EndPoint, listen.IsUdp, false, false, listen.Place))))
         {
             if (endPoint.Port != 0 && !optional && WhyNot(endPoint, isUdp, dualMode, running, inUse) is var (severity, reason))
             {
@@ -98,7 +101,8 @@ static class StartCheck
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
-            return running is { } pid && PortHolder.IsHeldOnlyBy(pid, endPoint.Port, isUdp) ? null : (inUse, $"address already in use{PortHolder.Describe(endPoint.Port, isUdp)}");
+            return running is { } pid && PortHolder.IsHeldOnlyBy(pid, endPoint.Port, isUdp) ? null
+                : (inUse, $"address already in use{PortHolder.Describe(endPoint.Port, isUdp)}");
         }
         catch (SocketException e)
         {

@@ -7,8 +7,8 @@ using Sluice.Pipeline;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// Ends streams when the gateway stops in good order (<c>sluice.streams.drain</c>): each with last words, between two events, at a moment of its own, and told
-/// when to come back. A stream that nobody can be told about, and one that ends by itself, is left alone.
+/// Ends streams when the gateway stops in good order (<c>sluice.streams.drain</c>): each with last words, between two events, at a moment
+/// of its own, and told when to come back. A stream that nobody can be told about, and one that ends by itself, is left alone.
 /// </summary>
 sealed partial class StreamDrain(LiveStreams streams, TimeProvider time, ILogger<StreamDrain> logger)
 {
@@ -43,7 +43,8 @@ sealed partial class StreamDrain(LiveStreams streams, TimeProvider time, ILogger
     LiveStream[] Told(Func<Exchange, bool> isMeant) =>
     [
         .. streams.List().Where(stream => stream.Kind != StreamKind.Body
-            && stream.Ask(exchange => exchange.Streams is not null && StreamEnding.MayHaveWords(exchange) && isMeant(exchange) ? exchange : null) is not null)
+            && stream.Ask(exchange => exchange.Streams is not null && StreamEnding.MayHaveWords(exchange) && isMeant(exchange) ? exchange
+                : null) is not null)
             .OrderBy(static _ => RandomNumberGenerator.GetInt32(int.MaxValue)),
     ];
 
@@ -74,14 +75,16 @@ sealed partial class StreamDrain(LiveStreams streams, TimeProvider time, ILogger
     async Task EndAsync(LiveStream stream, DrainSettings settings, CancellationToken over)
     {
         var began = time.GetTimestamp();
-        while (stream.Ask(static exchange => StreamEnding.IsBetween(exchange) ? null : exchange) is not null && time.GetElapsedTime(began) < s_grace)
+        while (stream.Ask(static exchange => StreamEnding.IsBetween(exchange) ? null : exchange) is not null
+            && time.GetElapsedTime(began) < s_grace)
         {
             await Task.Delay(s_look, time, over);
         }
         stream.Kill("the gateway stops", "drain", retry: (long)Retry(settings).TotalMilliseconds);
     }
 
-    static TimeSpan Retry(DrainSettings settings) => settings.RetryMin + ((settings.RetryMax - settings.RetryMin) * Random.Shared.NextDouble());
+    static TimeSpan Retry(DrainSettings settings) =>
+        settings.RetryMin + ((settings.RetryMax - settings.RetryMin) * Random.Shared.NextDouble());
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Count} streams are told to come back, over {Seconds} s")]
     partial void LogDraining(int count, double seconds);

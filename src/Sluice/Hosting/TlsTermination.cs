@@ -15,8 +15,8 @@ using Sluice.Pipeline.Tls;
 namespace Sluice.Hosting;
 
 /// <summary>
-/// TLS towards clients. Looks at what the client says first, finds the certificates for its name in the running snapshot (so that a change is there
-/// with the next handshake and open connections stay), and leaves the handshake itself to Kestrel.
+/// TLS towards clients. Looks at what the client says first, finds the certificates for its name in the running snapshot (so that a change
+/// is there with the next handshake and open connections stay), and leaves the handshake itself to Kestrel.
 /// </summary>
 sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTermination> logger)
 {
@@ -111,7 +111,8 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
     /// <summary>QUIC shows nothing of the hello but the name.</summary>
     async ValueTask<SslServerAuthenticationOptions> OverQuicAsync(TlsHandshakeCallbackContext context)
     {
-        var name = context.ClientHelloInfo.ServerName is { Length: > 0 } given ? HostName.Of(given) : HostName.Normalize(live.Current.Settings.Tls?.FallbackSni);
+        var name = context.ClientHelloInfo.ServerName is { Length: > 0 } given ? HostName.Of(given)
+            : HostName.Normalize(live.Current.Settings.Tls?.FallbackSni);
         if (live.Current.Tls.Find(name) is not { } site)
         {
             LogNoCertificate(name ?? "", $"{context.Connection.RemoteEndPoint}");
@@ -140,7 +141,8 @@ sealed partial class TlsTermination(LiveConfiguration live, ILogger<TlsTerminati
         if (peer.Site.Clients is { } clients)
         {
             options.ClientCertificateRequired = true;
-            options.RemoteCertificateValidationCallback = (_, certificate, chain, _) => Accept(peer, clients, certificate as X509Certificate2, chain);
+            options.RemoteCertificateValidationCallback = (_, certificate, chain, _) =>
+                Accept(peer, clients, certificate as X509Certificate2, chain);
         }
         return options;
     }

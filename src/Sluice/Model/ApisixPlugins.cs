@@ -2,7 +2,8 @@ using System.Collections.Frozen;
 
 namespace Sluice.Model;
 
-/// <summary>The names of APISIX's plugins (3.18): what is one of them and not here is said to be so, instead of being called unknown.</summary>
+/// <summary>The names of APISIX's plugins (3.18): what is one of them and not here is said to be so, instead of being called
+/// unknown.</summary>
 internal static class ApisixPlugins
 {
     public static FrozenSet<string> Names { get; } = """

@@ -12,7 +12,8 @@ public readonly record struct ByteSize(long Bytes)
     public static ByteSize Parse(string text)
     {
         var shift = text.Length == 0 ? 0 : (text[^1] | 0x20) switch { 'k' => 10, 'm' => 20, 'g' => 30, _ => 0 };
-        return long.TryParse(shift == 0 ? text : text[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number <= long.MaxValue >> shift
+        return long.TryParse(shift == 0 ? text : text[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            && number <= long.MaxValue >> shift
             ? new(number << shift)
             : throw None($"\"{text}\"");
     }
@@ -33,6 +34,7 @@ public readonly record struct ByteSize(long Bytes)
                 : throw None(given.RootElement.GetRawText());
         }
 
-        public override void Write(Utf8JsonWriter writer, ByteSize value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Bytes);
+        public override void Write(Utf8JsonWriter writer, ByteSize value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Bytes);
     }
 }

@@ -4,8 +4,8 @@ using System.Text;
 namespace Sluice.Model;
 
 /// <summary>
-/// How secrets are written in a store: APISIX's <c>data_encryption</c>, AES-128-CBC whose initial vector is the key itself, as base64. The first key
-/// encrypts; all are tried to decrypt, so that a new one can be put in front.
+/// How secrets are written in a store: APISIX's <c>data_encryption</c>, AES-128-CBC whose initial vector is the key itself, as base64. The
+/// first key encrypts; all are tried to decrypt, so that a new one can be put in front.
 /// </summary>
 internal sealed class DataEncryption
 {
@@ -16,7 +16,8 @@ internal sealed class DataEncryption
 
     /// <param name="keyring">Keys of 16 bytes. None: nothing is encrypted.</param>
     /// <param name="fields">Whether the plugins' secrets are; private keys of certificates always are.</param>
-    public DataEncryption(IEnumerable<string> keyring, bool fields) => (_keys, Fields) = ([.. keyring.Select(Encoding.UTF8.GetBytes)], fields && keyring.Any());
+    public DataEncryption(IEnumerable<string> keyring, bool fields) =>
+        (_keys, Fields) = ([.. keyring.Select(Encoding.UTF8.GetBytes)], fields && keyring.Any());
 
     public static DataEncryption None { get; } = new([], false);
 

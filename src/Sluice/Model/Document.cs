@@ -26,7 +26,8 @@ internal enum ResourceKind
 /// a compiled resource is reused as long as its document is the same object, and what was parsed of its value stays with the value.
 /// </summary>
 /// <param name="Id">
-/// Unique within its kind; for consumers the username, for plugin metadata the plugin's name, for credentials <c>jack/credentials/c1</c>, for secrets
+/// Unique within its kind; for consumers the username, for plugin metadata the plugin's name, for credentials <c>jack/credentials/c1</c>,
+/// for secrets
 /// <c>vault/1</c>, for decorations <c>shop/graphql_cost_decorations/d1</c>: what follows the kind's directory in a store's key.
 /// </param>
 /// <param name="Value">What holds at run time: with the defaults. The Control API shows it.</param>
@@ -43,7 +44,8 @@ internal sealed record Document(
 
     public long ModifiedRevision { get; private set; } = ModifiedRevision;
 
-    /// <summary>The store has written it: before it comes into force it gets its revisions, and stays the object that was compiled.</summary>
+    /// <summary>The store has written it: before it comes into force it gets its revisions, and stays the object that was
+    /// compiled.</summary>
     public void Written(long created, long modified) => (CreatedRevision, ModifiedRevision) = (created, modified);
 
     /// <summary>A document of what was written, to be checked: the check fills the defaults into <see cref="Value"/>, a copy.</summary>
@@ -62,7 +64,8 @@ internal static class ResourceKinds
     /// <summary>Between the consumer's name and the credential's id.</summary>
     public const string CredentialsDirectory = "/credentials/";
 
-    /// <summary>The kind whose resources have those of this one below them, as a consumer its credentials; they go with it. Null: they stand alone.</summary>
+    /// <summary>The kind whose resources have those of this one below them, as a consumer its credentials; they go with it. Null: they
+    /// stand alone.</summary>
     public static ResourceKind? OwnerKind(this ResourceKind kind) => kind switch
     {
         ResourceKind.Credentials => ResourceKind.Consumers,

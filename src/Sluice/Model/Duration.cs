@@ -5,7 +5,8 @@ using System.Text.RegularExpressions;
 
 namespace Sluice.Model;
 
-/// <summary>A length of time as users write it: seconds as a number, or a text with its unit (<c>"500ms"</c>, <c>"15s"</c>, <c>"5m"</c>, <c>"2h"</c>, <c>"1d"</c>). 0 = off.</summary>
+/// <summary>A length of time as users write it: seconds as a number, or a text with its unit (<c>"500ms"</c>, <c>"15s"</c>, <c>"5m"</c>,
+/// <c>"2h"</c>, <c>"1d"</c>). 0 = off.</summary>
 [JsonConverter(typeof(Converter))]
 public readonly partial record struct Duration(TimeSpan Time)
 {
@@ -23,7 +24,8 @@ public readonly partial record struct Duration(TimeSpan Time)
 
     static double SecondsOf(string unit) => unit switch { "ms" => 0.001, "s" => 1, "m" => 60, "h" => 3600, _ => 86400 };
 
-    static JsonException None(string given) => new($"{given} is no duration: write seconds as a number, or \"500ms\", \"15s\", \"5m\", \"2h\", \"1d\"");
+    static JsonException None(string given) =>
+        new($"{given} is no duration: write seconds as a number, or \"500ms\", \"15s\", \"5m\", \"2h\", \"1d\"");
 
     [GeneratedRegex(@"^(\d+(?:\.\d+)?)(ms|s|m|h|d)\z", RegexOptions.CultureInvariant)]
     private static partial Regex Units();
@@ -37,11 +39,13 @@ public readonly partial record struct Duration(TimeSpan Time)
                 return Parse(reader.GetString()!);
             }
             using var given = JsonDocument.ParseValue(ref reader);
-            return given.RootElement.ValueKind == JsonValueKind.Number && given.RootElement.TryGetDouble(out var seconds) && seconds is >= 0 and <= LongestSeconds
+            return given.RootElement.ValueKind == JsonValueKind.Number && given.RootElement.TryGetDouble(out var seconds)
+                && seconds is >= 0 and <= LongestSeconds
                 ? new(TimeSpan.FromSeconds(seconds))
                 : throw None(given.RootElement.GetRawText());
         }
 
-        public override void Write(Utf8JsonWriter writer, Duration value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Time.TotalSeconds);
+        public override void Write(Utf8JsonWriter writer, Duration value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Time.TotalSeconds);
     }
 }

@@ -8,7 +8,8 @@ namespace Sluice.Model;
 /// </summary>
 internal static class Pcre
 {
-    /// <summary>For patterns that may backtrack. By the wall clock, so a machine that has other things to do must not be taken for a bad pattern.</summary>
+    /// <summary>For patterns that may backtrack. By the wall clock, so a machine that has other things to do must not be taken for a bad
+    /// pattern.</summary>
     static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Told each expression that is compiled, for tests that count.</summary>
@@ -20,7 +21,8 @@ internal static class Pcre
         Compiling?.Invoke(pattern);
         try
         {
-            return Compile(PcrePattern.Translate(pattern), ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None, Timeout.InfiniteTimeSpan, Limit);
+            return Compile(PcrePattern.Translate(pattern), ignoreCase ? RegexOptions.IgnoreCase : RegexOptions.None,
+                Timeout.InfiniteTimeSpan, Limit);
         }
         catch (PcreException e)
         {
@@ -42,7 +44,8 @@ internal static class Pcre
         }
     }
 
-    /// <param name="limit">For a pattern that needs no more time than its subject is long; a first match on a busy machine takes longer than one may think.</param>
+    /// <param name="limit">For a pattern that needs no more time than its subject is long; a first match on a busy machine takes longer
+    /// than one may think.</param>
     /// <param name="backtracking">For look-arounds, back references, huge repetitions.</param>
     /// <exception cref="PcreException">.NET cannot do what PCRE could.</exception>
     public static Regex Compile(PcrePattern pattern, RegexOptions options, TimeSpan limit, TimeSpan backtracking)

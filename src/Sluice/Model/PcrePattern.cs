@@ -36,14 +36,16 @@ internal enum PcreOptions
 }
 
 /// <summary>
-/// A regular expression in PCRE's syntax as one for .NET's engine: groups are numbered from left to right whether they have names or not, <c>\d \w \s</c> are
+/// A regular expression in PCRE's syntax as one for .NET's engine: groups are numbered from left to right whether they have names or not,
+/// <c>\d \w \s</c> are
 /// ASCII's, <c>a++</c> gives nothing back. Not there: recursion, <c>\K</c>, <c>\X</c>, <c>\C</c>, and what begins with <c>(*</c>.
 /// </summary>
 /// <param name="Text">For .NET; all groups have numbers only.</param>
 /// <param name="Names">Names and numbers of groups, in the order of the pattern.</param>
 internal sealed record PcrePattern(string Text, IReadOnlyList<(string Name, int Number)> Names)
 {
-    public static PcrePattern Translate(string pattern, PcreOptions options = PcreOptions.None) => new PcreTranslator(pattern, options).Translate();
+    public static PcrePattern Translate(string pattern, PcreOptions options = PcreOptions.None) =>
+        new PcreTranslator(pattern, options).Translate();
 }
 
 /// <summary>Reads the pattern once, from left to right.</summary>
@@ -180,7 +182,9 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
         _out.Append(text);
     }
 
-    void Literal(int c) => Atom(c > 0xFFFF ? $"(?:{char.ConvertFromUtf32(c)})" : ".$^{[(|)*+?\\".Contains((char)c, StringComparison.Ordinal) ? $"\\{(char)c}" : $"{(char)c}");
+    void Literal(int c) =>
+        Atom(c > 0xFFFF ? $"(?:{char.ConvertFromUtf32(c)})" : ".$^{[(|)*+?\\".Contains((char)c, StringComparison.Ordinal) ? $"\\{(char)c}"
+            : $"{(char)c}");
 
     // -- Quantifiers
 
@@ -202,7 +206,8 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
         {
             throw Wrong("number too big in {} quantifier");
         }
-        if (parts is [var least, { Length: > 0 } most] && int.Parse(least, CultureInfo.InvariantCulture) > int.Parse(most, CultureInfo.InvariantCulture))
+        if (parts is [var least, { Length: > 0 } most]
+            && int.Parse(least, CultureInfo.InvariantCulture) > int.Parse(most, CultureInfo.InvariantCulture))
         {
             throw Wrong("numbers out of order in {} quantifier");
         }
@@ -288,7 +293,8 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
         {
             Capture(Named('\''));
         }
-        else if (Next('R') || Next('&') || Next('+') || (!AtEnd && char.IsAsciiDigit(pattern[_at])) || Take("P>") || (Next('-') && _at + 1 < pattern.Length && char.IsAsciiDigit(pattern[_at + 1])))
+        else if (Next('R') || Next('&') || Next('+') || (!AtEnd && char.IsAsciiDigit(pattern[_at])) || Take("P>")
+            || (Next('-') && _at + 1 < pattern.Length && char.IsAsciiDigit(pattern[_at + 1])))
         {
             throw Wrong("recursion is not supported");
         }
@@ -462,7 +468,8 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
         {
             _at++;
         }
-        return _at - start is > 0 and < 6 ? int.Parse(pattern.AsSpan(start, _at - start), CultureInfo.InvariantCulture) : throw Wrong("a numbered reference must not be zero");
+        return _at - start is > 0 and < 6 ? int.Parse(pattern.AsSpan(start, _at - start), CultureInfo.InvariantCulture)
+            : throw Wrong("a numbered reference must not be zero");
     }
 
     int NumberOf(string name, int at) => _names.Find(known => known.Name == name) is { Number: > 0 and var number } ? number
@@ -706,7 +713,9 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
 
     /// <summary>A class of these members; one that takes what is not ASCII takes whole characters.</summary>
     string Set(string members) =>
-        Has(PcreOptions.Utf) && (members.EndsWith(@"\uFFFF", StringComparison.Ordinal) || members.StartsWith(@"\P", StringComparison.Ordinal)) ? $"(?:{AnyPair}|[{members}])" : $"[{members}]";
+        Has(PcreOptions.Utf)
+        && (members.EndsWith(@"\uFFFF", StringComparison.Ordinal) || members.StartsWith(@"\P", StringComparison.Ordinal))
+        ? $"(?:{AnyPair}|[{members}])" : $"[{members}]";
 
     void Class()
     {
@@ -738,11 +747,13 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
             return pairs.Count == 0 || wide ? any : $"(?:(?!{string.Join('|', pairs)}){any})";
         }
         pairs = wide ? [AnyPair] : pairs;
-        return pairs.Count == 0 ? $"[{members}]" : members.Length == 0 ? $"(?:{string.Join('|', pairs)})" : $"(?:{string.Join('|', pairs)}|[{members}])";
+        return pairs.Count == 0 ? $"[{members}]" : members.Length == 0 ? $"(?:{string.Join('|', pairs)})"
+            : $"(?:{string.Join('|', pairs)}|[{members}])";
     }
 
     /// <summary><c>[:alpha:]</c> where a class would begin.</summary>
-    bool PosixOutside() => !AtEnd && pattern[_at] is ':' or '.' or '=' && pattern.IndexOf($"{pattern[_at]}]", _at + 1, StringComparison.Ordinal) is > 0 and var end
+    bool PosixOutside() => !AtEnd && pattern[_at] is ':' or '.' or '='
+        && pattern.IndexOf($"{pattern[_at]}]", _at + 1, StringComparison.Ordinal) is > 0 and var end
         && pattern.AsSpan(_at + 1, end - _at - 1).IndexOfAny(']', '\\') < 0;
 
     void Member(StringBuilder members, List<string> pairs, ref bool wide)
@@ -843,7 +854,8 @@ sealed class PcreTranslator(string pattern, PcreOptions options)
     string? Posix()
     {
         var end = pattern.IndexOf(":]", _at, StringComparison.Ordinal);
-        if (_at + 1 >= pattern.Length || pattern[_at + 1] != ':' || end < 0 || pattern.AsSpan(_at + 2, end - _at - 2).IndexOfAny(']', '\\') >= 0)
+        if (_at + 1 >= pattern.Length || pattern[_at + 1] != ':' || end < 0
+            || pattern.AsSpan(_at + 2, end - _at - 2).IndexOfAny(']', '\\') >= 0)
         {
             return null;
         }
@@ -892,7 +904,8 @@ static class PcreProperties
 
     static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
     {
-        "C", "Cc", "Cf", "Cn", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps",
+        "C", "Cc", "Cf", "Cn", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P", "Pc", "Pd",
+            "Pe", "Pf", "Pi", "Po", "Ps",
         "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs",
     };
 
@@ -902,11 +915,14 @@ static class PcreProperties
         "Han" => @"\u2E80-\u2FD5\u3005\u3007\u3021-\u3029\u3038-\u303B\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAD9",
         "Hiragana" => @"\u3041-\u3096\u309D-\u309F",
         "Katakana" => @"\u30A1-\u30FA\u30FD-\u30FF\u31F0-\u31FF\u32D0-\u32FE\u3300-\u3357\uFF66-\uFF6F\uFF71-\uFF9D",
-        "Hangul" => @"\u1100-\u11FF\u302E-\u302F\u3131-\u318E\u3200-\u321E\u3260-\u327E\uA960-\uA97C\uAC00-\uD7A3\uD7B0-\uD7FB\uFFA0-\uFFDC",
-        "Latin" => @"A-Za-z\xAA\xBA\xC0-\xD6\xD8-\xF6\xF8-\u02B8\u1E00-\u1EFF\u2C60-\u2C7F\uA722-\uA7CA\uFB00-\uFB06\uFF21-\uFF3A\uFF41-\uFF5A",
+        "Hangul" =>
+            @"\u1100-\u11FF\u302E-\u302F\u3131-\u318E\u3200-\u321E\u3260-\u327E\uA960-\uA97C\uAC00-\uD7A3\uD7B0-\uD7FB\uFFA0-\uFFDC",
+        "Latin" =>
+            @"A-Za-z\xAA\xBA\xC0-\xD6\xD8-\xF6\xF8-\u02B8\u1E00-\u1EFF\u2C60-\u2C7F\uA722-\uA7CA\uFB00-\uFB06\uFF21-\uFF3A\uFF41-\uFF5A",
         "Greek" => @"\u0370-\u0373\u0375-\u037D\u037F-\u0384\u0386\u0388-\u03E1\u03F0-\u03FF\u1F00-\u1FFE",
         "Cyrillic" => @"\u0400-\u0484\u0487-\u052F\u1C80-\u1C88\u1D2B\u1D78\u2DE0-\u2DFF\uA640-\uA69F",
-        "Arabic" => @"\u0600-\u0604\u0606-\u060B\u060D-\u061A\u061E\u0620-\u063F\u0641-\u064A\u0656-\u066F\u0671-\u06DC\u06DE-\u06FF\u0750-\u077F\uFB50-\uFDFF\uFE70-\uFEFC",
+        "Arabic" =>
+            @"\u0600-\u0604\u0606-\u060B\u060D-\u061A\u061E\u0620-\u063F\u0641-\u064A\u0656-\u066F\u0671-\u06DC\u06DE-\u06FF\u0750-\u077F\uFB50-\uFDFF\uFE70-\uFEFC",
         "Hebrew" => @"\u0591-\u05F4\uFB1D-\uFB4F",
         "Thai" => @"\u0E01-\u0E3A\u0E40-\u0E5B",
         _ => null,

@@ -24,7 +24,8 @@ internal static class ResourceBinder
             Text(value, "host"),
             Texts(value, "hosts"),
             Texts(value, "methods"),
-            (Texts(value, "remote_addrs") ?? (Text(value, "remote_addr") is { } one ? [one] : null)) is { } addresses ? CidrSet.Parse(addresses) : null,
+            (Texts(value, "remote_addrs") ?? (Text(value, "remote_addr") is { } one ? [one] : null)) is { } addresses
+            ? CidrSet.Parse(addresses) : null,
             value["vars"] is JsonArray { Count: > 0 } vars ? Expression.Of(vars) : null,
             Text(value, "filter_func"),
             Text(value, "script"),
@@ -119,7 +120,8 @@ internal static class ResourceBinder
         return new(
             document.Id,
             Text(value, "type") != "client",
-            [.. (Texts(value, "snis") ?? (Text(value, "sni") is { } only ? [only] : [])).Select(name => name.ToLowerInvariant().TrimEnd('.'))],
+            [.. (Texts(value, "snis") ?? (Text(value, "sni") is { } only ? [only] : [])).Select(name => name.ToLowerInvariant()
+                .TrimEnd('.'))],
             [(Text(value, "cert") ?? "", Text(value, "key") ?? ""), .. (Texts(value, "certs") ?? []).Zip(Texts(value, "keys") ?? [])],
             client is null ? null : s_clients.GetValue(client, SslClient),
             Texts(value, "ssl_protocols"),
@@ -140,7 +142,8 @@ internal static class ResourceBinder
     /// <summary>What is compiled of a document stays with it.</summary>
     static readonly ConditionalWeakTable<JsonObject, SslClientConfig> s_clients = [];
 
-    static SslClientConfig SslClient(JsonObject client) => new(Text(client, "ca")!, Integer(client, "depth") ?? 1, Texts(client, "skip_mtls_uri_regex"));
+    static SslClientConfig SslClient(JsonObject client) =>
+        new(Text(client, "ca")!, Integer(client, "depth") ?? 1, Texts(client, "skip_mtls_uri_regex"));
 
     static NodeConfig[] Nodes(JsonNode? nodes) => nodes switch
     {
@@ -245,7 +248,8 @@ internal static class ResourceBinder
 
     static double? Number(JsonObject value, string name) => value[name] is { } number ? LuaText.ToDouble(number) : null;
 
-    static int[]? Integers(JsonObject value, string name) => value[name] is JsonArray list ? [.. list.Select(item => Integer(item!))] : null;
+    static int[]? Integers(JsonObject value, string name) =>
+        value[name] is JsonArray list ? [.. list.Select(item => Integer(item!))] : null;
 
     static int? Integer(JsonObject value, string name) => value[name] is { } number ? Integer(number) : null;
 

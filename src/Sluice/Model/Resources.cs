@@ -66,7 +66,8 @@ internal sealed record UpstreamConfig(
 /// <param name="Weight">Share of requests; 0 = none.</param>
 /// <param name="Priority">Higher first; lower ones only when none of the higher is left to try.</param>
 /// <param name="Domain">The name that <paramref name="Host"/> is an address of; null: the host is what was written.</param>
-internal sealed record NodeConfig(string Host, int? Port, int Weight = 1, int Priority = 0, JsonObject? Metadata = null, string? Domain = null);
+internal sealed record NodeConfig(string Host, int? Port, int Weight = 1, int Priority = 0, JsonObject? Metadata = null,
+    string? Domain = null);
 
 /// <summary>Seconds, fractions allowed. APISIX's defaults: 60 each.</summary>
 internal sealed record TimeoutConfig(double? Connect, double? Send, double? Read);
@@ -133,7 +134,8 @@ internal sealed record GlobalRuleConfig(string Id, JsonObject Plugins);
 /// <param name="Pairs">PEM chain and PEM key, or references to secrets.</param>
 /// <param name="Protocols">Null: as <c>apisix.ssl.ssl_protocols</c> says.</param>
 internal sealed record SslConfig(
-    string Id, bool ForClients, string[] Names, (string Certificate, string Key)[] Pairs, SslClientConfig? Client, string[]? Protocols, bool Enabled, bool Stapling);
+    string Id, bool ForClients, string[] Names, (string Certificate, string Key)[] Pairs, SslClientConfig? Client, string[]? Protocols,
+    bool Enabled, bool Stapling);
 
 /// <summary>Which client certificates are accepted.</summary>
 /// <param name="Ca">PEM, one or more.</param>
@@ -147,4 +149,5 @@ internal sealed record SslClientConfig(string Ca, int Depth, string[]? SkipUriRe
 
 /// <summary>Which TCP connections and UDP sessions, which plugins, which upstream.</summary>
 internal sealed record StreamRouteConfig(
-    string Id, string? Name, CidrSet? RemoteAddr, CidrSet? ServerAddr, int? ServerPort, string? Sni, UpstreamConfig? Upstream, string? UpstreamId, string? ServiceId, JsonObject? Plugins);
+    string Id, string? Name, CidrSet? RemoteAddr, CidrSet? ServerAddr, int? ServerPort, string? Sni, UpstreamConfig? Upstream,
+    string? UpstreamId, string? ServiceId, JsonObject? Plugins);

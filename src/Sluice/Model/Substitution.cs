@@ -37,7 +37,8 @@ internal sealed class Substitution
                 end++;
             }
             var closed = !braces || (end < template.Length && template[end] == '}');
-            if (end == start || !closed || !int.TryParse(template.AsSpan(start, end - start), NumberStyles.None, CultureInfo.InvariantCulture, out var group))
+            if (end == start || !closed
+                || !int.TryParse(template.AsSpan(start, end - start), NumberStyles.None, CultureInfo.InvariantCulture, out var group))
             {
                 throw new FormatException("failed to compile the replacement template");
             }

@@ -8,9 +8,10 @@ using Sluice.Net.Epoll;
 namespace Sluice.Net;
 
 /// <summary>
-/// A connected byte stream: what the upstream client needs from the operating system, through an event loop or through the framework's sockets.
-/// At most one wait or receive and at most one send at a time; both may run at the same time. Failures are those of sockets and streams
-/// (<see cref="SocketException"/>, <see cref="IOException"/>, <see cref="ObjectDisposedException"/>); the connection gives them their meaning.
+/// A connected byte stream: what the upstream client needs from the operating system, through an event loop or through the framework's
+/// sockets. At most one wait or receive and at most one send at a time; both may run at the same time. Failures are those of sockets and
+/// streams (<see cref="SocketException"/>, <see cref="IOException"/>, <see cref="ObjectDisposedException"/>); the connection gives them
+/// their meaning.
 /// </summary>
 abstract class ByteStream
 {
@@ -40,8 +41,8 @@ abstract class ByteStream
     public abstract ValueTask ShutdownSendAsync();
 
     /// <summary>
-    /// Calls back, on the loop, when a connection that nobody waits on has news: bytes, the end or a failure. Any wait ends the watch. False: this
-    /// stream can't, it has to be waited on.
+    /// Calls back, on the loop, when a connection that nobody waits on has news: bytes, the end or a failure. Any wait ends the watch.
+    /// False: this stream can't, it has to be waited on.
     /// </summary>
     public virtual bool TryWatch(Action news) => false;
 
@@ -248,7 +249,8 @@ sealed class SocketByteStream(Socket socket) : ByteStream
         while (!IsReadable);
     }
 
-    /// <summary>.NET ends a wait with the next event of epoll, even when that tells of bytes which were received before the wait began.</summary>
+    /// <summary>.NET ends a wait with the next event of epoll, even when that tells of bytes which were received before the wait
+    /// began.</summary>
     public override bool IsReadable => socket.Poll(0, SelectMode.SelectRead);
 
     public override ValueTask<int> ReceiveAsync(Memory<byte> destination) => socket.ReceiveAsync(destination, SocketFlags.None);
@@ -307,7 +309,8 @@ sealed class TlsByteStream : ByteStream
     {
         var inner = new EndWatchingStream(below);
         var tls = new SslStream(inner, leaveInnerStreamOpen: false);
-        var client = new SslClientAuthenticationOptions { TargetHost = options.ServerName ?? "", AllowRenegotiation = false, ClientCertificateContext = options.Client?.Context };
+        var client = new SslClientAuthenticationOptions { TargetHost = options.ServerName ?? "", AllowRenegotiation = false,
+            ClientCertificateContext = options.Client?.Context };
         client.CertificateChainPolicy = options.Roots?.Policy();
         if (!options.Verify)
         {
@@ -381,7 +384,8 @@ sealed class TlsByteStream : ByteStream
         public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
             ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
-        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => below.SendAsync(buffer);
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+            below.SendAsync(buffer);
 
         public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
             below.SendAsync(buffer.AsMemory(offset, count)).AsTask();

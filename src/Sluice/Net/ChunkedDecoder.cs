@@ -5,8 +5,8 @@ using Sluice.Net.Http;
 namespace Sluice.Net;
 
 /// <summary>
-/// Takes the chunk framing off, strictly and incrementally: each byte of payload comes out as soon as it went in. Sizes are plain hexadecimal
-/// digits, directly followed by CRLF or an extension; extensions are skipped up to a limit; every line ends with CRLF.
+/// Takes the chunk framing off, strictly and incrementally: each byte of payload comes out as soon as it went in. Sizes are plain
+/// hexadecimal digits, directly followed by CRLF or an extension; extensions are skipped up to a limit; every line ends with CRLF.
 /// </summary>
 sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
 {
@@ -73,8 +73,8 @@ sealed class ChunkedDecoder(int maxTrailerBytes = 16 * 1024)
     }
 
     /// <summary>
-    /// Follows the framing without taking it off: for bytes that are passed on as they came. The trailers are held back, they have to be looked at
-    /// (<see cref="WriteTrailers"/>).
+    /// Follows the framing without taking it off: for bytes that are passed on as they came. The trailers are held back, they have to be
+    /// looked at (<see cref="WriteTrailers"/>).
     /// </summary>
     /// <returns>How many bytes of the source belong to the body.</returns>
     /// <param name="passed">How many of them, from the start, may go on: chunks with their framing, the last one's line included.</param>

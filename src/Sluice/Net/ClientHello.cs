@@ -12,7 +12,8 @@ namespace Sluice.Net;
 /// <param name="SignatureSchemes">Code points of <c>signature_algorithms</c>, in the client's order.</param>
 /// <param name="CipherSuites">Code points, in the client's order.</param>
 internal sealed record ClientHello(
-    string? ServerName, IReadOnlyList<ushort> SignatureSchemes, IReadOnlyList<ushort> CipherSuites, bool OffersTls13, IReadOnlyList<string> Protocols)
+    string? ServerName, IReadOnlyList<ushort> SignatureSchemes, IReadOnlyList<ushort> CipherSuites, bool OffersTls13,
+    IReadOnlyList<string> Protocols)
 {
     /// <summary>No sound client says more.</summary>
     public const int MaxBytes = 64 * 1024;
@@ -27,7 +28,8 @@ internal sealed record ClientHello(
         && (OffersTls13 || CipherSuites.Any(IsEcdsaSuite));
 
     /// <summary>Suites of TLS 1.2 that ask for an ECDSA certificate.</summary>
-    static bool IsEcdsaSuite(ushort suite) => suite is (>= 0xC006 and <= 0xC00A) or 0xC023 or 0xC024 or 0xC02B or 0xC02C or 0xCCA9 or (>= 0xC0AC and <= 0xC0AF);
+    static bool IsEcdsaSuite(ushort suite) =>
+        suite is (>= 0xC006 and <= 0xC00A) or 0xC023 or 0xC024 or 0xC02B or 0xC02C or 0xCCA9 or (>= 0xC0AC and <= 0xC0AF);
 
     /// <summary>Null: more bytes are needed. False with a null hello: this is not TLS.</summary>
     public static bool? TryParse(ReadOnlySequence<byte> received, out ClientHello? hello)
@@ -151,7 +153,8 @@ internal sealed record ClientHello(
             return null;
         }
         list = list[1..];
-        return TakeVector(ref list, 2, out var bytes) && bytes.Length is > 0 and <= 255 && Ascii.IsValid(bytes) && bytes.IndexOfAnyInRange((byte)0, (byte)' ') < 0
+        return TakeVector(ref list, 2, out var bytes) && bytes.Length is > 0 and <= 255 && Ascii.IsValid(bytes)
+            && bytes.IndexOfAnyInRange((byte)0, (byte)' ') < 0
             ? HostName.Of(Encoding.ASCII.GetString(bytes))
             : null;
     }

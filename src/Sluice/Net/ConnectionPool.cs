@@ -42,7 +42,8 @@ internal sealed class ConnectionPool : IDisposable
     {
         this.loop = loop;
         this.clock = clock ?? TimeProvider.System;
-        sweeper = this.clock.CreateTimer(static pool => ((ConnectionPool)pool!).Sweep(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        sweeper = this.clock.CreateTimer(static pool => ((ConnectionPool)pool!).Sweep(), this, Timeout.InfiniteTimeSpan,
+            Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>Connections in use and idle.</summary>
@@ -54,7 +55,8 @@ internal sealed class ConnectionPool : IDisposable
     /// <param name="fresh">Never an idle one: for the second try after <see cref="UpstreamException.StalePooledConnection"/>.</param>
     /// <exception cref="UpstreamException">The upstream can't be reached.</exception>
     /// <exception cref="OperationCanceledException">The connector wanted it no longer.</exception>
-    public ValueTask<UpstreamConnection> RentAsync(UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, bool fresh, IConnector? connector)
+    public ValueTask<UpstreamConnection> RentAsync(UpstreamEndpoint endpoint, PoolLimits limits, TimeSpan connectTimeout, bool fresh,
+        IConnector? connector)
     {
         if (!fresh && TakeIdle(endpoint, limits) is { } stream)
         {
@@ -95,8 +97,10 @@ internal sealed class ConnectionPool : IDisposable
                 _ when timeout.IsCancellationRequested => Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
                 AuthenticationException or IOException or ObjectDisposedException when handshaking =>
                     Failure(UpstreamFailureKind.TlsFailed, $"{endpoint.AddressText}: {(error.InnerException ?? error).Message}"),
-                SocketException { SocketErrorCode: SocketError.ConnectionRefused } => Failure(UpstreamFailureKind.ConnectRefused, endpoint.AddressText),
-                SocketException { SocketErrorCode: SocketError.TimedOut } => Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
+                SocketException { SocketErrorCode: SocketError.ConnectionRefused } =>
+                    Failure(UpstreamFailureKind.ConnectRefused, endpoint.AddressText),
+                SocketException { SocketErrorCode: SocketError.TimedOut } =>
+                    Failure(UpstreamFailureKind.ConnectTimeout, endpoint.AddressText),
                 _ => Failure(UpstreamFailureKind.ConnectFailed, $"{endpoint.AddressText}: {error.Message}"),
             };
 

@@ -3,8 +3,9 @@ using System.Globalization;
 namespace Sluice.Net;
 
 /// <summary>
-/// File descriptors of the process, of which the system gives only so many (<c>ulimit -n</c>). Without one the runtime can load no code and ends, so the last
-/// ones are kept: connections are refused before they are used up. The system always gives the lowest free number, so a number tells how many are left.
+/// File descriptors of the process, of which the system gives only so many (<c>ulimit -n</c>). Without one the runtime can load no code and
+/// ends, so the last ones are kept: connections are refused before they are used up. The system always gives the lowest free number, so a
+/// number tells how many are left.
 /// </summary>
 static class Descriptors
 {
@@ -30,7 +31,8 @@ static class Descriptors
     {
         if (InUse() is { } used && Limit - used < ReserveOf(Limit))
         {
-            throw new InvalidOperationException($"too few file descriptors: the limit is {Limit}, {used} are in use before the first connection; raise it (ulimit -n 65536)");
+            throw new InvalidOperationException(
+                $"too few file descriptors: the limit is {Limit}, {used} are in use before the first connection; raise it (ulimit -n 65536)");
         }
     }
 
@@ -56,8 +58,10 @@ static class Descriptors
         const string Key = "Max open files";
         try
         {
-            return OperatingSystem.IsLinux() && File.ReadLines("/proc/self/limits").FirstOrDefault(line => line.StartsWith(Key, StringComparison.Ordinal)) is { } line
-                && int.TryParse(line.AsSpan(Key.Length).Trim().ToString().Split(' ')[0], NumberStyles.None, CultureInfo.InvariantCulture, out var limit) ? limit : int.MaxValue;
+            return OperatingSystem.IsLinux()
+                && File.ReadLines("/proc/self/limits").FirstOrDefault(line => line.StartsWith(Key, StringComparison.Ordinal)) is { } line
+                && int.TryParse(line.AsSpan(Key.Length).Trim().ToString().Split(' ')[0], NumberStyles.None, CultureInfo.InvariantCulture,
+                    out var limit) ? limit : int.MaxValue;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

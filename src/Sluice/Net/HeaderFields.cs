@@ -71,8 +71,10 @@ internal sealed class HeaderFields
                 "Accept-Ranges", "Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
                 "Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Max-Age", "Age", "Alt-Svc", "Cache-Control",
                 "Connection", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "Content-Location",
-                "Content-Range", "Content-Security-Policy", "Content-Type", "Date", "ETag", "Etag", "Expires", "Keep-Alive", "Last-Modified",
-                "Link", "Location", "Pragma", "Referrer-Policy", "Retry-After", "Server", "Set-Cookie", "Strict-Transport-Security", "Trailer",
+                "Content-Range", "Content-Security-Policy", "Content-Type", "Date", "ETag", "Etag", "Expires", "Keep-Alive",
+                "Last-Modified",
+                "Link", "Location", "Pragma", "Referrer-Policy", "Retry-After", "Server", "Set-Cookie", "Strict-Transport-Security",
+                "Trailer",
                 "Transfer-Encoding", "Upgrade", "Vary", "Via", "WWW-Authenticate", "X-Accel-Buffering", "X-Content-Type-Options",
                 "X-Frame-Options", "X-Powered-By", "X-Request-Id", "X-XSS-Protection",
             ];

@@ -15,7 +15,8 @@ internal sealed class ResolvedHost(IPAddress[] addresses)
     public IReadOnlyList<IPAddress> Addresses => addresses;
 
     /// <summary>One after the other.</summary>
-    public IPAddress Next() => addresses.Length == 1 ? addresses[0] : addresses[(int)((uint)Interlocked.Increment(ref turn) % (uint)addresses.Length)];
+    public IPAddress Next() => addresses.Length == 1 ? addresses[0]
+        : addresses[(int)((uint)Interlocked.Increment(ref turn) % (uint)addresses.Length)];
 }
 
 /// <param name="Servers"><c>apisix.dns_resolver</c>; null or empty: those of the system's resolv.conf.</param>
@@ -38,9 +39,9 @@ internal sealed record HostResolverOptions(
 }
 
 /// <summary>
-/// Host names to addresses: literals, the hosts file (read again when it changes), localhost, then DNS. As in APISIX, A records are used when
-/// there are any, otherwise AAAA. Answers hold as long as their TTL says; when a refresh fails or takes long, the old answer serves for some minutes more.
-/// Names are asked for once at a time, failures are remembered for a second.
+/// Host names to addresses: literals, the hosts file (read again when it changes), localhost, then DNS. As in APISIX, A records are used
+/// when there are any, otherwise AAAA. Answers hold as long as their TTL says; when a refresh fails or takes long, the old answer serves
+/// for some minutes more. Names are asked for once at a time, failures are remembered for a second.
 /// </summary>
 internal sealed partial class HostResolver
 {
@@ -90,7 +91,8 @@ internal sealed partial class HostResolver
 
     /// <summary>As <see cref="ResolveAsync"/>, when nobody has to be asked; null otherwise.</summary>
     public ResolvedHost? Known(string host) =>
-        entries.TryGetValue(host, out var entry) && entry.Answer is { } answer && clock.GetTimestamp() < answer.FreshUntil ? Found(host, answer) : null;
+        entries.TryGetValue(host, out var entry) && entry.Answer is { } answer && clock.GetTimestamp() < answer.FreshUntil
+        ? Found(host, answer) : null;
 
     /// <exception cref="UpstreamException"><see cref="UpstreamFailureKind.ResolveFailed"/>, naming the host.</exception>
     public ValueTask<ResolvedHost> ResolveAsync(string host, CancellationToken cancellation)
@@ -280,6 +282,7 @@ internal sealed partial class HostResolver
 
     long After(TimeSpan time) => clock.GetTimestamp() + (long)(time.TotalSeconds * clock.TimestampFrequency);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Host}: the addresses could not be refreshed, the old ones serve on for some minutes: {Failure}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "{Host}: the addresses could not be refreshed, the old ones serve on for some minutes: {Failure}")]
     partial void LogStale(string host, string failure);
 }

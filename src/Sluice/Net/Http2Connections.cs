@@ -5,8 +5,8 @@ using System.Net.Sockets;
 namespace Sluice.Net;
 
 /// <summary>
-/// HTTP/2 towards upstreams: one <see cref="SocketsHttpHandler"/> for each address (and name and kind of TLS), which keeps and shares its connections.
-/// Without TLS it speaks HTTP/2 from the first byte (prior knowledge), with TLS it insists on h2.
+/// HTTP/2 towards upstreams: one <see cref="SocketsHttpHandler"/> for each address (and name and kind of TLS), which keeps and shares its
+/// connections. Without TLS it speaks HTTP/2 from the first byte (prior knowledge), with TLS it insists on h2.
 /// </summary>
 internal sealed class Http2Connections(TimeProvider time) : IDisposable
 {
@@ -107,14 +107,16 @@ internal sealed class Http2Connections(TimeProvider time) : IDisposable
         {
             // an empty name: no SNI
             handler.SslOptions.TargetHost = endpoint.Tls.ServerName ?? "";
-            new OutgoingTls { Verify = endpoint.Tls.Verify, Client = endpoint.Tls.Client, Roots = endpoint.Tls.Roots }.Apply(handler.SslOptions);
+            new OutgoingTls { Verify = endpoint.Tls.Verify, Client = endpoint.Tls.Client,
+                Roots = endpoint.Tls.Roots }.Apply(handler.SslOptions);
         }
         return handler;
     }
 
     async ValueTask<Stream> ConnectAsync(UpstreamEndpoint endpoint, SocketsHttpConnectionContext context, CancellationToken cancellation)
     {
-        var limit = context.InitialRequestMessage.Options.TryGetValue(ConnectTimeout, out var configured) ? configured : TimeSpan.FromSeconds(60);
+        var limit = context.InitialRequestMessage.Options.TryGetValue(ConnectTimeout, out var configured) ? configured
+            : TimeSpan.FromSeconds(60);
         var socket = new Socket(endpoint.Address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         using var timeout = new CancellationTokenSource(limit, time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellation);
@@ -155,7 +157,8 @@ internal sealed class Http2Connections(TimeProvider time) : IDisposable
                 _ => UpstreamFailureKind.ConnectFailed,
             },
             HttpRequestError.SecureConnectionError => UpstreamFailureKind.TlsFailed,
-            HttpRequestError.VersionNegotiationError or HttpRequestError.ExtendedConnectNotSupported or HttpRequestError.InvalidResponse or HttpRequestError.ConfigurationLimitExceeded => UpstreamFailureKind.BadResponse,
+            HttpRequestError.VersionNegotiationError or HttpRequestError.ExtendedConnectNotSupported or HttpRequestError.InvalidResponse
+                or HttpRequestError.ConfigurationLimitExceeded => UpstreamFailureKind.BadResponse,
             _ => root is HttpProtocolException or SocketException ? UpstreamFailureKind.Reset : UpstreamFailureKind.EarlyClose,
         };
         return new UpstreamException(kind, $"{address}: {root.Message}", error);

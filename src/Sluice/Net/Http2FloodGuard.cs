@@ -8,9 +8,9 @@ using Microsoft.AspNetCore.Connections;
 namespace Sluice.Net;
 
 /// <summary>
-/// Counts the frames of a client's HTTP/2 connection before Kestrel sees them, and ends a connection whose frames are work for nothing: PING, SETTINGS,
-/// PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA, and requests that are reset as soon as they are made. How many of them are normal depends on what
-/// the client was sent and how long that took, so both earn it an allowance.
+/// Counts the frames of a client's HTTP/2 connection before Kestrel sees them, and ends a connection whose frames are work for nothing:
+/// PING, SETTINGS, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA, and requests that are reset as soon as they are made. How many of
+/// them are normal depends on what the client was sent and how long that took, so both earn it an allowance.
 /// </summary>
 sealed partial class Http2FloodGuard : IDuplexPipe
 {
@@ -18,7 +18,8 @@ sealed partial class Http2FloodGuard : IDuplexPipe
     const int PrefaceBytes = 24;
 
     static readonly string[] Names =
-        ["empty DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION", "unknown"];
+        ["empty DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION",
+            "unknown"];
 
     readonly ConnectionContext _connection;
     readonly TimeProvider _time;
@@ -37,7 +38,8 @@ sealed partial class Http2FloodGuard : IDuplexPipe
         (_connection, _time, _logger) = (connection, time, logger);
         _opened = time.GetTimestamp();
         _idle = new(burst: 2000, perSecond: 200, bytesPerFrame: 8, _opened);
-        // with two operations for each far less than the 800 that Kestrel lets wait: on a busy machine its queue would be full before this, which it says
+        // with two operations for each far less than the 800 that Kestrel lets wait: on a busy machine its queue would be full before this,
+        // which it says
         // 1,000 times
         _resets = new(burst: 250, perSecond: 100, bytesPerFrame: 64, _opened);
         var inner = connection.Transport;
@@ -186,14 +188,16 @@ sealed partial class Http2FloodGuard : IDuplexPipe
         {
             _isFlood = true;
             var kind = Array.IndexOf(_counts, _counts.Max());
-            LogFlood($"{_connection.RemoteEndPoint}", _counts[kind], Names[kind], _time.GetElapsedTime(_opened).TotalSeconds.ToString("F1", CultureInfo.InvariantCulture));
+            LogFlood($"{_connection.RemoteEndPoint}", _counts[kind], Names[kind],
+                _time.GetElapsedTime(_opened).TotalSeconds.ToString("F1", CultureInfo.InvariantCulture));
         }
         var reason = new ConnectionAbortedException("the client floods the connection with HTTP/2 frames");
         _connection.Abort(reason);
         throw reason;
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "client {Client}: HTTP/2 flood: {Count} {Kind} frames on a connection of {Seconds} s; it is closed")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "client {Client}: HTTP/2 flood: {Count} {Kind} frames on a connection of {Seconds} s; it is closed")]
     partial void LogFlood(string client, int count, string kind, string seconds);
 
     /// <summary>Gives on what comes after a look at it.</summary>
@@ -262,7 +266,8 @@ sealed partial class Http2FloodGuard : IDuplexPipe
 
         public override Span<byte> GetSpan(int sizeHint = 0) => inner.GetSpan(sizeHint);
 
-        public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) => inner.FlushAsync(cancellationToken);
+        public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) =>
+            inner.FlushAsync(cancellationToken);
 
         public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
         {

@@ -7,8 +7,8 @@ using Microsoft.AspNetCore.Http.Features;
 namespace Sluice.Net;
 
 /// <summary>
-/// HTTP/2 without TLS on the same port as HTTP/1.1 (h2c with prior knowledge, RFC 9113, section 3.3). Kestrel takes one protocol per plaintext
-/// endpoint, so a connection that begins with HTTP/2's preface is handed over to a second, invisible endpoint of the same server.
+/// HTTP/2 without TLS on the same port as HTTP/1.1 (h2c with prior knowledge, RFC 9113, section 3.3). Kestrel takes one protocol per
+/// plaintext endpoint, so a connection that begins with HTTP/2's preface is handed over to a second, invisible endpoint of the same server.
 /// </summary>
 internal sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
@@ -19,7 +19,8 @@ internal sealed class Http2PriorKnowledge : IConnectionListenerFactory, IConnect
 
     public bool CanBind(EndPoint endpoint) => endpoint is HandoverEndPoint;
 
-    public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default) => new(new Listener(this));
+    public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default) =>
+        new(new Listener(this));
 
     /// <summary>Serves a connection that begins with HTTP/2's preface, nothing of which was taken; returns when it has ended.</summary>
     public async Task HandOverAsync(ConnectionContext connection)

@@ -2,7 +2,8 @@ using Sluice.Net.Epoll;
 
 namespace Sluice.Net;
 
-/// <summary>Where a response's body comes from. It has one reader at a time; <see cref="Abort"/> may come from anywhere at any time.</summary>
+/// <summary>Where a response's body comes from. It has one reader at a time; <see cref="Abort"/> may come from anywhere at any
+/// time.</summary>
 public interface IBodySource
 {
     /// <summary>How the end of the body is found where it comes from.</summary>
@@ -44,13 +45,14 @@ interface ILoopBody : IBodySource
     /// <summary>There is something to read whatever the socket says.</summary>
     bool HasReceived { get; }
 
-    /// <summary>Reads what is there now, without an await, which a small event would feel; -1 when there is nothing to give now, 0 at the clean end.</summary>
+    /// <summary>Reads what is there now, without an await, which a small event would feel; -1 when there is nothing to give now, 0 at the
+    /// clean end.</summary>
     int TryRead(Span<byte> destination);
 }
 
 /// <summary>
-/// Looks at a body's pieces on their way to a client. It runs on the body's own loop: it never waits, keeps no piece and is soon done. It can be attached and
-/// taken off while the body runs.
+/// Looks at a body's pieces on their way to a client. It runs on the body's own loop: it never waits, keeps no piece and is soon done. It
+/// can be attached and taken off while the body runs.
 /// </summary>
 public interface IPieceObserver
 {

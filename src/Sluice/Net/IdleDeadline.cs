@@ -4,11 +4,13 @@ using Sluice.Net.Epoll;
 namespace Sluice.Net;
 
 /// <summary>
-/// A limit on silence (<c>proxy_read_timeout</c>, <c>send_timeout</c>): the callback runs when <see cref="Touch"/> was not called for the whole time.
-/// An event costs a reading of the clock and one volatile write; the timer looks at the last touch when it falls due and arms itself for the rest.
-/// Start and Stop leave a timer that is already running alone where they can. Made on an event loop, it uses the loop's coarse timers.
+/// A limit on silence (<c>proxy_read_timeout</c>, <c>send_timeout</c>): the callback runs when <see cref="Touch"/> was not called for the
+/// whole time. An event costs a reading of the clock and one volatile write; the timer looks at the last touch when it falls due and arms
+/// itself for the rest. Start and Stop leave a timer that is already running alone where they can. Made on an event loop, it uses the
+/// loop's coarse timers.
 /// </summary>
-/// <remarks>The callback runs on the timer's thread or loop. It may still be running when <see cref="Stop"/> returns, but does not begin after it.</remarks>
+/// <remarks>The callback runs on the timer's thread or loop. It may still be running when <see cref="Stop"/> returns, but does not begin
+/// after it.</remarks>
 public sealed class IdleDeadline : WheelTimer, IDisposable
 {
     static readonly TimeSpan Longest = TimeSpan.FromDays(45);

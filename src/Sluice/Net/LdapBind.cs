@@ -6,7 +6,8 @@ using System.Text;
 
 namespace Sluice.Net;
 
-/// <summary>Asks a directory whether a password is an entry's: LDAP's simple bind (RFC 4511, section 4.2), on a connection of its own.</summary>
+/// <summary>Asks a directory whether a password is an entry's: LDAP's simple bind (RFC 4511, section 4.2), on a connection of its
+/// own.</summary>
 /// <param name="useTls">TLS from the first byte (LDAPS).</param>
 /// <param name="verify">The directory's certificate must be valid for its name.</param>
 sealed class LdapBind(string host, int port, bool useTls, bool verify, TimeProvider time)
@@ -99,7 +100,8 @@ sealed class LdapBind(string host, int port, bool useTls, bool verify, TimeProvi
                 throw new IOException("the directory closed the connection");
             }
             buffer.Advance(read);
-            if (AsnDecoder.TryReadEncodedValue(buffer.WrittenSpan, AsnEncodingRules.BER, out _, out _, out _, out var length) && length <= buffer.WrittenCount)
+            if (AsnDecoder.TryReadEncodedValue(buffer.WrittenSpan, AsnEncodingRules.BER, out _, out _, out _, out var length)
+                && length <= buffer.WrittenCount)
             {
                 return buffer.WrittenMemory;
             }

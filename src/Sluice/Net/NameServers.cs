@@ -4,8 +4,8 @@ using DnsClient;
 namespace Sluice.Net;
 
 /// <summary>
-/// Several name servers as one. Who does not answer soon is not waited for: the next is asked as well and the first answer counts. Who was silent is
-/// remembered for a while and asked last.
+/// Several name servers as one. Who does not answer soon is not waited for: the next is asked as well and the first answer counts. Who was
+/// silent is remembered for a while and asked last.
 /// </summary>
 sealed class NameServers
 {
@@ -48,7 +48,8 @@ sealed class NameServers
         public bool IsAnswer => Response is { HasError: false } or { Header.ResponseCode: DnsHeaderResponseCode.NotExistentDomain };
     }
 
-    /// <summary>The first answer, "no such name" included; when there is none, the error that a server gave, thrown when it gave no response.</summary>
+    /// <summary>The first answer, "no such name" included; when there is none, the error that a server gave, thrown when it gave no
+    /// response.</summary>
     public async Task<IDnsQueryResponse> QueryAsync(string name, QueryType type)
     {
         var now = _time.GetTimestamp();

@@ -7,9 +7,9 @@ using System.Text;
 namespace Sluice.Net;
 
 /// <summary>
-/// The gateway's own HTTP client: for everything that it asks in its own name (secret managers, service discovery, plugins that call out). One pool of
-/// connections for each TLS setting; no redirects, no cookies, no proxy unless <see cref="OutgoingOptions.Proxy"/> names one; every call has a time
-/// limit and every body that is gathered a limit of bytes. Names are resolved as upstreams' are.
+/// The gateway's own HTTP client: for everything that it asks in its own name (secret managers, service discovery, plugins that call out).
+/// One pool of connections for each TLS setting; no redirects, no cookies, no proxy unless <see cref="OutgoingOptions.Proxy"/> names one;
+/// every call has a time limit and every body that is gathered a limit of bytes. Names are resolved as upstreams' are.
 /// </summary>
 public sealed class OutgoingHttp : IDisposable
 {
@@ -51,7 +51,8 @@ public sealed class OutgoingHttp : IDisposable
 
     /// <summary>A request with a body and headers that are sent as they are given.</summary>
     public static HttpRequestMessage Request(
-        string method, string uri, ReadOnlyMemory<byte>? body = null, string? contentType = null, IEnumerable<KeyValuePair<string, string>>? headers = null)
+        string method, string uri, ReadOnlyMemory<byte>? body = null, string? contentType = null,
+        IEnumerable<KeyValuePair<string, string>>? headers = null)
     {
         var request = new HttpRequestMessage(new HttpMethod(method), uri);
         if (body is { } bytes)
@@ -207,7 +208,8 @@ public sealed class OutgoingHttp : IDisposable
 
     async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
     {
-        var patience = context.InitialRequestMessage.Options.TryGetValue(ConnectTimeout, out var configured) ? configured : TimeSpan.FromSeconds(60);
+        var patience = context.InitialRequestMessage.Options.TryGetValue(ConnectTimeout, out var configured) ? configured
+            : TimeSpan.FromSeconds(60);
         using var limit = new Limit(patience, _time, cancellation);
         var (host, port) = (context.DnsEndPoint.Host, context.DnsEndPoint.Port);
         Socket? socket = null;
@@ -288,7 +290,8 @@ public sealed class OutgoingHttp : IDisposable
             UpstreamException unresolved => new(OutgoingFailure.Connect, unresolved.Message, error),
             SocketException { SocketErrorCode: SocketError.ConnectionRefused } => new(OutgoingFailure.Connect, "connection refused", error),
             SocketException { SocketErrorCode: SocketError.TimedOut } => new(OutgoingFailure.Timeout, "timeout", error),
-            SocketException { SocketErrorCode: SocketError.ConnectionReset } => new(OutgoingFailure.Broken, "connection reset by peer", error),
+            SocketException { SocketErrorCode: SocketError.ConnectionReset } =>
+                new(OutgoingFailure.Broken, "connection reset by peer", error),
             SocketException => new(OutgoingFailure.Connect, root.Message, error),
             _ => (error as HttpRequestException)?.HttpRequestError switch
             {
@@ -365,7 +368,8 @@ public sealed record OutgoingOptions
     public Uri? Proxy { get; init; }
 }
 
-/// <summary>How the other side of an <see cref="OutgoingHttp"/> call is trusted and what it is shown. Equal when it says the same.</summary>
+/// <summary>How the other side of an <see cref="OutgoingHttp"/> call is trusted and what it is shown. Equal when it says the
+/// same.</summary>
 public sealed record OutgoingTls
 {
     public static OutgoingTls Verified { get; } = new();

@@ -2,7 +2,8 @@ using System.Net.Sockets;
 
 namespace Sluice.Net;
 
-/// <summary>A connection to an upstream in its whole life, over many requests. While it is idle, the pool owns it; otherwise one <see cref="UpstreamConnection"/>.</summary>
+/// <summary>A connection to an upstream in its whole life, over many requests. While it is idle, the pool owns it; otherwise one
+/// <see cref="UpstreamConnection"/>.</summary>
 sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
 {
     int closed;
@@ -23,7 +24,8 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     /// <summary>A request has it, which reads what comes; set by the pool.</summary>
     public volatile bool Rented = true;
 
-    /// <summary>The wait of an idle connection ended, so the upstream closed it or sent something that nobody asked for; guarded by the pool's lock.</summary>
+    /// <summary>The wait of an idle connection ended, so the upstream closed it or sent something that nobody asked for; guarded by the
+    /// pool's lock.</summary>
     public bool WatchEnded { get; set; }
 
     /// <summary>
@@ -35,7 +37,8 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     /// <summary>The pool's answer to news of the idle connection, where the stream can be watched without a wait.</summary>
     public Action? News { get; set; }
 
-    /// <summary>The limit on the upstream's silence, one for all requests of a connection of a loop; <see cref="User"/> is aborted.</summary>
+    /// <summary>The limit on the upstream's silence, one for all requests of a connection of a loop; <see cref="User"/> is
+    /// aborted.</summary>
     public IdleDeadline? ReadSilence { get; set; }
 
     public UpstreamConnection? User { get; set; }
@@ -56,8 +59,8 @@ sealed class PooledStream(UpstreamEndpoint endpoint, ByteStream stream)
     }
 
     /// <summary>
-    /// A wait may end although nothing is there: when the kernel's event of an answer that was read already comes late. A request notices when
-    /// it reads; nobody reads on an idle connection, so the socket is asked.
+    /// A wait may end although nothing is there: when the kernel's event of an answer that was read already comes late. A request notices
+    /// when it reads; nobody reads on an idle connection, so the socket is asked.
     /// </summary>
     public async Task<Exception?> WaitAsync()
     {

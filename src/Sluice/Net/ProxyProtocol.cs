@@ -9,7 +9,8 @@ using Sluice.Model;
 namespace Sluice.Net;
 
 /// <summary>
-/// Who is behind a connection, told by whoever opened it in its first bytes: the PROXY protocol of HAProxy, versions 1 (text) and 2 (binary).
+/// Who is behind a connection, told by whoever opened it in its first bytes: the PROXY protocol of HAProxy, versions 1 (text) and 2
+/// (binary).
 /// </summary>
 /// <param name="Source">Null: the opener speaks for itself (LOCAL, UNKNOWN).</param>
 internal sealed record ProxyHeader(IPEndPoint? Source, IPEndPoint? Destination)
@@ -71,7 +72,8 @@ internal sealed record ProxyHeader(IPEndPoint? Source, IPEndPoint? Destination)
     }
 
     static IPEndPoint? EndPoint(string address, string port) =>
-        Cidr.TryParseAddress(address, out var ip) && ushort.TryParse(port, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? new(ip, number) : null;
+        Cidr.TryParseAddress(address, out var ip) && ushort.TryParse(port, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+        ? new(ip, number) : null;
 
     static bool? Binary(ReadOnlySequence<byte> received, ReadOnlySpan<byte> start, out ProxyHeader? header, out SequencePosition end)
     {
@@ -100,7 +102,8 @@ internal sealed record ProxyHeader(IPEndPoint? Source, IPEndPoint? Destination)
         return header is not null;
     }
 
-    static IPEndPoint Address(ReadOnlySpan<byte> address, ReadOnlySpan<byte> port) => new(new IPAddress(address), BinaryPrimitives.ReadUInt16BigEndian(port));
+    static IPEndPoint Address(ReadOnlySpan<byte> address, ReadOnlySpan<byte> port) =>
+        new(new IPAddress(address), BinaryPrimitives.ReadUInt16BigEndian(port));
 
     /// <summary>Version 1, as nginx writes it.</summary>
     public static byte[] Write(IPEndPoint source, IPEndPoint destination)

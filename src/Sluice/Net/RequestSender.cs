@@ -4,7 +4,8 @@ using System.Runtime.CompilerServices;
 
 namespace Sluice.Net;
 
-/// <summary>The request's half of an <see cref="UpstreamConnection"/>: one operation at a time, whatever the response's half does meanwhile.</summary>
+/// <summary>The request's half of an <see cref="UpstreamConnection"/>: one operation at a time, whatever the response's half does
+/// meanwhile.</summary>
 sealed class RequestSender(UpstreamConnection connection)
 {
     const int LargestPiece = 64 * 1024;
@@ -107,7 +108,8 @@ sealed class RequestSender(UpstreamConnection connection)
     }
 
     /// <summary>The body is complete. Trailers go with chunked framing only.</summary>
-    /// <exception cref="InvalidOperationException">Fewer bytes were written than announced; the connection is no longer usable for state.</exception>
+    /// <exception cref="InvalidOperationException">Fewer bytes were written than announced; the connection is no longer usable for
+    /// state.</exception>
     public async ValueTask EndBodyAsync(IEnumerable<KeyValuePair<string, string>>? trailers = null)
     {
         if (_state == State.Done)

@@ -3,7 +3,8 @@ using System.Security.Cryptography.X509Certificates;
 
 namespace Sluice.Net;
 
-/// <summary>Who may have signed the certificates of upstreams: <c>apisix.ssl.ssl_trusted_certificate</c>. Equal when made of the same text.</summary>
+/// <summary>Who may have signed the certificates of upstreams: <c>apisix.ssl.ssl_trusted_certificate</c>. Equal when made of the same
+/// text.</summary>
 internal sealed class TrustedRoots : IEquatable<TrustedRoots>
 {
     readonly string _pem;

@@ -3,7 +3,8 @@ using Sluice.Net.Epoll;
 
 namespace Sluice.Net;
 
-/// <summary>The body of a response over HTTP/1.1. Each framing is a class of its own that says what received bytes mean; waiting for them is the same for all.</summary>
+/// <summary>The body of a response over HTTP/1.1. Each framing is a class of its own that says what received bytes mean; waiting for them
+/// is the same for all.</summary>
 internal abstract class UpstreamBody : ILoopBody
 {
     readonly UpstreamConnection _connection;
@@ -19,7 +20,8 @@ internal abstract class UpstreamBody : ILoopBody
     /// <summary>How many bytes may be received at once, given so much room.</summary>
     private protected virtual int Room(int destination) => destination;
 
-    /// <summary>Makes what the reader gets of what was received, in place: 0 at the clean end, -1 when it was nothing but framing.</summary>
+    /// <summary>Makes what the reader gets of what was received, in place: 0 at the clean end, -1 when it was nothing but
+    /// framing.</summary>
     /// <param name="count">0 when the upstream ended the connection.</param>
     private protected abstract int Take(Span<byte> bytes, int count);
 
@@ -106,7 +108,8 @@ sealed class LengthBody(UpstreamConnection connection, long length) : UpstreamBo
     }
 }
 
-/// <summary>A body in chunks, given without their framing or, to be passed on, with it (trailers without the fields that may not be trailers).</summary>
+/// <summary>A body in chunks, given without their framing or, to be passed on, with it (trailers without the fields that may not be
+/// trailers).</summary>
 sealed class ChunkedBody(UpstreamConnection connection, int maxTrailerBytes) : UpstreamBody(connection), IFramedBody
 {
     readonly ChunkedDecoder _decoder = new(maxTrailerBytes);
@@ -142,7 +145,8 @@ sealed class ChunkedBody(UpstreamConnection connection, int maxTrailerBytes) : U
         return written > 0 || _decoder.Done ? written : -1;
     }
 
-    /// <summary>How many of these bytes, from the start, may go on; behind the last chunk come the trailers, as far as there is room.</summary>
+    /// <summary>How many of these bytes, from the start, may go on; behind the last chunk come the trailers, as far as there is
+    /// room.</summary>
     int Follow(Span<byte> bytes, int count)
     {
         var used = _decoder.Follow(bytes[..count], out var passed, out var payload, _observer);

@@ -7,8 +7,8 @@ using Sluice.Net.Epoll;
 namespace Sluice.Net;
 
 /// <summary>
-/// One request and its answer on a connection of the pool. Sending and receiving are independent of each other and may run at the same time,
-/// each one operation at a time; <see cref="Abort"/> may be called from anywhere at any time.
+/// One request and its answer on a connection of the pool. Sending and receiving are independent of each other and may run at the same
+/// time, each one operation at a time; <see cref="Abort"/> may be called from anywhere at any time.
 /// <code>
 /// Request: Begin, AddHeader…, SendHeadAsync, (WriteBodyAsync…, EndBodyAsync)
 /// ReadHeadAsync (or TryReadHead, WaitHeadAsync) until it is not interim, Body: (WaitReadableAsync, ReadAsync) until 0, Trailers
@@ -93,11 +93,13 @@ internal sealed class UpstreamConnection : IAsyncDisposable, ITunnelUpstream
         }
         if (time != TimeProvider.System || !_stream.ReceivesAtOnce)
         {
-            return _ownSilence = new(time, static connection => ((UpstreamConnection)connection!).Abort(UpstreamFailureKind.ReadTimeout), this);
+            return _ownSilence = new(time, static connection => ((UpstreamConnection)connection!).Abort(UpstreamFailureKind.ReadTimeout),
+                this);
         }
         // its timer and its requests have one thread: it cannot hit the next request
         _pooled.User = this;
-        return _pooled.ReadSilence ??= new(time, static pooled => ((PooledStream)pooled!).User?.Abort(UpstreamFailureKind.ReadTimeout), _pooled);
+        return _pooled.ReadSilence ??= new(time, static pooled => ((PooledStream)pooled!).User?.Abort(UpstreamFailureKind.ReadTimeout),
+            _pooled);
     }
 
     void EndSilence(bool kept)
@@ -164,7 +166,8 @@ internal sealed class UpstreamConnection : IAsyncDisposable, ITunnelUpstream
     }
 
     /// <summary>Completes when <see cref="TryReadHead"/> has more to say. While nothing of the head is there, no buffer is held.</summary>
-    public ValueTask WaitHeadAsync() => _stream.ReceivesAtOnce && _pooled.Watch is null ? _stream.WaitReadableAsync() : ReceiveMoreOfHeadAsync();
+    public ValueTask WaitHeadAsync() =>
+        _stream.ReceivesAtOnce && _pooled.Watch is null ? _stream.WaitReadableAsync() : ReceiveMoreOfHeadAsync();
 
     async ValueTask ReceiveMoreOfHeadAsync()
     {
@@ -412,8 +415,8 @@ internal sealed class UpstreamConnection : IAsyncDisposable, ITunnelUpstream
     // ---- ends ----
 
     /// <summary>
-    /// Closes the connection at once with RST; what is pending, and what comes later, throws <see cref="UpstreamException"/> with this reason.
-    /// After <see cref="DisposeAsync"/> it does nothing: a late timer can't hit the connection's next request.
+    /// Closes the connection at once with RST; what is pending, and what comes later, throws <see cref="UpstreamException"/> with this
+    /// reason. After <see cref="DisposeAsync"/> it does nothing: a late timer can't hit the connection's next request.
     /// </summary>
     public void Abort(UpstreamFailureKind reason)
     {

@@ -8,7 +8,8 @@ namespace Sluice.Net;
 /// <param name="Verify">Check the upstream's certificate; off, any certificate is taken.</param>
 /// <param name="Client">Null: the gateway shows none.</param>
 /// <param name="Roots">Null: whom the machine trusts.</param>
-internal sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null, TrustedRoots? Roots = null)
+internal sealed record UpstreamTls(bool UseTls, string? ServerName = null, bool Verify = true, ClientCertificate? Client = null,
+    TrustedRoots? Roots = null)
 {
     public static readonly UpstreamTls None = new(false);
 }
@@ -40,14 +41,16 @@ internal sealed class UpstreamEndpoint(string host, EndPoint address, UpstreamTl
     public string AddressText { get; } = address is UnixDomainSocketEndPoint ? host : address.ToString()!;
 
     public bool Equals(UpstreamEndpoint? other) =>
-        ReferenceEquals(this, other) || (other is not null && _hash == other._hash && Host == other.Host && Address.Equals(other.Address) && Tls == other.Tls);
+        ReferenceEquals(this, other)
+        || (other is not null && _hash == other._hash && Host == other.Host && Address.Equals(other.Address) && Tls == other.Tls);
 
     public override bool Equals(object? obj) => Equals(obj as UpstreamEndpoint);
 
     public override int GetHashCode() => _hash;
 }
 
-/// <summary>How long connections to one endpoint are kept. Zero means no limit for the time and the number of requests, and no keeping for the size.</summary>
+/// <summary>How long connections to one endpoint are kept. Zero means no limit for the time and the number of requests, and no keeping for
+/// the size.</summary>
 internal sealed record PoolLimits(int Size, TimeSpan IdleTimeout, int MaxRequests)
 {
     /// <summary>APISIX's defaults of <c>keepalive_pool</c>.</summary>

@@ -58,10 +58,12 @@ public sealed class UpstreamException(UpstreamFailureKind kind, string? detail =
     /// <summary>The connection came from the pool.</summary>
     public bool ConnectionReused { get; init; }
 
-    /// <summary>At least one byte of the request was handed to the kernel; false for everything that fails before, e.g. a refused connect.</summary>
+    /// <summary>At least one byte of the request was handed to the kernel; false for everything that fails before, e.g. a refused
+    /// connect.</summary>
     public bool RequestBegun { get; init; }
 
-    /// <summary>At least one byte of the request's body was taken from the caller, so the request can't be sent again from the start.</summary>
+    /// <summary>At least one byte of the request's body was taken from the caller, so the request can't be sent again from the
+    /// start.</summary>
     public bool BodyBegun { get; init; }
 
     /// <summary>At least one byte of an answer (an interim one too) was received.</summary>

@@ -28,7 +28,8 @@ internal sealed class AccessLogFormat
     /// <summary>APISIX's <c>nginx_config.stream.access_log_format</c>.</summary>
     public const string StreamDefault = "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time";
 
-    static readonly SearchValues<char> PlainDefault = SearchValues.Create([.. Enumerable.Range(0, 127).Select(c => (char)c).Where(c => c is >= ' ' and <= '~' and not ('"' or '\\'))]);
+    static readonly SearchValues<char> PlainDefault =
+        SearchValues.Create([.. Enumerable.Range(0, 127).Select(c => (char)c).Where(c => c is >= ' ' and <= '~' and not ('"' or '\\'))]);
     static readonly SearchValues<char> NeedsJson = SearchValues.Create([.. Enumerable.Range(0, 32).Select(c => (char)c), '"', '\\']);
 
     readonly record struct Part(byte[] Text, string? Variable, Func<IVariables, string?>? Read = null)
@@ -37,7 +38,8 @@ internal sealed class AccessLogFormat
         public bool IsWire { get; } = Variable is not null && ByteText.IsWire(Variable);
 
         public int GetBytes(string value, Span<byte> destination) =>
-            IsWire && !value.AsSpan().ContainsAnyExceptInRange('\0', '\xff') ? Encoding.Latin1.GetBytes(value, destination) : ByteText.GetBytes(value, destination);
+            IsWire && !value.AsSpan().ContainsAnyExceptInRange('\0', '\xff') ? Encoding.Latin1.GetBytes(value, destination)
+            : ByteText.GetBytes(value, destination);
     }
 
     readonly Part[] _parts;

@@ -3,8 +3,8 @@ using System.Buffers;
 namespace Sluice.Observability;
 
 /// <summary>
-/// An access log: renders each request's line where the request ends and leaves the writing to one background task. Lines that find the queue full are
-/// dropped and counted (a full disk never stalls a stream); the error log tells how many.
+/// An access log: renders each request's line where the request ends and leaves the writing to one background task. Lines that find the
+/// queue full are dropped and counted (a full disk never stalls a stream); the error log tells how many.
 /// </summary>
 internal sealed partial class AccessLogWriter : IAsyncDisposable
 {

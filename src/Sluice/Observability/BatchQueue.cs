@@ -74,7 +74,8 @@ internal sealed class PartlySentException(int sent, string message) : Exception(
 /// <see cref="PendingLimit"/>; disposing of it sends what is left. While nothing waits it has no timer and no task.
 /// </summary>
 public sealed partial class BatchQueue<T>(
-    BatchOptions options, Func<IReadOnlyList<T>, CancellationToken, Task> send, PendingLimit limit, TimeProvider time, ILogger logger) : IAsyncDisposable
+    BatchOptions options, Func<IReadOnlyList<T>, CancellationToken, Task> send, PendingLimit limit, TimeProvider time, ILogger logger)
+    : IAsyncDisposable
 {
     static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
 
@@ -119,7 +120,8 @@ public sealed partial class BatchQueue<T>(
             else if (_filling.Count == 1)
             {
                 _first = _last;
-                _timer ??= time.CreateTimer(static queue => ((BatchQueue<T>)queue!).Look(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                _timer ??= time.CreateTimer(static queue => ((BatchQueue<T>)queue!).Look(), this, Timeout.InfiniteTimeSpan,
+                    Timeout.InfiniteTimeSpan);
                 _timer.Change(Due(), Timeout.InfiniteTimeSpan);
             }
         }
@@ -130,7 +132,8 @@ public sealed partial class BatchQueue<T>(
     TimeSpan Due()
     {
         var now = time.GetTimestamp();
-        var (silent, old) = (options.InactiveTimeout - time.GetElapsedTime(_last, now), options.BufferDuration - time.GetElapsedTime(_first, now));
+        var (silent, old) = (options.InactiveTimeout - time.GetElapsedTime(_last, now),
+            options.BufferDuration - time.GetElapsedTime(_first, now));
         return silent < old ? silent : old;
     }
 
@@ -223,7 +226,8 @@ public sealed partial class BatchQueue<T>(
     {
         var now = time.GetTimestamp();
         var reported = Interlocked.Read(ref _reported);
-        if ((reported == long.MinValue || time.GetElapsedTime(reported, now) >= ReportEvery) && Interlocked.CompareExchange(ref _reported, now, reported) == reported)
+        if ((reported == long.MinValue || time.GetElapsedTime(reported, now) >= ReportEvery)
+            && Interlocked.CompareExchange(ref _reported, now, reported) == reported)
         {
             LogDropped(limit.Pushed, limit.Processed, limit.Max, limit.Dropped);
         }
@@ -261,10 +265,12 @@ public sealed partial class BatchQueue<T>(
     [LoggerMessage(Level = LogLevel.Error, Message = "Batch Processor[{Name}] failed to process entries [{Left}/{All}]: {What}")]
     partial void LogPartlySent(string name, int left, int all, string what);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Batch Processor[{Name}] exceeded the max_retry_count[{Retries}] dropping the entries")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "Batch Processor[{Name}] exceeded the max_retry_count[{Retries}] dropping the entries")]
     partial void LogGivenUp(string name, int retries);
 
     [LoggerMessage(Level = LogLevel.Error, Message =
-        "max pending entries limit exceeded. discarding entry. total_pushed_entries: {Pushed} total_processed_entries: {Processed} max_pending_entries: {Max} discarded_entries: {Dropped}")]
+        "max pending entries limit exceeded. discarding entry. total_pushed_entries: {Pushed} total_processed_entries: {Processed} "
+            + "max_pending_entries: {Max} discarded_entries: {Dropped}")]
     partial void LogDropped(long pushed, long processed, int max, long dropped);
 }

@@ -100,7 +100,9 @@ internal sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
         if (exception is not null)
         {
             text.Append(", exception: ");
-            AppendEscaped(text, string.Join(" | ", exception.ToString().Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)));
+            AppendEscaped(text,
+                string.Join(" | ", exception.ToString()
+                    .Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)));
         }
         text.Append('\n');
         var line = text.ToString();
@@ -177,7 +179,8 @@ internal sealed class ErrorLog : ILoggerProvider, IAsyncDisposable
 
         public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+            Func<TState, Exception?, string> formatter)
         {
             var severity = state is SevereText exact ? exact.Severity : SeverityOf(logLevel);
             // what is critical to the gateway is written at any level

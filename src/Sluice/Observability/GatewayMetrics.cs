@@ -32,16 +32,19 @@ internal readonly record struct ExchangeSummary(
     int Status, bool FromUpstream, TimeSpan Total, TimeSpan? Upstream, long BytesIn, long BytesOut, bool IsStream);
 
 /// <summary>
-/// All meters of the gateway: APISIX's with its names and labels, and Sluice's own for streams. Label values that come from traffic are bounded: above
+/// All meters of the gateway: APISIX's with its names and labels, and Sluice's own for streams. Label values that come from traffic are
+/// bounded: above
 /// <see cref="GatewayMetricsOptions.SeriesLimit"/> sets per family they are counted as <c>other</c>, with one warning.
-/// <code>var meters = metrics.ForRoute(labels);  // once per route    meters.For(new(consumer, node)).Finish(summary);  // per request: no label lookup</code>
+/// <code>var meters = metrics.ForRoute(labels);  // once per route    meters.For(new(consumer, node)).Finish(summary);  // per request: no
+/// label lookup</code>
 /// </summary>
 internal sealed partial class GatewayMetrics
 {
     internal const string Other = "other";
 
     static readonly double[] LatencyBuckets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000];
-    static readonly double[] TokenBuckets = [1, 10, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000];
+    static readonly double[] TokenBuckets = [1, 10, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000,
+        1000000];
     static readonly double[] FirstByteBuckets = [.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60];
     static readonly double[] FirstEventBuckets = [.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300];
     static readonly double[] GapBuckets = [.005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300];
@@ -85,46 +88,60 @@ internal sealed partial class GatewayMetrics
             .WithLabels(options.Hostname.Length > 0 ? options.Hostname : Environment.MachineName, options.Version).Set(1);
         _upstreamStatus = make.CreateGauge(prefix + "upstream_status", "Upstream status from health check", ["name", "ip", "port"]);
         Status = make.CreateCounter(prefix + "http_status", "HTTP status codes per service in the gateway",
-            ["code", "route", "matched_uri", "matched_host", "service", "consumer", "node", "request_type", "request_llm_model", "llm_model", "response_source"]);
-        Latency = make.CreateHistogram(prefix + "http_latency", "HTTP request latency in milliseconds per service in the gateway; streams are not in it",
+            ["code", "route", "matched_uri", "matched_host", "service", "consumer", "node", "request_type", "request_llm_model",
+                "llm_model", "response_source"]);
+        Latency = make.CreateHistogram(prefix + "http_latency",
+            "HTTP request latency in milliseconds per service in the gateway; streams are not in it",
             ["type", .. traffic], new HistogramConfiguration { Buckets = options.DefaultBuckets ?? LatencyBuckets });
         string[] model = ["route_id", "service_id", "consumer", "node", "request_type", "request_llm_model", "llm_model"];
         // families that are there only where there is a language model
         _models = new(() => new(
             make.CreateHistogram(
-                prefix + "llm_latency", "Latency of language models in milliseconds", ["type", .. model], new HistogramConfiguration { Buckets = options.DefaultBuckets ?? LatencyBuckets }),
+                prefix + "llm_latency", "Latency of language models in milliseconds", ["type", .. model],
+                new HistogramConfiguration { Buckets = options.DefaultBuckets ?? LatencyBuckets }),
             make.CreateCounter(prefix + "llm_prompt_tokens", "Tokens that were sent to language models", model),
             make.CreateCounter(prefix + "llm_completion_tokens", "Tokens that language models have answered", model),
-            make.CreateHistogram(prefix + "llm_prompt_tokens_dist", "Tokens of a request to a language model", model, new HistogramConfiguration { Buckets = TokenBuckets }),
-            make.CreateHistogram(prefix + "llm_completion_tokens_dist", "Tokens of a language model's answer", model, new HistogramConfiguration { Buckets = TokenBuckets })));
-        Bandwidth = make.CreateCounter(prefix + "bandwidth", "Total bandwidth in bytes consumed per service in the gateway", ["type", .. traffic]);
+            make.CreateHistogram(prefix + "llm_prompt_tokens_dist", "Tokens of a request to a language model", model,
+                new HistogramConfiguration { Buckets = TokenBuckets }),
+            make.CreateHistogram(prefix + "llm_completion_tokens_dist", "Tokens of a language model's answer", model,
+                new HistogramConfiguration { Buckets = TokenBuckets })));
+        Bandwidth = make.CreateCounter(prefix + "bandwidth", "Total bandwidth in bytes consumed per service in the gateway",
+            ["type", .. traffic]);
 
-        FirstByte = make.CreateHistogram("sluice_time_to_first_byte_seconds", "From a request's arrival to the first byte of its answer's body",
+        FirstByte = make.CreateHistogram("sluice_time_to_first_byte_seconds",
+            "From a request's arrival to the first byte of its answer's body",
             ["route"], new HistogramConfiguration { Buckets = FirstByteBuckets });
         ActiveStreams = make.CreateGauge("sluice_active_streams", "Streams that are open now", ["route", "kind"]);
-        FirstEvent = make.CreateHistogram("sluice_time_to_first_event_seconds", "From a request's arrival to its response's first event, on routes that look at events",
+        FirstEvent = make.CreateHistogram("sluice_time_to_first_event_seconds",
+            "From a request's arrival to its response's first event, on routes that look at events",
             ["route"], new HistogramConfiguration { Buckets = FirstEventBuckets });
         EventGap = make.CreateHistogram("sluice_event_gap_seconds", "Time between two events of a stream, on routes that look at events",
             ["route"], new HistogramConfiguration { Buckets = GapBuckets });
-        StreamBytes = make.CreateCounter("sluice_stream_bytes_total", "Bytes of streams' bodies: received from upstreams, sent to clients", ["route", "direction"]);
+        StreamBytes = make.CreateCounter("sluice_stream_bytes_total", "Bytes of streams' bodies: received from upstreams, sent to clients",
+            ["route", "direction"]);
         StreamsRefused = make.CreateCounter("sluice_streams_refused_total", "Streams that were not let in", ["route", "reason"]);
         StreamLifetime = make.CreateHistogram("sluice_stream_duration_seconds", "How long streams were open",
             ["route"], new HistogramConfiguration { Buckets = LifetimeBuckets });
         StreamEnds = make.CreateCounter("sluice_stream_ends_total", "Streams that ended, by reason", ["route", "reason"]);
         StreamEvents = make.CreateCounter("sluice_stream_events_total", "Events that passed, on routes that look at events", ["route"]);
         StreamHeartbeats = make.CreateCounter("sluice_stream_heartbeats_total", "Heartbeats that clients of streams got", ["route"]);
-        StreamReconnects = make.CreateCounter("sluice_stream_reconnects_total", "Answers in whose place a client of event streams was told to come back", ["route", "status"]);
-        StreamDropped = make.CreateCounter("sluice_stream_dropped_events_total", "Events that clients did not get, as they were slower than their streams", ["route", "policy"]);
+        StreamReconnects = make.CreateCounter("sluice_stream_reconnects_total",
+            "Answers in whose place a client of event streams was told to come back", ["route", "status"]);
+        StreamDropped = make.CreateCounter("sluice_stream_dropped_events_total",
+            "Events that clients did not get, as they were slower than their streams", ["route", "policy"]);
         QueueBytes = make.CreateGauge("sluice_stream_queue_bytes", "Bytes that wait for clients of streams", ["route"]);
         SlowStreams = make.CreateGauge("sluice_slow_streams", "Streams whose client has not taken what it was given", ["route", "policy"]);
         SpooledBytes = make.CreateCounter("sluice_spooled_bytes_total", "Bytes of buffered bodies that went to temporary files", ["route"]);
-        _resumes = make.CreateCounter("sluice_stream_resumes_total", "Clients that came back for a stream, by what they got", ["route", "result"]);
+        _resumes = make.CreateCounter("sluice_stream_resumes_total", "Clients that came back for a stream, by what they got",
+            ["route", "result"]);
         _detachedStreams = make.CreateGauge("sluice_detached_streams", "Upstreams that run on without a client", ["route"]);
         _tailBytes = make.CreateGauge("sluice_tail_bytes", "Bytes that the tails of resumable streams hold", ["store"]);
         // series only where there is an etcd
         _leftOut = new(() => make.CreateGauge("sluice_resources_left_out", "Resources of the store that are wrong and not in force"));
-        _etcdReachable = new(() => make.CreateGauge(prefix + "etcd_reachable", "Config server etcd reachable from the gateway, 0 is unreachable"));
-        _etcdRevision = new(() => make.CreateGauge(prefix + "etcd_modify_indexes", "Etcd modify index for the keys of the gateway", ["key"]));
+        _etcdReachable = new(() => make.CreateGauge(prefix + "etcd_reachable",
+            "Config server etcd reachable from the gateway, 0 is unreachable"));
+        _etcdRevision = new(() => make.CreateGauge(prefix + "etcd_modify_indexes", "Etcd modify index for the keys of the gateway",
+            ["key"]));
         _accessLogDrops = make.CreateCounter("sluice_access_log_dropped_lines_total", "Access log lines that were never written");
     }
 
@@ -146,7 +163,8 @@ internal sealed partial class GatewayMetrics
     }
 
     /// <summary>The meters of a route; the same labels give the same meters, so that they outlive a change of configuration.</summary>
-    public RouteMeters ForRoute(RouteLabels labels) => _routes.GetOrAdd(labels, static (key, metrics) => new RouteMeters(metrics, key), this);
+    public RouteMeters ForRoute(RouteLabels labels) =>
+        _routes.GetOrAdd(labels, static (key, metrics) => new RouteMeters(metrics, key), this);
 
     /// <summary>A route is gone: so are its series. Requests still on their way count into nothing.</summary>
     public void Forget(RouteLabels labels)
@@ -194,7 +212,8 @@ internal sealed partial class GatewayMetrics
     /// <summary>Called whenever the metrics are read, before.</summary>
     public void BeforeReading(Action tell) => _registry.AddBeforeCollectCallback(tell);
 
-    /// <summary>What the health checks say of a node. Nodes are configuration, not traffic: they have no limit, and are forgotten by name.</summary>
+    /// <summary>What the health checks say of a node. Nodes are configuration, not traffic: they have no limit, and are forgotten by
+    /// name.</summary>
     public void UpstreamStatus(string upstream, string ip, int port, bool healthy)
     {
         _upstreamStatus.WithLabels(upstream, ip, port.ToString(CultureInfo.InvariantCulture)).Set(healthy ? 1 : 0);
@@ -216,13 +235,15 @@ internal sealed partial class GatewayMetrics
     });
 
     /// <summary>A client came back for a stream.</summary>
-    /// <param name="result">What it got: <c>tail</c>, <c>live</c>, <c>gap</c>, <c>upstream</c>, <c>unknown</c>, <c>foreign</c>, <c>expired</c>.</param>
+    /// <param name="result">What it got: <c>tail</c>, <c>live</c>, <c>gap</c>, <c>upstream</c>, <c>unknown</c>, <c>foreign</c>,
+    /// <c>expired</c>.</param>
     public void StreamResumed(string route, string result) => _resumes.WithLabels(route, result).Inc();
 
     /// <summary>Asks whenever the metrics are read.</summary>
     /// <param name="detached">Upstreams without a client, by route.</param>
     /// <param name="memory">Bytes of all tails.</param>
-    public void WatchTopics(Func<IEnumerable<KeyValuePair<string, int>>> detached, Func<long> memory) => _registry.AddBeforeCollectCallback(() =>
+    public void WatchTopics(Func<IEnumerable<KeyValuePair<string, int>>> detached, Func<long> memory) =>
+        _registry.AddBeforeCollectCallback(() =>
     {
         var now = detached().ToDictionary();
         foreach (var labels in _detachedStreams.GetAllLabelValues())
@@ -263,7 +284,8 @@ internal sealed partial class GatewayMetrics
         return count <= _limit;
     }
 
-    internal void Release(string family, int count) => _series.AddOrUpdate(family, 0, (_, claimed) => Math.Max(0, Math.Min(claimed, _limit) - count));
+    internal void Release(string family, int count) =>
+        _series.AddOrUpdate(family, 0, (_, claimed) => Math.Max(0, Math.Min(claimed, _limit) - count));
 
     [LoggerMessage(Level = LogLevel.Warning,
         Message = "metrics: more than {Limit} label sets in {Family}; further consumers, nodes and models are counted as \"other\"")]
@@ -298,9 +320,11 @@ internal sealed class ConnectionMeters
     /// <summary>Requests that began (or ended, below zero).</summary>
     public void Busy(int requests) => Interlocked.Add(ref _busy, requests);
 
-    public (long Active, long Accepted, long Writing) Counts() => ((long)_active.Value, (long)_accepted.Value, Math.Max(0, Interlocked.Read(ref _busy)));
+    public (long Active, long Accepted, long Writing) Counts() =>
+        ((long)_active.Value, (long)_accepted.Value, Math.Max(0, Interlocked.Read(ref _busy)));
 
-    /// <summary>What the open connections do: writing an answer, or idle. Heads are read within the server, nobody sees them come.</summary>
+    /// <summary>What the open connections do: writing an answer, or idle. Heads are read within the server, nobody sees them
+    /// come.</summary>
     internal void Refresh()
     {
         var (active, _, writing) = Counts();

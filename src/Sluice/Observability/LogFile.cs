@@ -5,8 +5,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Sluice.Observability;
 
 /// <summary>
-/// Where log lines end: a file that is only ever appended to (so that two processes may share it during a restart), or standard output or error
-/// by their names <c>/dev/stdout</c> and <c>/dev/stderr</c>.
+/// Where log lines end: a file that is only ever appended to (so that two processes may share it during a restart), or standard output or
+/// error by their names <c>/dev/stdout</c> and <c>/dev/stderr</c>.
 /// </summary>
 sealed partial class LogFile : IDisposable
 {
@@ -64,7 +64,8 @@ sealed partial class LogFile : IDisposable
     {
         try
         {
-            if (path is not ("/dev/stdout" or "/dev/stderr") && Path.GetDirectoryName(path) is { Length: > 0 } directory && Directory.Exists(directory))
+            if (path is not ("/dev/stdout" or "/dev/stderr") && Path.GetDirectoryName(path) is { Length: > 0 } directory
+                && Directory.Exists(directory))
             {
                 Open(path).Dispose();
             }

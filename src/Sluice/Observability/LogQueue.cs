@@ -4,9 +4,9 @@ using System.Threading.Channels;
 namespace Sluice.Observability;
 
 /// <summary>
-/// Lines on their way to a file. Whoever logs copies its line into a buffer and goes on; one task writes what has gathered, at once when idle and
-/// in large pieces under load. When <see cref="Capacity"/> bytes wait, further lines are dropped and counted: a slow or full disk never holds a request
-/// up. A failing write loses its lines, is told once, and the next write is tried all the same.
+/// Lines on their way to a file. Whoever logs copies its line into a buffer and goes on; one task writes what has gathered, at once when
+/// idle and in large pieces under load. When <see cref="Capacity"/> bytes wait, further lines are dropped and counted: a slow or full disk
+/// never holds a request up. A failing write loses its lines, is told once, and the next write is tried all the same.
 /// </summary>
 sealed class LogQueue : IAsyncDisposable
 {
@@ -20,7 +20,8 @@ sealed class LogQueue : IAsyncDisposable
     readonly Action<string> _report;
     readonly TimeSpan _gather;
     readonly Lock _lock = new();
-    readonly Channel<bool> _signal = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true });
+    readonly Channel<bool> _signal =
+        Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true });
     readonly Task _writing;
 
     byte[] _filling = [];
@@ -35,8 +36,10 @@ sealed class LogQueue : IAsyncDisposable
 
     /// <param name="name">What the lines are, for reports: <c>access log</c>.</param>
     /// <param name="report">Told of lost lines and of failing and recovered writes; must not write to this queue's file.</param>
-    /// <param name="gather">How long the writer waits for more lines after the first: waking it for each line costs more than the line.</param>
-    public LogQueue(string name, string path, TimeProvider time, Action<string> report, int capacity = DefaultCapacity, TimeSpan gather = default)
+    /// <param name="gather">How long the writer waits for more lines after the first: waking it for each line costs more than the
+    /// line.</param>
+    public LogQueue(string name, string path, TimeProvider time, Action<string> report, int capacity = DefaultCapacity,
+        TimeSpan gather = default)
     {
         _gather = gather;
         _name = name;

@@ -39,7 +39,8 @@ internal sealed class RouteMeters
         _queue = metrics.QueueBytes.WithLabels(labels.Route);
         _spooled = metrics.SpooledBytes.WithLabels(labels.Route);
         _otherTraffic = new Lazy<TrafficMeters>(() => new TrafficMeters(metrics, labels,
-            new TrafficLabels(GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other)));
+            new TrafficLabels(GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other, GatewayMetrics.Other,
+                GatewayMetrics.Other)));
     }
 
     public RouteLabels Labels { get; }
@@ -133,7 +134,8 @@ internal sealed class RouteMeters
     /// <summary>A client of event streams was told to come back.</summary>
     /// <param name="status">In whose place; one of those that the configuration names.</param>
     public void Reconnect(int status) => _reconnects.GetOrAdd(
-        status, static (status, self) => self._metrics.StreamReconnects.WithLabels(self.Labels.Route, status.ToString(CultureInfo.InvariantCulture)), this).Inc();
+        status, static (status, self) =>
+        self._metrics.StreamReconnects.WithLabels(self.Labels.Route, status.ToString(CultureInfo.InvariantCulture)), this).Inc();
 
     public void Heartbeats(int count)
     {
@@ -148,7 +150,8 @@ internal sealed class RouteMeters
     {
         if (count > 0)
         {
-            _dropped.GetOrAdd(policy, static (policy, self) => self._metrics.StreamDropped.WithLabels(self.Labels.Route, policy), this).Inc(count);
+            _dropped.GetOrAdd(policy, static (policy, self) => self._metrics.StreamDropped.WithLabels(self.Labels.Route, policy), this)
+                .Inc(count);
         }
     }
 
@@ -170,7 +173,8 @@ internal sealed class RouteMeters
         _queued += bytes;
         if (isSlow)
         {
-            var slow = _slow.GetOrAdd(policy, static (policy, self) => (self._metrics.SlowStreams.WithLabels(self.Labels.Route, policy), 0), this);
+            var slow = _slow.GetOrAdd(policy, static (policy, self) => (self._metrics.SlowStreams.WithLabels(self.Labels.Route, policy), 0),
+                this);
             _slow[policy] = slow with { Now = slow.Now + 1 };
         }
     }
@@ -184,7 +188,8 @@ internal sealed class RouteMeters
         }
     }
 
-    Gauge.Child ActiveOf(string kind) => _active.GetOrAdd(kind, static (kind, self) => self._metrics.ActiveStreams.WithLabels(self.Labels.Route, kind), this);
+    Gauge.Child ActiveOf(string kind) =>
+        _active.GetOrAdd(kind, static (kind, self) => self._metrics.ActiveStreams.WithLabels(self.Labels.Route, kind), this);
 
     /// <summary>A stream's end. Its lifetime is no latency: it has a family of its own.</summary>
     public void StreamEnded(string kind, string reason, TimeSpan lifetime)
@@ -283,7 +288,8 @@ internal sealed class TrafficMeters
 
     ModelMeters? _model;
 
-    /// <summary>Bytes of an exchange that goes on: a stream's traffic need not wait for its end. What was told here is not in the summary.</summary>
+    /// <summary>Bytes of an exchange that goes on: a stream's traffic need not wait for its end. What was told here is not in the
+    /// summary.</summary>
     public void Bytes(long received, long sent)
     {
         if (received > 0)
@@ -334,7 +340,8 @@ sealed class ModelMeters
 
     internal ModelMeters(ModelFamilies families, RouteLabels route, TrafficLabels traffic)
     {
-        string[] labels = [route.Route, route.Service, traffic.Consumer, traffic.Node, traffic.RequestType, traffic.RequestModel, traffic.Model];
+        string[] labels = [route.Route, route.Service, traffic.Consumer, traffic.Node, traffic.RequestType, traffic.RequestModel,
+            traffic.Model];
         _total = families.Latency.WithLabels(["total", .. labels]);
         _firstToken = families.Latency.WithLabels(["ttft", .. labels]);
         _prompt = families.Prompt.WithLabels(labels);

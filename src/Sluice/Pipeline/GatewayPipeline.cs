@@ -22,7 +22,8 @@ internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gatew
             // forwarding is not within DecideAsync: its frame would live as long as a stream does
             if (await DecideAsync(exchange) is { } answer || (answer = await forwarder.ForwardAsync(exchange)) is not null)
             {
-                await ResponseSender.SendAsync(exchange, exchange.Script is null ? answer : await ScriptPhases.EndPrintedAsync(exchange, answer));
+                await ResponseSender.SendAsync(exchange,
+                    exchange.Script is null ? answer : await ScriptPhases.EndPrintedAsync(exchange, answer));
             }
         }
         catch (Exception e) when (ClientFault(e, exchange) is { } fault)
@@ -71,7 +72,8 @@ internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gatew
         }
     }
 
-    /// <summary>The answer that the gateway or a plugin gives, or null: the request is forwarded (pick a node, before_proxy, relay the answer).</summary>
+    /// <summary>The answer that the gateway or a plugin gives, or null: the request is forwarded (pick a node, before_proxy, relay the
+    /// answer).</summary>
     async ValueTask<Answer?> DecideAsync(Exchange exchange)
     {
         // 1. Who asks, and strict HTTP: what is ambiguous is refused, never forwarded.
@@ -136,7 +138,8 @@ internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gatew
 
         // 4. Global rules run beside the route's plugins, before them, also when no route matched.
         var global = exchange.Snapshot.GlobalRules;
-        if (await RewriteAsync(exchange, global) is { } answer || (answer = await PhaseRunner.AskAsync(exchange, Phase.Access, global)) is not null)
+        if (await RewriteAsync(exchange, global) is { } answer
+            || (answer = await PhaseRunner.AskAsync(exchange, Phase.Access, global)) is not null)
         {
             return answer;
         }
@@ -171,7 +174,8 @@ internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gatew
     Action<PluginUse, string>? _refused;
 
     ValueTask<Answer?> RewriteAsync(Exchange exchange, PluginChain chain, bool onlyConsumers = false) =>
-        PhaseRunner.AskAsync(exchange, Phase.Rewrite, chain, onlyConsumers, _refused ??= (use, reason) => LogRefused(use.Descriptor.Name, reason));
+        PhaseRunner.AskAsync(exchange, Phase.Rewrite, chain, onlyConsumers,
+            _refused ??= (use, reason) => LogRefused(use.Descriptor.Name, reason));
 
     static Answer BodyTooLarge() => Answer.OwnError(413, "413 Request Entity Too Large");
 
@@ -209,8 +213,10 @@ internal sealed partial class GatewayPipeline(Forwarder forwarder, ILogger<Gatew
     static Failure? ClientFault(Exception exception, Exchange exchange) => exception switch
     {
         BadHttpRequestException bad => new(FailureSource.Client, KindOf(bad.StatusCode), bad.Message, bad.StatusCode),
-        ConnectionResetException or ConnectionAbortedException => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
-        _ when exchange.ClientGone.IsCancellationRequested => new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
+        ConnectionResetException or ConnectionAbortedException =>
+            new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
+        _ when exchange.ClientGone.IsCancellationRequested =>
+            new(FailureSource.Client, "client_gone", "the client closed the connection", 499),
         _ => null,
     };
 

@@ -6,10 +6,12 @@ namespace Sluice.Plugins;
 static class NginxBase64
 {
     /// <summary>Null: it is not Base64.</summary>
-    public static byte[]? Decode(string text) => DecodeAny(text, static c => c is (>= 'A' and <= 'Z') or (>= 'a' and <= 'z') or (>= '0' and <= '9') or '+' or '/');
+    public static byte[]? Decode(string text) =>
+        DecodeAny(text, static c => c is (>= 'A' and <= 'Z') or (>= 'a' and <= 'z') or (>= '0' and <= '9') or '+' or '/');
 
     /// <summary>The same for the alphabet of URLs.</summary>
-    public static byte[]? DecodeUrl(string text) => DecodeAny(text, static c => c is (>= 'A' and <= 'Z') or (>= 'a' and <= 'z') or (>= '0' and <= '9') or '-' or '_');
+    public static byte[]? DecodeUrl(string text) =>
+        DecodeAny(text, static c => c is (>= 'A' and <= 'Z') or (>= 'a' and <= 'z') or (>= '0' and <= '9') or '-' or '_');
 
     static byte[]? DecodeAny(string text, Func<char, bool> isDigit)
     {
@@ -18,7 +20,8 @@ static class NginxBase64
         {
             return null;
         }
-        var whole = new StringBuilder(text, 0, end, end + 3).Replace('-', '+').Replace('_', '/').Append('=', (4 - (end % 4)) % 4).ToString();
+        var whole = new StringBuilder(text, 0, end, end + 3).Replace('-', '+').Replace('_', '/').Append('=', (4 - (end % 4)) % 4)
+            .ToString();
         var bytes = new byte[whole.Length / 4 * 3];
         // bits beyond the last byte do not count
         return Convert.TryFromBase64String(whole, bytes, out var length) ? bytes[..length] : null;

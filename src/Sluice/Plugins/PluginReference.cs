@@ -5,7 +5,8 @@ using Sluice.Pipeline;
 
 namespace Sluice.Plugins;
 
-/// <summary>Writes the plugin reference (<c>docs/plugins/</c>) from the plugins themselves: what they say of themselves, and their schemas.</summary>
+/// <summary>Writes the plugin reference (<c>docs/plugins/</c>) from the plugins themselves: what they say of themselves, and their
+/// schemas.</summary>
 internal static class PluginReference
 {
     const string Generated = "<!-- Generated from the plugin's source; SLUICE_WRITE_DOCS=1 ./test writes it anew. -->";
@@ -50,7 +51,8 @@ internal static class PluginReference
             """);
         foreach (var plugin in plugins)
         {
-            page.Append($"| [`{plugin.Name}`]({plugin.Name}.md) | {plugin.Info.Priority} | {string.Join(", ", plugin.Phases)} | {FirstSentence(plugin.Info.Summary)} |\n");
+            page.Append(
+                $"| [`{plugin.Name}`]({plugin.Name}.md) | {plugin.Info.Priority} | {string.Join(", ", plugin.Phases)} | {FirstSentence(plugin.Info.Summary)} |\n");
         }
         return page.ToString();
     }
@@ -85,7 +87,8 @@ internal static class PluginReference
             .Select(one => string.Join(" and ", Required(one).Select(name => $"`{name}`"))).Where(text => text.Length > 0).ToArray() ?? [];
         if (alternatives.Length > 0)
         {
-            page.Append($"\nRequired: {string.Join(", or ", alternatives)}{(schema["oneOf"] is null ? "" : ", and not more than one of these")}.\n");
+            page.Append(
+                $"\nRequired: {string.Join(", or ", alternatives)}{(schema["oneOf"] is null ? "" : ", and not more than one of these")}.\n");
         }
         if (schema["additionalProperties"]?.GetValueKind() == System.Text.Json.JsonValueKind.False)
         {
@@ -99,8 +102,10 @@ internal static class PluginReference
     {
         if (schema["then"] is JsonObject then && schema["if"]?["properties"] is JsonObject when)
         {
-            var condition = when.Select(property => $"`{property.Key}` {string.Join(" or ", (property.Value!["enum"] as JsonArray ?? []).Select(value => $"`{value}`"))}");
-            page.Append($"\nWith {string.Join(", ", condition)}:\n\n| Property | Type | Default | Valid values | Description |\n|---|---|---|---|---|\n");
+            var condition = when.Select(property =>
+                $"`{property.Key}` {string.Join(" or ", (property.Value!["enum"] as JsonArray ?? []).Select(value => $"`{value}`"))}");
+            page.Append(
+                $"\nWith {string.Join(", ", condition)}:\n\n| Property | Type | Default | Valid values | Description |\n|---|---|---|---|---|\n");
             AppendProperties(page, then, "");
             if (schema["else"] is JsonObject other)
             {
@@ -120,7 +125,8 @@ internal static class PluginReference
             {
                 valid = valid.Length > 0 ? $"required; {valid}" : "required";
             }
-            page.Append($"| `{prefix}{name}` | {TypeOf(property)} | {Code(property["default"])} | {valid} | {Cell(property["description"]?.ToString() ?? "")} |\n");
+            page.Append(
+                $"| `{prefix}{name}` | {TypeOf(property)} | {Code(property["default"])} | {valid} | {Cell(property["description"]?.ToString() ?? "")} |\n");
             AppendProperties(page, property, $"{prefix}{name}.");
             if (property["items"] is JsonObject items)
             {
@@ -146,7 +152,9 @@ internal static class PluginReference
         {
             return $"array of {TypeOf(items)}";
         }
-        return type ?? string.Join(" or ", ((schema["oneOf"] ?? schema["anyOf"]) as JsonArray ?? []).OfType<JsonObject>().Select(TypeOf).Where(text => text.Length > 0).Distinct());
+        return type ?? string.Join(" or ",
+            ((schema["oneOf"] ?? schema["anyOf"]) as JsonArray ?? []).OfType<JsonObject>().Select(TypeOf).Where(text => text.Length > 0)
+            .Distinct());
     }
 
     static string Constraints(JsonObject schema)

@@ -22,13 +22,16 @@ internal readonly record struct RelaySettings(int FirstPiece, int NextPiece, Tim
     /// <summary>The head may be all there is and must not go out alone before that is known (gRPC's status in the head).</summary>
     public bool HeadWithBody { get; init; }
 
-    /// <summary>The client's connection, when bytes may be sent to it past its HTTP server: verbatim, plaintext, on an event loop.</summary>
+    /// <summary>The client's connection, when bytes may be sent to it past its HTTP server: verbatim, plaintext, on an event
+    /// loop.</summary>
     public EpollConnection? Direct { get; init; }
 
-    /// <summary>Bytes of the gateway's own may come between units: knows where. Chunks are then sent on in chunks of the gateway's own, whatever came in one.</summary>
+    /// <summary>Bytes of the gateway's own may come between units: knows where. Chunks are then sent on in chunks of the gateway's own,
+    /// whatever came in one.</summary>
     internal EdgeWatch? Edge { get; init; }
 
-    /// <summary>Keeps all limits in the place of <see cref="ReadTimeout"/> and <see cref="SendTimeout"/>; null: those two are all there is.</summary>
+    /// <summary>Keeps all limits in the place of <see cref="ReadTimeout"/> and <see cref="SendTimeout"/>; null: those two are all there
+    /// is.</summary>
     internal StreamClock? Clock { get; init; }
 }
 
@@ -47,8 +50,8 @@ internal interface IRelayOwner
 
 /// <summary>
 /// Carries an answer's body from the upstream to the client, in one of two ways: <see cref="StreamAsync"/> holds nothing,
-/// <see cref="AbsorbAsync"/> frees the upstream as fast as it can send. In both, each piece is flushed to the client as soon as the client can
-/// take it. An idle stream holds no buffer.
+/// <see cref="AbsorbAsync"/> frees the upstream as fast as it can send. In both, each piece is flushed to the client as soon as the client
+/// can take it. An idle stream holds no buffer.
 /// </summary>
 /// <param name="client">Where the body goes; flushing it pushes the bytes onto the wire.</param>
 /// <param name="filter">Null: nobody looks into the body.</param>
@@ -71,13 +74,16 @@ internal sealed class BodyRelay(
     bool _isBehind;
 
     /// <summary>Payload bytes read from the upstream.</summary>
-    public long BytesReceived => Queued is { } queue ? queue.Received : settings.Verbatim ? ((IFramedBody)upstream).FramedPayload : _received;
+    public long BytesReceived => Queued is { } queue ? queue.Received : settings.Verbatim ? ((IFramedBody)upstream).FramedPayload
+        : _received;
 
     /// <summary>Payload bytes handed to the client's connection, after filters.</summary>
     public long BytesSent => settings.Verbatim ? ((IFramedBody)upstream).FramedPayload : _written;
 
-    /// <summary>What carries it, from the lightest to the heaviest: <c>direct</c>, <c>verbatim</c>, <c>pieces</c>, <c>events</c>, <c>queue</c>.</summary>
-    public string Mode => Queued is not null ? "queue" : settings.Direct is not null ? "direct" : settings.Verbatim ? "verbatim" : filter?.CutsEvents == true ? "events" : "pieces";
+    /// <summary>What carries it, from the lightest to the heaviest: <c>direct</c>, <c>verbatim</c>, <c>pieces</c>, <c>events</c>,
+    /// <c>queue</c>.</summary>
+    public string Mode => Queued is not null ? "queue" : settings.Direct is not null ? "direct" : settings.Verbatim ? "verbatim"
+        : filter?.CutsEvents == true ? "events" : "pieces";
 
     /// <summary>Chunks go on with the framing in which they came.</summary>
     public bool IsVerbatim => settings.Verbatim;
@@ -136,8 +142,8 @@ internal sealed class BodyRelay(
     public bool ClientStalled => _clientSilence?.Expired == true;
 
     /// <summary>
-    /// Buffering on: as long as the client takes every piece at once there is nothing to hold. From the first that it does not, one side reads the
-    /// upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
+    /// Buffering on: as long as the client takes every piece at once there is nothing to hold. From the first that it does not, one side
+    /// reads the upstream into a spool (memory, then a temporary file, then back-pressure) while the other gives the client what is there.
     /// </summary>
     public async ValueTask AbsorbAsync()
     {
@@ -238,7 +244,8 @@ internal sealed class BodyRelay(
         return true;
     }
 
-    /// <summary>What came together with the head is looked at before that goes out: when it is no body, there is still time for an error.</summary>
+    /// <summary>What came together with the head is looked at before that goes out: when it is no body, there is still time for an
+    /// error.</summary>
     void PassReceived()
     {
         if (_loopBody is not { HasReceived: true, Ended: false })
@@ -290,7 +297,8 @@ internal sealed class BodyRelay(
 
     /// <summary>Null: somebody has to wait, or it is more than small pieces.</summary>
     LoopPump? PumpHere() =>
-        _loopBody?.SocketHere is { } socket && settings.Direct is not { Loop.IsCurrent: false } && !IsBulk ? _pump ??= new(this, _loopBody, socket) : null;
+        _loopBody?.SocketHere is { } socket && settings.Direct is not { Loop.IsCurrent: false } && !IsBulk
+        ? _pump ??= new(this, _loopBody, socket) : null;
 
     /// <summary>Pieces are the client's writer's own affair: neither a filter nor the client's socket gets them first.</summary>
     bool IntoWriter => settings.Direct is null && filter is null;
@@ -607,7 +615,8 @@ internal sealed class BodyRelay(
         }
     }
 
-    // -- Whose the client is: the relay's, or a heartbeat's that is on its way. The relay lets go of it only where it waits for the upstream
+    // -- Whose the client is: the relay's, or a heartbeat's that is on its way. The relay lets go of it only where it waits for the
+    // upstream
 
     const int Free = 0, Taken = 1;
 
@@ -656,7 +665,8 @@ internal sealed class BodyRelay(
         await TakeAsync();
     }
 
-    /// <summary>Sends bytes of the gateway's own while the stream is silent: only between units, and only when nothing waits for the client.</summary>
+    /// <summary>Sends bytes of the gateway's own while the stream is silent: only between units, and only when nothing waits for the
+    /// client.</summary>
     public void Beat(ReadOnlySpan<byte> bytes)
     {
         if (Interlocked.CompareExchange(ref _client, Taken, Free) != Free)

@@ -6,8 +6,8 @@ namespace Sluice.Relay;
 
 /// <summary>
 /// How much a buffered body may hold: <paramref name="Blocks"/> × <paramref name="BlockSize"/> bytes of memory (<c>proxy_buffers</c>), then
-/// a file of up to <paramref name="MaxFileSize"/> bytes (<c>proxy_max_temp_file_size</c>, 0 = none) in <paramref name="Directory"/>. Without room for the file
-/// it is as if there were none.
+/// a file of up to <paramref name="MaxFileSize"/> bytes (<c>proxy_max_temp_file_size</c>, 0 = none) in <paramref name="Directory"/>.
+/// Without room for the file it is as if there were none.
 /// </summary>
 internal sealed record SpoolLimits(int Blocks, int BlockSize, long MaxFileSize, string Directory);
 
@@ -15,17 +15,17 @@ internal sealed record SpoolLimits(int Blocks, int BlockSize, long MaxFileSize, 
 internal sealed class SpoolAbandonedException() : OperationCanceledException("the reader of the buffered body is gone");
 
 /// <summary>
-/// Buffering "on": bytes on their way from one producer to one consumer, in order. The producer is held back only when memory and file are full;
-/// the consumer gets every byte as soon as it is there.
+/// Buffering "on": bytes on their way from one producer to one consumer, in order. The producer is held back only when memory and file are
+/// full; the consumer gets every byte as soon as it is there.
 /// <code>
 /// producer: var n = await socket.ReadAsync(spool.GetMemory()); await spool.AdvanceAsync(n); … spool.Complete(error)
 /// consumer: while ((data = await spool.ReadAsync()).Length > 0) { … }  finally: await spool.DisposeAsync()
 /// </code>
 /// </summary>
 /// <remarks>
-/// The order of the bytes: blocks first, then the file. While the file has unread bytes every new byte goes to the file; when it is drained it is
-/// emptied and memory is used again. Beside the limit there are at most the block that the producer fills and a buffer to read the file with.
-/// Blocks come from the shared array pool and go back when they are consumed: an empty spool holds none.
+/// The order of the bytes: blocks first, then the file. While the file has unread bytes every new byte goes to the file; when it is drained
+/// it is emptied and memory is used again. Beside the limit there are at most the block that the producer fills and a buffer to read the
+/// file with. Blocks come from the shared array pool and go back when they are consumed: an empty spool holds none.
 /// </remarks>
 internal sealed class BodySpool : IAsyncDisposable
 {
@@ -50,7 +50,8 @@ internal sealed class BodySpool : IAsyncDisposable
     readonly Action<SpoolException>? _noFile;
     bool _fileFailed;
 
-    /// <param name="noFile">Told once when the file cannot be made or written (a full disk, mostly): from then on memory is all there is.</param>
+    /// <param name="noFile">Told once when the file cannot be made or written (a full disk, mostly): from then on memory is all there
+    /// is.</param>
     public BodySpool(SpoolLimits limits, Action<SpoolException>? noFile = null)
     {
         _noFile = noFile;
@@ -498,7 +499,8 @@ internal sealed class BodySpool : IAsyncDisposable
         public Block? Next;
     }
 
-    /// <summary>One side waiting for the other; used again and again. Armed, woken and cancelled under the spool's lock, so no waking is lost.</summary>
+    /// <summary>One side waiting for the other; used again and again. Armed, woken and cancelled under the spool's lock, so no waking is
+    /// lost.</summary>
     sealed class Waiter(Lock gate) : IValueTaskSource
     {
         ManualResetValueTaskSourceCore<bool> _core = new() { RunContinuationsAsynchronously = true };
@@ -536,7 +538,8 @@ internal sealed class BodySpool : IAsyncDisposable
 
         ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _core.GetStatus(token);
 
-        void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token,
+            ValueTaskSourceOnCompletedFlags flags) =>
             _core.OnCompleted(continuation, state, token, flags);
     }
 }

@@ -13,7 +13,8 @@ public enum FrameKind
     /// <summary>Bytes between events: comments, blank lines, a byte order mark.</summary>
     Passage,
 
-    /// <summary>A part of an event above the limit. Either it ends the stream with an error, or the parts are passed on as they come.</summary>
+    /// <summary>A part of an event above the limit. Either it ends the stream with an error, or the parts are passed on as they
+    /// come.</summary>
     TooLarge,
 
     /// <summary>What was left when the stream ended in the middle of an event; a receiver forgets it.</summary>

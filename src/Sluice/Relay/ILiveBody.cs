@@ -2,7 +2,8 @@ using Sluice.Net;
 
 namespace Sluice.Relay;
 
-/// <summary>A body that is under way, as others see it: the counts that whoever carries it keeps anyway. They are read from other threads, without a lock.</summary>
+/// <summary>A body that is under way, as others see it: the counts that whoever carries it keeps anyway. They are read from other threads,
+/// without a lock.</summary>
 internal interface ILiveBody
 {
     /// <summary>Payload bytes that came from the source.</summary>
@@ -41,7 +42,8 @@ internal interface ILiveBody
     /// <summary>How it is carried.</summary>
     string Mode { get; }
 
-    /// <summary>Lets go of where it comes from, so that whoever carries it sees it broken off. False: it has all, or cannot be ended so.</summary>
+    /// <summary>Lets go of where it comes from, so that whoever carries it sees it broken off. False: it has all, or cannot be ended
+    /// so.</summary>
     bool TryEnd();
 
     /// <summary>Sees what the client gets, from the next piece on; null when nobody looks.</summary>

@@ -2,7 +2,8 @@ using System.Buffers;
 
 namespace Sluice.Relay;
 
-/// <summary>One answer's body filter. Each piece that comes in leaves at once: what is written to the output is flushed before the next read.</summary>
+/// <summary>One answer's body filter. Each piece that comes in leaves at once: what is written to the output is flushed before the next
+/// read.</summary>
 public interface IPieceFilter
 {
     /// <param name="piece">Bytes as they came; empty only together with <paramref name="last"/>.</param>
@@ -11,8 +12,8 @@ public interface IPieceFilter
     void Filter(ReadOnlyMemory<byte> piece, bool last, IBufferWriter<byte> output);
 
     /// <summary>
-    /// Asked after each piece: true ends the answer here. The last call follows as at a natural end, then the client gets a proper end, and the
-    /// upstream is let go.
+    /// Asked after each piece: true ends the answer here. The last call follows as at a natural end, then the client gets a proper end, and
+    /// the upstream is let go.
     /// </summary>
     bool Ended => false;
 

@@ -62,7 +62,8 @@ public sealed class LineFramer(int maxEventBytes = SseFramer.DefaultMaxEventByte
 
     public void Dispose() => _carry.Clear();
 
-    /// <summary>No line ends in this piece: keep it, unless that would be too much, or give what is left at the end of the stream.</summary>
+    /// <summary>No line ends in this piece: keep it, unless that would be too much, or give what is left at the end of the
+    /// stream.</summary>
     bool Hold(out Frame frame)
     {
         if (_carry.Length + _piece.Length > maxEventBytes)

@@ -17,9 +17,9 @@ enum PumpStep
 }
 
 /// <summary>
-/// Passes a body on while its upstream is a socket of this loop: each readable upstream is received, and the piece sent, before anybody else runs, through the
-/// loop's own buffer. Nobody waits and is woken for a piece; whoever runs it hears of the end, of a failure, and of a client that does not take a
-/// piece at once.
+/// Passes a body on while its upstream is a socket of this loop: each readable upstream is received, and the piece sent, before anybody
+/// else runs, through the loop's own buffer. Nobody waits and is woken for a piece; whoever runs it hears of the end, of a failure, and of
+/// a client that does not take a piece at once.
 /// </summary>
 sealed class LoopPump(BodyRelay relay, ILoopBody upstream, LoopSocket source) : ILoopReader, IValueTaskSource<bool>
 {
@@ -77,6 +77,7 @@ sealed class LoopPump(BodyRelay relay, ILoopBody upstream, LoopSocket source) : 
 
     ValueTaskSourceStatus IValueTaskSource<bool>.GetStatus(short token) => _core.GetStatus(token);
 
-    void IValueTaskSource<bool>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+    void IValueTaskSource<bool>.OnCompleted(Action<object?> continuation, object? state, short token,
+        ValueTaskSourceOnCompletedFlags flags) =>
         _core.OnCompleted(continuation, state, token, flags);
 }

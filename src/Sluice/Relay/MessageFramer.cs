@@ -100,7 +100,8 @@ public sealed class MessageFramer(int maxEventBytes = MessageFramer.DefaultMaxEv
         var length = _cursor.Follow(_piece.Span, out var isWhole);
         var part = _piece[..length];
         _piece = _piece[length..];
-        if (_through || _carry.Length + length > maxEventBytes || (_cursor.IsInMessage && _cursor.Length > maxEventBytes - MessageCursor.Prefix))
+        if (_through || _carry.Length + length > maxEventBytes
+            || (_cursor.IsInMessage && _cursor.Length > maxEventBytes - MessageCursor.Prefix))
         {
             // the parts of a message that is too large come as they are
             _through = !isWhole;

@@ -4,11 +4,13 @@ namespace Sluice.Relay;
 
 /// <summary>
 /// A whole request body, the first <c>client_body_buffer_size</c> bytes in memory and the rest in a temporary file, read from its start
-/// as often as it takes (a retry on another node reads it again). For scripts, which read a file by its name, all of it is there when memory is not enough.
+/// as often as it takes (a retry on another node reads it again). For scripts, which read a file by its name, all of it is there when
+/// memory is not enough.
 /// <code>append …, Seal(), then any number of OpenReader(), at last Dispose()</code>
 /// </summary>
 /// <param name="named">The file has a name, and all of the body in it.</param>
-internal sealed class ReplayableBody(int memoryBytes, string directory, int blockSize = ReplayableBody.DefaultBlockSize, bool named = false) : IDisposable
+internal sealed class ReplayableBody(int memoryBytes, string directory, int blockSize = ReplayableBody.DefaultBlockSize, bool named = false)
+    : IDisposable
 {
     public const int DefaultBlockSize = 16 * 1024;
 

@@ -3,8 +3,9 @@ using System.Buffers;
 namespace Sluice.Relay;
 
 /// <summary>
-/// What bodies are kept in: blocks of memory from the shared pool, and a temporary file behind them that is made when somebody writes into it. What is kept how long
-/// is its user's affair: <see cref="BodySpool"/> gives back what was read, <see cref="ReplayableBody"/> keeps all.
+/// What bodies are kept in: blocks of memory from the shared pool, and a temporary file behind them that is made when somebody writes into
+/// it. What is kept how long is its user's affair: <see cref="BodySpool"/> gives back what was read, <see cref="ReplayableBody"/> keeps
+/// all.
 /// </summary>
 /// <param name="directory">Where the file is.</param>
 /// <param name="named">Others may read the file by its name.</param>
@@ -40,7 +41,8 @@ sealed class SpillBuffer(int blockSize, string directory, bool named = false) : 
     public ValueTask WriteAsync(ReadOnlyMemory<byte> data, long offset) => (_file ?? Open()).WriteAsync(data, offset);
 
     /// <summary>At least one byte of what was written.</summary>
-    public ValueTask<int> ReadAsync(Memory<byte> destination, long offset, CancellationToken cancel) => _file!.ReadAsync(destination, offset, cancel);
+    public ValueTask<int> ReadAsync(Memory<byte> destination, long offset, CancellationToken cancel) =>
+        _file!.ReadAsync(destination, offset, cancel);
 
     /// <summary>The file from its start, when something was written into it.</summary>
     public FileStream? File => _file?.Stream;

@@ -14,7 +14,8 @@ public readonly ref struct SseEvent(ReadOnlySpan<byte> raw)
     /// <summary>The <c>event</c> field; empty stands for <c>message</c>.</summary>
     public ReadOnlySpan<byte> Name => Last("event"u8, out _);
 
-    /// <summary>The <c>id</c> field; one with a NUL in it counts as absent. See <see cref="HasId"/>: an empty id is not the same as none.</summary>
+    /// <summary>The <c>id</c> field; one with a NUL in it counts as absent. See <see cref="HasId"/>: an empty id is not the same as
+    /// none.</summary>
     public ReadOnlySpan<byte> Id => Last("id"u8, out _);
 
     public bool HasId
@@ -63,7 +64,8 @@ public readonly ref struct SseEvent(ReadOnlySpan<byte> raw)
         }
     }
 
-    /// <summary>The <c>data</c> lines joined with LF: a slice of the event when there is one line, a new array when there are more.</summary>
+    /// <summary>The <c>data</c> lines joined with LF: a slice of the event when there is one line, a new array when there are
+    /// more.</summary>
     public ReadOnlySpan<byte> Data
     {
         get
@@ -110,8 +112,10 @@ public readonly ref struct SseEvent(ReadOnlySpan<byte> raw)
     /// <summary>
     /// Writes an event: data of several lines as several fields. An empty name or null id is left out.
     /// </summary>
-    /// <exception cref="ArgumentException">A name or id with a line ending, or an id with a NUL, would be read as something else.</exception>
-    public static void Write(IBufferWriter<byte> writer, ReadOnlySpan<byte> name, ReadOnlySpan<byte> data, string? id = null, long? retry = null)
+    /// <exception cref="ArgumentException">A name or id with a line ending, or an id with a NUL, would be read as something
+    /// else.</exception>
+    public static void Write(IBufferWriter<byte> writer, ReadOnlySpan<byte> name, ReadOnlySpan<byte> data, string? id = null,
+        long? retry = null)
     {
         var idBytes = id is null ? [] : Encoding.UTF8.GetBytes(id);
         if (name.ContainsAny((byte)'\r', (byte)'\n') || idBytes.AsSpan().ContainsAny((byte)'\r', (byte)'\n', (byte)0))

@@ -1,11 +1,13 @@
 namespace Sluice.Relay;
 
 /// <summary>
-/// Cuts a <c>text/event-stream</c> (WHATWG HTML, 9.2.6) into its events, whatever the pieces it arrives in. An event that lies whole in a piece is
-/// a slice of it; only one that is cut is gathered in a pooled buffer. Comments before an event, blank lines and a byte order mark leave at once as passages.
+/// Cuts a <c>text/event-stream</c> (WHATWG HTML, 9.2.6) into its events, whatever the pieces it arrives in. An event that lies whole in a
+/// piece is a slice of it; only one that is cut is gathered in a pooled buffer. Comments before an event, blank lines and a byte order mark
+/// leave at once as passages.
 /// </summary>
 /// <remarks>
-/// Lines end in CR, LF or CRLF. An event whose last byte here is a CR leaves without waiting for the LF that may belong to it: the LF comes later as a passage.
+/// Lines end in CR, LF or CRLF. An event whose last byte here is a CR leaves without waiting for the LF that may belong to it: the LF comes
+/// later as a passage.
 /// </remarks>
 public sealed class SseFramer(int maxEventBytes = SseFramer.DefaultMaxEventBytes) : IEventFramer
 {
@@ -206,7 +208,8 @@ public sealed class SseFramer(int maxEventBytes = SseFramer.DefaultMaxEventBytes
         return true;
     }
 
-    /// <summary>True when the stream is past its first three bytes or they can't be a mark any more; else a mark to give, or nothing yet.</summary>
+    /// <summary>True when the stream is past its first three bytes or they can't be a mark any more; else a mark to give, or nothing
+    /// yet.</summary>
     bool SkipByteOrderMark(out Frame frame)
     {
         frame = default;
@@ -242,7 +245,8 @@ public sealed class SseFramer(int maxEventBytes = SseFramer.DefaultMaxEventBytes
     Frame Block(ReadOnlyMemory<byte> raw, bool hasData) =>
         new(raw.Length > maxEventBytes ? FrameKind.TooLarge : hasData ? FrameKind.Event : FrameKind.Fields, raw);
 
-    /// <summary>The first line of the bytes: how long it is, and where the next one begins. Without an ending <paramref name="next"/> is all of them.</summary>
+    /// <summary>The first line of the bytes: how long it is, and where the next one begins. Without an ending <paramref name="next"/> is
+    /// all of them.</summary>
     bool TryLine(ReadOnlySpan<byte> bytes, out int length, out int next)
     {
         length = LineLength(bytes);

@@ -1,11 +1,12 @@
 namespace Sluice.Relay;
 
-/// <summary>A temporary file could not be made, written or read (a full disk, mostly). What cannot be written is held back; what cannot be read ends the exchange with an error.</summary>
+/// <summary>A temporary file could not be made, written or read (a full disk, mostly). What cannot be written is held back; what cannot be
+/// read ends the exchange with an error.</summary>
 internal sealed class SpoolException(string message, Exception inner) : IOException(message, inner);
 
 /// <summary>
-/// An open file without a name: nobody else can open it, and it is gone when the gateway is, however that ends. Or one with a name, for others to read until it is
-/// closed.
+/// An open file without a name: nobody else can open it, and it is gone when the gateway is, however that ends. Or one with a name, for
+/// others to read until it is closed.
 /// </summary>
 sealed class TempFile : IDisposable
 {
@@ -108,7 +109,8 @@ sealed class TempFile : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    static bool IsIo(Exception e) => e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException or ObjectDisposedException;
+    static bool IsIo(Exception e) =>
+        e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException or ObjectDisposedException;
 
     static SpoolException Failure(string directory, string what, Exception e) =>
         new($"cannot {what} a temporary file in \"{directory}\": {e.Message}", e);

@@ -6,7 +6,8 @@ namespace Sluice.Relay;
 /// <summary>An upgraded connection (WebSocket): bytes both ways, each as it comes, each side closed as the other closes.</summary>
 /// <param name="silence">Touched by bytes of either direction; its expiry aborts the upstream, which ends the tunnel.</param>
 /// <param name="clientSilence">The same, touched by the client's bytes alone; null: it may be silent.</param>
-sealed class Tunnel(Stream client, ITunnelUpstream upstream, IdleDeadline silence, IdleDeadline? clientSilence, TimeProvider time) : ILiveBody
+sealed class Tunnel(Stream client, ITunnelUpstream upstream, IdleDeadline silence, IdleDeadline? clientSilence, TimeProvider time)
+    : ILiveBody
 {
     const int BufferSize = 16 * 1024;
 
@@ -114,7 +115,8 @@ sealed class Tunnel(Stream client, ITunnelUpstream upstream, IdleDeadline silenc
             }
             if (closing)
             {
-                // Chromium ends its stream with its Close; servers that see the connection's end at once never answer it, and the page is told 1006
+                // Chromium ends its stream with its Close; servers that see the connection's end at once never answer it, and the page is
+                // told 1006
                 await Task.Delay(CloseGrace, time, upstreamEnded);
             }
             await upstream.ShutdownSendAsync();

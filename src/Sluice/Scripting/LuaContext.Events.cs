@@ -23,7 +23,8 @@ internal sealed partial class LuaContext
     /// <summary>A unit of a stream through a script's <c>event_filter</c>; what is left of it is written.</summary>
     /// <param name="finished">The script wants the stream to end after it, and why; null: it goes on.</param>
     /// <returns>False: it failed.</returns>
-    public bool FilterEvent(LuaUnit unit, UnitFraming framing, ReadOnlySpan<byte> raw, long number, IBufferWriter<byte> output, out string? finished)
+    public bool FilterEvent(LuaUnit unit, UnitFraming framing, ReadOnlySpan<byte> raw, long number, IBufferWriter<byte> output,
+        out string? finished)
     {
         finished = null;
         Phase = LuaPhase.EventFilter;
@@ -157,7 +158,8 @@ internal sealed partial class LuaContext
     }
 
     /// <summary>More lines would be fields of their own.</summary>
-    static ReadOnlySpan<byte> OneLine(ReadOnlySpan<byte> text) => text.IndexOfAny((byte)'\r', (byte)'\n', (byte)0) is >= 0 and var end ? text[..end] : text;
+    static ReadOnlySpan<byte> OneLine(ReadOnlySpan<byte> text) =>
+        text.IndexOfAny((byte)'\r', (byte)'\n', (byte)0) is >= 0 and var end ? text[..end] : text;
 
     static void WriteField(ReadOnlySpan<byte> field, ReadOnlySpan<byte> value, IBufferWriter<byte> output)
     {

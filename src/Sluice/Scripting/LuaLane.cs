@@ -81,7 +81,8 @@ sealed unsafe partial class LuaLane
         // compiled code calls no hooks, and the watchdog stops scripts by one
         luaJIT_setmode(_state, 0, options.Jit ? CompilerOn : CompilerOff);
         Boot();
-        (RunEntry, FilterEntry, EventEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["event"], _entries["ask"], _entries["ctx_mt"]);
+        (RunEntry, FilterEntry, EventEntry, AskEntry, _apiMetatable) = (_entries["run"], _entries["filter"], _entries["event"],
+            _entries["ask"], _entries["ctx_mt"]);
         t_lane = null;
     }
 
@@ -658,7 +659,8 @@ sealed unsafe partial class LuaLane
             lua_getinfo(state, what, debug);
         }
         var source = Encoding.UTF8.GetString(MemoryMarshal.CreateReadOnlySpanFromNullTerminated((byte*)&debug->ShortSource));
-        _stopped = $"{source}:{debug->CurrentLine}: stopped: it ran for {Options.TimeLimit.TotalMilliseconds:F0} ms without waiting for anything";
+        _stopped =
+            $"{source}:{debug->CurrentLine}: stopped: it ran for {Options.TimeLimit.TotalMilliseconds:F0} ms without waiting for anything";
         lua_sethook(state, Raise, MaskCount, 1);
     }
 

@@ -13,8 +13,8 @@ namespace Sluice.Sources;
 internal sealed record Taken(string? Error, IReadOnlyList<string> Warnings);
 
 /// <summary>
-/// The one way in for documents, whatever source they come from: checked, the schemas' defaults filled in, and parsed once: what is compiled of a document
-/// afterwards is made of what was read here.
+/// The one way in for documents, whatever source they come from: checked, the schemas' defaults filled in, and parsed once: what is
+/// compiled of a document afterwards is made of what was read here.
 /// </summary>
 /// <param name="maker">Makes their plugins, to see whether they can be.</param>
 internal sealed class DocumentIntake(PluginMaker maker)
@@ -40,7 +40,8 @@ internal sealed class DocumentIntake(PluginMaker maker)
         return new(error, warnings);
     }
 
-    /// <summary>A plugin's configuration that is an empty list is an empty mapping: Lua, in which APISIX reads both, does not tell them apart.</summary>
+    /// <summary>A plugin's configuration that is an empty list is an empty mapping: Lua, in which APISIX reads both, does not tell them
+    /// apart.</summary>
     static void ReadEmptyLists(JsonObject value)
     {
         var plugins = PluginsOf(value);
@@ -50,9 +51,11 @@ internal sealed class DocumentIntake(PluginMaker maker)
         }
     }
 
-    /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one plugin.</summary>
+    /// <summary>What contradicts another document of the same kind, or null: two consumers with one key, two global rules with one
+    /// plugin.</summary>
     /// <param name="consumers">Of these documents; null: nobody made an index of them.</param>
-    public string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, ConsumerIndex? consumers = null) => kind switch
+    public string? Conflict(ResourceKind kind, string id, JsonObject value, DocumentSet documents, ConsumerIndex? consumers = null) =>
+        kind switch
     {
         ResourceKind.Consumers or ResourceKind.Credentials => SharedKey(kind, id, value, documents, consumers),
         ResourceKind.GlobalRules => SharedPlugin(id, value, documents),
@@ -65,7 +68,8 @@ internal sealed class DocumentIntake(PluginMaker maker)
 
     static readonly ResourceKind[] WithPlugins =
     [
-        ResourceKind.Routes, ResourceKind.Services, ResourceKind.Consumers, ResourceKind.ConsumerGroups, ResourceKind.PluginConfigs, ResourceKind.GlobalRules,
+        ResourceKind.Routes, ResourceKind.Services, ResourceKind.Consumers, ResourceKind.ConsumerGroups, ResourceKind.PluginConfigs,
+        ResourceKind.GlobalRules,
     ];
 
     /// <summary>Two uses of a plugin that share something by a name and are not configured the same.</summary>
@@ -75,7 +79,8 @@ internal sealed class DocumentIntake(PluginMaker maker)
         {
             if (Plugins.Find(name)?.Info.SharedBy is { } property && Text(config, property) is { } group
                 && WithPlugins.SelectMany(other => documents[other].Values).Any(other => (other.Kind, other.Id) != (kind, id)
-                    && other.Value["plugins"] is JsonObject others && Text(others[name], property) == group && !SaysTheSame((JsonObject)others[name]!, (JsonObject)config!)))
+                    && other.Value["plugins"] is JsonObject others && Text(others[name], property) == group
+                    && !SaysTheSame((JsonObject)others[name]!, (JsonObject)config!)))
             {
                 return $"failed to check the configuration of plugin {name} err: {property} conf mismatched";
             }
@@ -106,11 +111,14 @@ internal sealed class DocumentIntake(PluginMaker maker)
 
         string? Written(string name, string property, string key) =>
             documents[ResourceKind.Consumers].Values.Concat(documents[ResourceKind.Credentials].Values).FirstOrDefault(other =>
-                !IsSelf(other.Kind, other.Id) && other.Value["plugins"] is JsonObject others && Text(others[name], property) == key) is { } other
+                !IsSelf(other.Kind, other.Id) && other.Value["plugins"] is JsonObject others
+                && Text(others[name], property) == key) is { } other
                 ? Holder(other.Kind, other.Id) : null;
 
         string? Compiled(string name, string key) => consumers.Holders(name, key)
-            .Select(holder => holder.CredentialId is { } credential ? (ResourceKind.Credentials, $"{holder.Username}{ResourceKinds.CredentialsDirectory}{credential}") : (ResourceKind.Consumers, holder.Username))
+            .Select(holder => holder.CredentialId is { } credential
+                ? (ResourceKind.Credentials, $"{holder.Username}{ResourceKinds.CredentialsDirectory}{credential}")
+                : (ResourceKind.Consumers, holder.Username))
             .Where(holder => !IsSelf(holder.Item1, holder.Item2)).Select(holder => Holder(holder.Item1, holder.Item2)).FirstOrDefault();
 
         // a consumer is told from its own credentials by nothing
@@ -154,5 +162,6 @@ internal sealed class DocumentIntake(PluginMaker maker)
     static JsonObject PluginsOf(JsonObject value) => value["plugins"] as JsonObject ?? [];
 
     static string? Text(JsonNode? config, string property) =>
-        config is JsonObject map && map[property] is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+        config is JsonObject map && map[property] is JsonValue value && value.GetValueKind() == JsonValueKind.String
+        ? value.GetValue<string>() : null;
 }

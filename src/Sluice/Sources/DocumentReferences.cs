@@ -16,8 +16,8 @@ static class DocumentReferences
     ];
 
     /// <summary>
-    /// The documents and, in place of those that <paramref name="value"/> refers to and that are gone (a forced deletion leaves that behind),
-    /// empty ones: the route answers 503 then, it does not vanish with the next start.
+    /// The documents and, in place of those that <paramref name="value"/> refers to and that are gone (a forced deletion leaves that
+    /// behind), empty ones: the route answers 503 then, it does not vanish with the next start.
     /// </summary>
     public static DocumentSet WithMissingReferences(this DocumentSet documents, JsonObject value)
     {
@@ -37,15 +37,18 @@ static class DocumentReferences
 
     /// <summary>What a value refers to.</summary>
     public static IEnumerable<(ResourceKind Kind, string Id)> ReferencesOf(JsonObject value) =>
-        References.Where(reference => value[reference.Property] is JsonValue).Select(reference => (reference.Kind, value[reference.Property]!.ToString()))
+        References.Where(reference => value[reference.Property] is JsonValue)
+        .Select(reference => (reference.Kind, value[reference.Property]!.ToString()))
             .Concat(CertificatesShownBy(value).Select(ssl => (ResourceKind.Ssls, ssl)));
 
     /// <summary>The ssl resources that an upstream, or the upstream in a route, service or stream route, shows to its nodes.</summary>
     static IEnumerable<string> CertificatesShownBy(JsonObject value) => ((JsonNode?[])[value, value["upstream"]]).OfType<JsonObject>()
-        .Select(upstream => upstream["tls"] is JsonObject tls && tls["client_cert_id"] is JsonValue ? ResourceBinder.Id(tls, "client_cert_id") : null).OfType<string>();
+        .Select(upstream => upstream["tls"] is JsonObject tls && tls["client_cert_id"] is JsonValue
+            ? ResourceBinder.Id(tls, "client_cert_id") : null).OfType<string>();
 
     /// <summary>What a resource has below it: the credentials of a consumer.</summary>
-    public static IEnumerable<Document> OwnedBy(this DocumentSet documents, ResourceKind kind, string owner) => kind.OwnedKind() is { } owned
+    public static IEnumerable<Document> OwnedBy(this DocumentSet documents, ResourceKind kind, string owner) =>
+        kind.OwnedKind() is { } owned
         ? documents[owned].Values.Where(document => owned.OwnedParts(document.Id).Owner == owner) : [];
 
     /// <summary>The kinds whose resources may refer to one of this kind.</summary>
@@ -53,7 +56,8 @@ static class DocumentReferences
     {
         ResourceKind.Upstreams =>
         [
-            ResourceKind.Routes, ResourceKind.Services, ResourceKind.StreamRoutes, ResourceKind.PluginConfigs, ResourceKind.Consumers, ResourceKind.ConsumerGroups,
+            ResourceKind.Routes, ResourceKind.Services, ResourceKind.StreamRoutes, ResourceKind.PluginConfigs, ResourceKind.Consumers,
+            ResourceKind.ConsumerGroups,
             ResourceKind.GlobalRules,
         ],
         // its decorations go with it
@@ -72,15 +76,18 @@ static class DocumentReferences
     {
         return kind switch
         {
-            ResourceKind.Upstreams => UpstreamUser(ResourceKind.Routes) ?? UpstreamUser(ResourceKind.Services) ?? UpstreamUser(ResourceKind.StreamRoutes)
-                ?? NamingPlugin(ResourceKind.PluginConfigs) ?? NamingPlugin(ResourceKind.Consumers) ?? NamingPlugin(ResourceKind.ConsumerGroups)
+            ResourceKind.Upstreams => UpstreamUser(ResourceKind.Routes) ?? UpstreamUser(ResourceKind.Services)
+                ?? UpstreamUser(ResourceKind.StreamRoutes)
+                ?? NamingPlugin(ResourceKind.PluginConfigs) ?? NamingPlugin(ResourceKind.Consumers)
+                ?? NamingPlugin(ResourceKind.ConsumerGroups)
                 ?? NamingPlugin(ResourceKind.GlobalRules),
             ResourceKind.Services => User("service directly", "service_id", ResourceKind.Routes)
                 ?? User("service directly", "service_id", ResourceKind.StreamRoutes),
             ResourceKind.Protos => ProtoUser(ResourceKind.Routes) ?? ProtoUser(ResourceKind.Services),
             ResourceKind.PluginConfigs => User("plugin config", "plugin_config_id", ResourceKind.Routes),
             ResourceKind.ConsumerGroups => User("consumer group", "group_id", ResourceKind.Consumers),
-            ResourceKind.Ssls => ShownBy(id, documents) is { } user ? $"can not delete this ssl, {user.Kind.Singular()} [{user.Id}] is still using it now" : null,
+            ResourceKind.Ssls => ShownBy(id, documents) is { } user
+                ? $"can not delete this ssl, {user.Kind.Singular()} [{user.Id}] is still using it now" : null,
             _ => null,
         };
 
@@ -97,7 +104,8 @@ static class DocumentReferences
                 : null;
 
         string? ProtoUser(ResourceKind users) =>
-            documents[users].Values.FirstOrDefault(user => PluginsOf(user.Value)["grpc-transcode"] is JsonObject transcode && ResourceBinder.Id(transcode, "proto_id") == id) is { } user
+            documents[users].Values.FirstOrDefault(user => PluginsOf(user.Value)["grpc-transcode"] is JsonObject transcode
+                && ResourceBinder.Id(transcode, "proto_id") == id) is { } user
                 ? $"can not delete this proto, {users.Singular()} [{user.Id}] is still using it now"
                 : null;
     }

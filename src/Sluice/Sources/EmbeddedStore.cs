@@ -84,7 +84,8 @@ internal sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
     public StoreRange List(string prefix)
     {
         var state = _state;
-        return new StoreRange(state.Revision, [.. state.Entries.Values.Where(entry => entry.Key.StartsWith(prefix, StringComparison.Ordinal))]);
+        return new StoreRange(state.Revision,
+            [.. state.Entries.Values.Where(entry => entry.Key.StartsWith(prefix, StringComparison.Ordinal))]);
     }
 
     /// <summary>All operations at one revision if all conditions hold, otherwise none. No key may occur twice in the operations.</summary>
@@ -224,7 +225,8 @@ internal sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
             return null;
         }
         if (!write.Compares.All(compare => compare.IsPrefix
-            ? entries.All(entry => !entry.Key.StartsWith(compare.Key, StringComparison.Ordinal) || entry.Value.ModRevision <= compare.ModRevision)
+            ? entries.All(entry => !entry.Key.StartsWith(compare.Key, StringComparison.Ordinal)
+                || entry.Value.ModRevision <= compare.ModRevision)
             : (entries.GetValueOrDefault(compare.Key)?.ModRevision ?? 0) == compare.ModRevision))
         {
             return new StoreResult(false, revision, []);
@@ -284,7 +286,8 @@ internal sealed class EmbeddedStore : IKeyValueStore, IAsyncDisposable
                 StoreOp.Delete delete => delete.Key,
                 _ => throw new ArgumentException($"unknown operation {op}", nameof(ops)),
             };
-            if (key.Length is 0 or > LongestKey || key[0] != '/' || key.AsSpan().IndexOfAnyInRange('\0', '\x1f') >= 0 || HasLoneSurrogate(key))
+            if (key.Length is 0 or > LongestKey || key[0] != '/' || key.AsSpan().IndexOfAnyInRange('\0', '\x1f') >= 0
+                || HasLoneSurrogate(key))
             {
                 throw new ArgumentException(
                     $"a key starts with / and has at most {LongestKey} characters, none of them a control character", nameof(ops));

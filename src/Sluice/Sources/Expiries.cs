@@ -3,7 +3,8 @@ using System.Globalization;
 namespace Sluice.Sources;
 
 /// <summary>
-/// When resources of the embedded store end (<c>?ttl=60</c>): etcd has leases for that, here a key of its own tells the time, <c>/sluice/expiry/apisix/routes/r1</c>,
+/// When resources of the embedded store end (<c>?ttl=60</c>): etcd has leases for that, here a key of its own tells the time,
+/// <c>/sluice/expiry/apisix/routes/r1</c>,
 /// and goes with its resource.
 /// </summary>
 sealed class Expiries : IDisposable
@@ -82,7 +83,8 @@ sealed class Expiries : IDisposable
         }
         var wait = _ends.Values.Min() - _time.GetUtcNow();
         // what could not be removed is tried again in a while
-        _timer.Change(wait <= TimeSpan.Zero ? TimeSpan.FromSeconds(1) : wait < LongestWait ? wait + TimeSpan.FromMilliseconds(1) : LongestWait, Timeout.InfiniteTimeSpan);
+        _timer.Change(wait <= TimeSpan.Zero ? TimeSpan.FromSeconds(1) : wait < LongestWait ? wait + TimeSpan.FromMilliseconds(1)
+            : LongestWait, Timeout.InfiniteTimeSpan);
     }
 
     public void Dispose() => _timer.Dispose();

@@ -3,12 +3,13 @@ using Sluice.Model;
 namespace Sluice.Sources;
 
 /// <summary>
-/// Where resources come from: the embedded store, etcd, conf/apisix.yaml, or whoever pushes them. It keeps the running configuration at what stands
-/// there, from its start until it is disposed.
+/// Where resources come from: the embedded store, etcd, conf/apisix.yaml, or whoever pushes them. It keeps the running configuration at
+/// what stands there, from its start until it is disposed.
 /// </summary>
 internal interface IConfigurationSource : IAsyncDisposable
 {
-    /// <summary>Applies what is there and follows it from then on. The settings have been applied before: they say which plugins there are.</summary>
+    /// <summary>Applies what is there and follows it from then on. The settings have been applied before: they say which plugins there
+    /// are.</summary>
     /// <returns>What is wrong there and was not logged; with an error among it nothing was applied.</returns>
     /// <exception cref="ConfigurationSourceException">It cannot be read.</exception>
     Task<IReadOnlyList<Problem>> StartAsync(CancellationToken cancel);

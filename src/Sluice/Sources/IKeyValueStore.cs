@@ -1,6 +1,7 @@
 namespace Sluice.Sources;
 
-/// <summary>One key space with etcd's semantics: in the embedded file (<see cref="EmbeddedStore"/>) or in etcd (<see cref="Etcd.EtcdStore"/>).</summary>
+/// <summary>One key space with etcd's semantics: in the embedded file (<see cref="EmbeddedStore"/>) or in etcd
+/// (<see cref="Etcd.EtcdStore"/>).</summary>
 internal interface IKeyValueStore
 {
     /// <summary>Whether others write there, too: what they do comes through <see cref="Watch"/>.</summary>

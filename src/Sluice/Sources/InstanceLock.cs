@@ -48,7 +48,8 @@ internal sealed partial class InstanceLock : IDisposable
     static bool IsHeld(IOException e)
     {
         const int wouldBlockOnLinux = 11, wouldBlockOnMac = 35, sharingViolationOnWindows = unchecked((int)0x80070020);
-        return e.HResult == (OperatingSystem.IsWindows() ? sharingViolationOnWindows : OperatingSystem.IsMacOS() ? wouldBlockOnMac : wouldBlockOnLinux);
+        return e.HResult == (OperatingSystem.IsWindows() ? sharingViolationOnWindows : OperatingSystem.IsMacOS() ? wouldBlockOnMac
+            : wouldBlockOnLinux);
     }
 
     /// <summary>Past .NET's own locking, which refuses even to read a file that is locked.</summary>
@@ -66,7 +67,8 @@ internal sealed partial class InstanceLock : IDisposable
         }
         var text = new byte[8 * 1024];
         var lines = Encoding.UTF8.GetString(text, 0, RandomAccess.Read(handle, text, 0)).Split('\n');
-        return (int.TryParse(lines[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid) ? pid : null, lines.Length > 2 ? lines[1] : null);
+        return (int.TryParse(lines[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid) ? pid : null,
+            lines.Length > 2 ? lines[1] : null);
     }
 
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
@@ -107,7 +109,8 @@ static class DataDirectory
 
     static void Tighten(string path, UnixFileMode mode)
     {
-        if (!OperatingSystem.IsWindows() && File.Exists(path) | Directory.Exists(path) && File.GetUnixFileMode(path) is var now && (now & ~mode) != 0)
+        if (!OperatingSystem.IsWindows() && File.Exists(path) | Directory.Exists(path) && File.GetUnixFileMode(path) is var now
+            && (now & ~mode) != 0)
         {
             File.SetUnixFileMode(path, now & mode);
         }

@@ -5,8 +5,8 @@ using Sluice.Model.Json;
 namespace Sluice.Sources;
 
 /// <summary>
-/// What a gateway last got from etcd, in <c>data/etcd-copy.jsonl</c> for its user only: a start while etcd is away goes on with it. Written in the
-/// background, at most once in a while; a file that is damaged or of another prefix counts as none.
+/// What a gateway last got from etcd, in <c>data/etcd-copy.jsonl</c> for its user only: a start while etcd is away goes on with it. Written
+/// in the background, at most once in a while; a file that is damaged or of another prefix counts as none.
 /// </summary>
 /// <param name="directory">The data directory.</param>
 internal sealed partial class LocalCopy(string directory, string prefix, TimeProvider time, ILogger<LocalCopy> logger) : IAsyncDisposable
@@ -30,9 +30,12 @@ internal sealed partial class LocalCopy(string directory, string prefix, TimePro
         {
             return File.Exists(_path) ? Parse(File.ReadLines(_path)) : null;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or FormatException or NullReferenceException)
+        catch (Exception e)
+            when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or FormatException
+                or NullReferenceException)
         {
-            damage = $"{_path}: {(e is FormatException or IOException or UnauthorizedAccessException ? e.Message : "a line of it is damaged")}";
+            damage =
+                $"{_path}: {(e is FormatException or IOException or UnauthorizedAccessException ? e.Message : "a line of it is damaged")}";
             LogUnreadable(_path, e.Message);
             return null;
         }
@@ -55,7 +58,8 @@ internal sealed partial class LocalCopy(string directory, string prefix, TimePro
             }
             else if (value["end"] is { } count)
             {
-                return (int)count == entries.Count ? new StoreRange(revision, entries) : throw new FormatException("lines of it are missing");
+                return (int)count == entries.Count ? new StoreRange(revision, entries)
+                    : throw new FormatException("lines of it are missing");
             }
             else
             {
@@ -117,7 +121,8 @@ internal sealed partial class LocalCopy(string directory, string prefix, TimePro
                 Line(new JsonObject { ["format"] = Format, ["prefix"] = prefix, ["revision"] = range.Revision });
                 foreach (var entry in range.Entries)
                 {
-                    Line(new JsonObject { ["key"] = entry.Key, ["create"] = entry.CreateRevision, ["mod"] = entry.ModRevision, ["value"] = entry.Value });
+                    Line(new JsonObject { ["key"] = entry.Key, ["create"] = entry.CreateRevision, ["mod"] = entry.ModRevision,
+                        ["value"] = entry.Value });
                 }
                 Line(new JsonObject { ["end"] = range.Entries.Count });
                 lines.Flush();

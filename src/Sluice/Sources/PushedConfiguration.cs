@@ -22,7 +22,8 @@ internal enum PushOutcome
 }
 
 /// <summary>
-/// APISIX's API-driven standalone mode: the whole configuration comes as one JSON object, <c>{"routes": […], "routes_conf_version": 7, …}</c>, with a digest, and
+/// APISIX's API-driven standalone mode: the whole configuration comes as one JSON object, <c>{"routes": […], "routes_conf_version": 7,
+/// …}</c>, with a digest, and
 /// is applied whole or refused whole. It is kept in memory; a kind whose version is the running one stays as it is.
 /// </summary>
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
@@ -158,7 +159,8 @@ internal sealed class PushedConfiguration(LiveConfiguration live, TimeProvider t
         return null;
     }
 
-    DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems) => Check(items, problems, new DocumentIntake(live.Maker()));
+    DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems) =>
+        Check(items, problems, new DocumentIntake(live.Maker()));
 
     static DocumentSet Check(Dictionary<ResourceKind, JsonArray> items, List<PushProblem> problems, DocumentIntake intake)
     {
@@ -186,7 +188,8 @@ internal sealed class PushedConfiguration(LiveConfiguration live, TimeProvider t
     }
 
     /// <summary>As <c>resource_id</c> tells it: the id, or the username.</summary>
-    static string NameOf(JsonNode? item) => item is JsonObject value && (value["id"] ?? value["username"]) is JsonValue name ? name.ToString() : "";
+    static string NameOf(JsonNode? item) =>
+        item is JsonObject value && (value["id"] ?? value["username"]) is JsonValue name ? name.ToString() : "";
 
     static string? Duplicate(ResourceKind section, JsonNode? item, HashSet<string> seen)
     {
@@ -203,7 +206,8 @@ internal sealed class PushedConfiguration(LiveConfiguration live, TimeProvider t
             error = $"invalid configuration: wrong type: expected object, got {LuaText.Type(item)}";
             return null;
         }
-        var revision = value["modifiedIndex"] is { } given && given.GetValueKind() == JsonValueKind.Number ? (long)LuaText.ToDouble(given) : 0;
+        var revision = value["modifiedIndex"] is { } given && given.GetValueKind() == JsonValueKind.Number ? (long)LuaText.ToDouble(given)
+            : 0;
         value.Remove("modifiedIndex");
         var (kind, id) = Identify(section, value);
         if (id is null)
@@ -245,15 +249,18 @@ internal sealed class PushedConfiguration(LiveConfiguration live, TimeProvider t
             value["id"] = ResourceKinds.CredentialOf(id).Id;
             return (ResourceKind.Credentials, id);
         }
-        return (section, value["username"] is JsonValue name && name.GetValueKind() == JsonValueKind.String ? name.GetValue<string>() : null);
+        return (section, value["username"] is JsonValue name && name.GetValueKind() == JsonValueKind.String ? name.GetValue<string>()
+            : null);
     }
 
-    /// <summary>The first error, or null. What says the same as before stays the same object, and so does what was compiled from it.</summary>
+    /// <summary>The first error, or null. What says the same as before stays the same object, and so does what was compiled from
+    /// it.</summary>
     string? Apply(DocumentSet documents)
     {
         var running = live.Current.Documents;
         var found = live.Apply(documents: DocumentSet.Of(ResourceKinds.All.SelectMany(kind => documents[kind].Values).Select(document =>
-            running.Find(document.Kind, document.Id) is { } known && known.ModifiedRevision == document.ModifiedRevision && LuaEquality.Instance.Equals(known.Value, document.Value)
+            running.Find(document.Kind, document.Id) is { } known && known.ModifiedRevision == document.ModifiedRevision
+            && LuaEquality.Instance.Equals(known.Value, document.Value)
                 ? known : document)));
         return found.FirstOrDefault(problem => problem.Severity == Severity.Error)?.ToString();
     }

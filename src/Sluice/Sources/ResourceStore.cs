@@ -33,7 +33,8 @@ internal enum WriteOutcome
 /// <param name="Stored">The document's value as it stands in the store, secrets encrypted.</param>
 /// <param name="Warnings">What was accepted and has no effect.</param>
 internal sealed record WriteResult(
-    WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, JsonObject? Stored = null, IReadOnlyList<string>? Warnings = null)
+    WriteOutcome Outcome, string Key, Document? Document = null, string? Error = null, JsonObject? Stored = null,
+    IReadOnlyList<string>? Warnings = null)
 {
     /// <summary>After a conflict: the kinds of which something may have changed.</summary>
     internal ResourceKind[]? ReliesOn { get; init; }
@@ -48,7 +49,8 @@ internal sealed record WriteResult(
 /// <param name="prefix">Of all keys: <c>/apisix</c>.</param>
 /// <param name="copy">Kept up to date with what is applied; null: none is kept.</param>
 internal sealed partial class ResourceStore(
-    IKeyValueStore store, LiveConfiguration live, TimeProvider time, ILogger<ResourceStore> logger, string prefix = ResourceStore.DefaultPrefix, LocalCopy? copy = null)
+    IKeyValueStore store, LiveConfiguration live, TimeProvider time, ILogger<ResourceStore> logger,
+    string prefix = ResourceStore.DefaultPrefix, LocalCopy? copy = null)
     : IAsyncDisposable
 {
     public const string DefaultPrefix = "/apisix";
@@ -93,7 +95,8 @@ internal sealed partial class ResourceStore(
             var left = LeftOut.ToArray();
             return left.Length == 0 ? null
                 : $"{left.Length} {(left.Length == 1 ? "resource" : "resources")} of the store left out: "
-                    + string.Join("; ", left.Take(Shown).Select(one => $"{one.Document.Place}: {one.Problem}")) + (left.Length > Shown ? "; …" : "");
+                    + string.Join("; ", left.Take(Shown).Select(one => $"{one.Document.Place}: {one.Problem}"))
+                    + (left.Length > Shown ? "; …" : "");
         }
     }
 
@@ -117,8 +120,8 @@ internal sealed partial class ResourceStore(
     // -- Loading
 
     /// <summary>
-    /// Applies all that is stored. A document that does not pass the check (any more) is logged with its key, stays in the store and is left
-    /// out of the configuration.
+    /// Applies all that is stored. A document that does not pass the check (any more) is logged with its key, stays in the store and is
+    /// left out of the configuration.
     /// </summary>
     /// <exception cref="StoreException">The store does not answer.</exception>
     public async Task<IReadOnlyList<Problem>> LoadAsync(CancellationToken cancel = default)
@@ -145,10 +148,13 @@ internal sealed partial class ResourceStore(
             {
                 LogOtherHistory(Revision, range.Revision);
             }
-            var same = range.Entries.Where(entry => _seen.TryGetValue(entry.Key, out var seen) && seen == Seen(entry)).Select(entry => entry.Key).ToHashSet();
+            var same = range.Entries.Where(entry => _seen.TryGetValue(entry.Key, out var seen) && seen == Seen(entry))
+                .Select(entry => entry.Key).ToHashSet();
             var documents = Read(range.Entries, problems, out var unreadable);
             var taken = ApplyAll(Check(documents, problems, same), problems);
-            _leftOut = unreadable.Concat(documents.Where(document => taken.Find(document.Kind, document.Id)?.ModifiedRevision != document.ModifiedRevision))
+            _leftOut =
+                unreadable.Concat(
+                    documents.Where(document => taken.Find(document.Kind, document.Id)?.ModifiedRevision != document.ModifiedRevision))
                 .ToImmutableDictionary(document => document.Place, document => new LeftOut(document, ProblemOf(document, problems)));
             Volatile.Write(ref _revision, range.Revision);
             _deleted.Clear();
@@ -169,7 +175,8 @@ internal sealed partial class ResourceStore(
         }
     }
 
-    /// <summary>Looks again at what was left out: after a reload there may be the plugin that was unknown. What the store does not tell stays left out.</summary>
+    /// <summary>Looks again at what was left out: after a reload there may be the plugin that was unknown. What the store does not tell
+    /// stays left out.</summary>
     public async Task LookAgainAsync()
     {
         await _writing.WaitAsync(_stopping.Token);
@@ -214,7 +221,8 @@ internal sealed partial class ResourceStore(
     }
 
     static string ProblemOf(Document document, IReadOnlyList<Problem> problems) =>
-        problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == document.Place)?.Message ?? "it contradicts another resource";
+        problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == document.Place)?.Message
+        ?? "it contradicts another resource";
 
     /// <param name="unreadable">Without their properties.</param>
     List<Document> Read(IReadOnlyList<StoreEntry> entries, List<Problem> problems, out List<Document> unreadable)
@@ -244,10 +252,12 @@ internal sealed partial class ResourceStore(
         return documents;
     }
 
-    static Document Unreadable(ResourceKind kind, string id, StoreEntry entry) => new(kind, id, [], entry.CreateRevision, entry.ModRevision, entry.Key);
+    static Document Unreadable(ResourceKind kind, string id, StoreEntry entry) =>
+        new(kind, id, [], entry.CreateRevision, entry.ModRevision, entry.Key);
 
     /// <summary>Keys that APISIX itself uses beside the resources.</summary>
-    bool IsOthers(string key) => key[_root.Length..] is "gen_id" or "plugins" || key.StartsWith(_root + "data_plane/", StringComparison.Ordinal);
+    bool IsOthers(string key) => key[_root.Length..] is "gen_id" or "plugins"
+        || key.StartsWith(_root + "data_plane/", StringComparison.Ordinal);
 
     Document? Parse(ResourceKind kind, string id, StoreEntry entry, out string? error)
     {
@@ -268,7 +278,8 @@ internal sealed partial class ResourceStore(
         }
     }
 
-    /// <summary>What was read of each key, so that the same revision with another content is noticed. Empty where nobody else writes.</summary>
+    /// <summary>What was read of each key, so that the same revision with another content is noticed. Empty where nobody else
+    /// writes.</summary>
     readonly Dictionary<string, (long ModRevision, int Content)> _seen = [];
 
     /// <summary>The configuration is a local copy's: not everything that etcd had at its revision is in it.</summary>
@@ -362,7 +373,8 @@ internal sealed partial class ResourceStore(
         {
             foreach (var key in _expiries!.Ended())
             {
-                if (key.StartsWith(_root, StringComparison.Ordinal) && ResourceKinds.TryParseKey(key[_root.Length..], out var kind, out var id))
+                if (key.StartsWith(_root, StringComparison.Ordinal)
+                    && ResourceKinds.TryParseKey(key[_root.Length..], out var kind, out var id))
                 {
                     // as with a lease, whoever still refers to it
                     var result = await DeleteAsync(kind, id, force: true, () => _expiries.Ended().Contains(key), _stopping.Token);
@@ -515,12 +527,14 @@ internal sealed partial class ResourceStore(
     {
         foreach (var (change, entry) in events)
         {
-            if (!entry.Key.StartsWith(_root, StringComparison.Ordinal) || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id)
+            if (!entry.Key.StartsWith(_root, StringComparison.Ordinal)
+                || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id)
                 || entry.ModRevision < _leftOut.GetValueOrDefault(entry.Key)?.Document.ModifiedRevision)
             {
                 continue;
             }
-            var problem = change == StoreEventKind.Delete ? null : problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == entry.Key);
+            var problem = change == StoreEventKind.Delete ? null
+                : problems.FirstOrDefault(problem => problem.Severity == Severity.Error && problem.Place == entry.Key);
             _leftOut = problem is null
                 ? _leftOut.Remove(entry.Key)
                 : _leftOut.SetItem(entry.Key, new LeftOut(Parse(kind, id, entry, out _) ?? Unreadable(kind, id, entry), problem.Message));
@@ -530,7 +544,8 @@ internal sealed partial class ResourceStore(
     DocumentSet With(DocumentSet documents, StoreEvent change, List<Problem> problems)
     {
         var entry = change.Entry;
-        if (!entry.Key.StartsWith(_root, StringComparison.Ordinal) || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id))
+        if (!entry.Key.StartsWith(_root, StringComparison.Ordinal)
+            || !ResourceKinds.TryParseKey(entry.Key[_root.Length..], out var kind, out var id))
         {
             return documents;
         }
@@ -556,7 +571,8 @@ internal sealed partial class ResourceStore(
     /// <param name="value">Belongs to the store from now on.</param>
     /// <param name="ttl">How long the resource stays; null: until it is deleted.</param>
     /// <param name="cancel">Takes the write back while it waits for its turn; one that was begun is finished.</param>
-    public Task<WriteResult> PutAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl = null, CancellationToken cancel = default) => InTurn(
+    public Task<WriteResult> PutAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl = null,
+        CancellationToken cancel = default) => InTurn(
         async () =>
         {
             var draft = value.DeepClone().AsObject();
@@ -567,7 +583,8 @@ internal sealed partial class ResourceStore(
 
     /// <summary>Puts under the next sequential id.</summary>
     /// <param name="owner">Whose it is; null: it stands alone.</param>
-    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, TimeSpan? ttl = null, string? owner = null, CancellationToken cancel = default) => InTurn(
+    public Task<WriteResult> PostAsync(ResourceKind kind, JsonObject value, TimeSpan? ttl = null, string? owner = null,
+        CancellationToken cancel = default) => InTurn(
         async () =>
         {
             var number = await store.NextNumberAsync(CancellationToken.None);
@@ -641,7 +658,8 @@ internal sealed partial class ResourceStore(
                 return new WriteResult(WriteOutcome.Refused, key, Error: error);
             }
             string[] keys = [key, .. owned.Select(one => KeyOf(one.Kind, one.Id))];
-            var deletions = keys.SelectMany(one => _expiries is { } expiries ? [new StoreOp.Delete(one), expiries.Op(one, null)] : (StoreOp[])[new StoreOp.Delete(one)]).ToArray();
+            var deletions = keys.SelectMany(one => _expiries is { } expiries ? [new StoreOp.Delete(one), expiries.Op(one, null)]
+                : (StoreOp[])[new StoreOp.Delete(one)]).ToArray();
             var users = force ? [] : DocumentReferences.UsersOf(kind);
             return await CommitAsync(key, entry.ModRevision, [.. Unchanged(users)], users, deletions, result =>
             {
@@ -734,9 +752,11 @@ internal sealed partial class ResourceStore(
         _caughtUp[kind] = range.Revision;
     }
 
-    /// <summary>The condition that nobody has written a resource of these kinds since they were read; none where nobody else writes.</summary>
+    /// <summary>The condition that nobody has written a resource of these kinds since they were read; none where nobody else
+    /// writes.</summary>
     IEnumerable<StoreCompare> Unchanged(IEnumerable<ResourceKind> kinds) => store.HasOtherWriters
-        ? kinds.Select(kind => new StoreCompare($"{_root}{kind.Directory()}/", Math.Max(Revision, _caughtUp.GetValueOrDefault(kind)), IsPrefix: true))
+        ? kinds.Select(kind => new StoreCompare($"{_root}{kind.Directory()}/", Math.Max(Revision, _caughtUp.GetValueOrDefault(kind)),
+            IsPrefix: true))
         : [];
 
     async Task<WriteResult> WriteAsync(ResourceKind kind, string id, JsonObject value, TimeSpan? ttl)
@@ -770,17 +790,21 @@ internal sealed partial class ResourceStore(
         {
             return new WriteResult(WriteOutcome.Refused, key, Error: refused);
         }
-        var revision = FindLeftOut(kind, id)?.Document.ModifiedRevision ?? documents.Find(kind, id)?.ModifiedRevision ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
+        var revision = FindLeftOut(kind, id)?.Document.ModifiedRevision ?? documents.Find(kind, id)?.ModifiedRevision
+            ?? (await store.GetAsync(key, CancellationToken.None))?.ModRevision ?? 0;
         var stored = Stored(draft);
         StoreOp put = new StoreOp.Put(key, JsonBytes.Text(stored), ttl);
         // what it refers to is as it was checked, and no other has taken what must be its alone
         ResourceKind[] alone = DocumentIntake.MayConflictWith(kind);
         ResourceKind[] references = [.. DocumentReferences.ReferencesOf(value).Select(reference => reference.Kind).Distinct()];
         StoreCompare[] conditions = store.HasOtherWriters
-            ? [.. Unchanged(alone), .. DocumentReferences.ReferencesOf(value).Select(reference => documents.Find(reference.Kind, reference.Id)).OfType<Document>()
-                .Where(referred => referred.ModifiedRevision > 0).Select(referred => new StoreCompare(referred.Place, referred.ModifiedRevision)).Distinct()]
+            ? [.. Unchanged(alone), .. DocumentReferences.ReferencesOf(value)
+                .Select(reference => documents.Find(reference.Kind, reference.Id)).OfType<Document>()
+                .Where(referred => referred.ModifiedRevision > 0)
+                .Select(referred => new StoreCompare(referred.Place, referred.ModifiedRevision)).Distinct()]
             : [];
-        return await CommitAsync(key, revision, conditions, [.. alone, .. references], _expiries is { } expiries ? [put, expiries.Op(key, ttl)] : [put], result =>
+        return await CommitAsync(key, revision, conditions, [.. alone, .. references],
+            _expiries is { } expiries ? [put, expiries.Op(key, ttl)] : [put], result =>
         {
             KnownUpTo(alone, result);
             _expiries?.Written(key, ttl);
@@ -792,7 +816,8 @@ internal sealed partial class ResourceStore(
             {
                 LogWarning(key, warning);
             }
-            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, draft, Stored: stored, Warnings: warnings);
+            return new WriteResult(entry.Version == 1 ? WriteOutcome.Created : WriteOutcome.Updated, key, draft, Stored: stored,
+                Warnings: warnings);
         });
     }
 
@@ -808,7 +833,8 @@ internal sealed partial class ResourceStore(
     /// <param name="conditions">Of what the write relies on besides its own key.</param>
     /// <param name="reliesOn">What to read again when they do not hold.</param>
     async Task<WriteResult> CommitAsync(
-        string key, long revision, IReadOnlyList<StoreCompare> conditions, ResourceKind[] reliesOn, IReadOnlyList<StoreOp> ops, Func<StoreResult, WriteResult> done)
+        string key, long revision, IReadOnlyList<StoreCompare> conditions, ResourceKind[] reliesOn, IReadOnlyList<StoreOp> ops,
+        Func<StoreResult, WriteResult> done)
     {
         try
         {
@@ -868,7 +894,8 @@ internal sealed partial class ResourceStore(
         value["update_time"] ??= now;
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Key}: {Problem}; this state of it stays in the store and is left out of the configuration")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "{Key}: {Problem}; this state of it stays in the store and is left out of the configuration")]
     partial void LogLeftOut(string key, string problem);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "what was left out of the configuration could not be looked at again: {Reason}")]
@@ -877,7 +904,9 @@ internal sealed partial class ResourceStore(
     [LoggerMessage(Level = LogLevel.Warning, Message = "the store's changes can no longer be followed ({Reason}); reading everything anew")]
     partial void LogReadAnew(string reason);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "etcd has another history than the one that was followed up to revision {Known} (it is at {Revision} now): it was restored from a snapshot, or is another etcd; everything was read anew")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "etcd has another history than the one that was followed up to revision {Known} (it is at {Revision} now): it was "
+            + "restored from a snapshot, or is another etcd; everything was read anew")]
     partial void LogOtherHistory(long known, long revision);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "following the store failed; it is tried again")]

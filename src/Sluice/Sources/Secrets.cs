@@ -7,8 +7,8 @@ using Sluice.Pipeline.References;
 namespace Sluice.Sources;
 
 /// <summary>
-/// Which values of a resource are secrets: what the plugins' schemas name in <c>encrypt_fields</c> (<c>key</c>, <c>auth.token</c>), private keys of
-/// certificates. A store has them encrypted, memory has them in clear.
+/// Which values of a resource are secrets: what the plugins' schemas name in <c>encrypt_fields</c> (<c>key</c>, <c>auth.token</c>), private
+/// keys of certificates. A store has them encrypted, memory has them in clear.
 /// </summary>
 static class Secrets
 {
@@ -38,7 +38,8 @@ static class Secrets
         return copy;
     }
 
-    static string EncryptKey(string key, DataEncryption encryption) => key.StartsWith("---", StringComparison.Ordinal) ? encryption.Encrypt(key) : key;
+    static string EncryptKey(string key, DataEncryption encryption) =>
+        key.StartsWith("---", StringComparison.Ordinal) ? encryption.Encrypt(key) : key;
 
     /// <summary>The private key that an upstream is shown; of documents without an upstream there is none.</summary>
     static string ClientKey(ResourceKind kind) => kind == ResourceKind.Upstreams ? "tls.client_key" : "upstream.tls.client_key";
@@ -56,7 +57,8 @@ static class Secrets
     }
 
     /// <summary>A key that a client got from <see cref="Shown"/> and brings back.</summary>
-    public static void DecryptClientKey(ResourceKind kind, JsonObject value, DataEncryption encryption) => Change(value, ClientKey(kind), encryption.Decrypt);
+    public static void DecryptClientKey(ResourceKind kind, JsonObject value, DataEncryption encryption) =>
+        Change(value, ClientKey(kind), encryption.Decrypt);
 
     /// <summary>Puts the clear values into what was read from a store.</summary>
     public static void Decrypt(ResourceKind kind, string id, JsonObject value, PluginRegistry plugins, DataEncryption encryption)
@@ -92,7 +94,8 @@ static class Secrets
         if (copy["plugins"] is JsonObject all)
         {
             // nobody can say what of it is secret
-            foreach (var unknown in all.Select(one => one.Key).Where(name => plugins.Find(name) is null && plugins.FindForStreams(name) is null).ToArray())
+            foreach (var unknown in all.Select(one => one.Key)
+                .Where(name => plugins.Find(name) is null && plugins.FindForStreams(name) is null).ToArray())
             {
                 all[unknown] = Mask;
             }
@@ -127,7 +130,8 @@ static class Secrets
         }
     }
 
-    /// <param name="field">A property, or the way to one, through lists as well: <c>auth.token</c>. A text, a list of texts, or a map to texts.</param>
+    /// <param name="field">A property, or the way to one, through lists as well: <c>auth.token</c>. A text, a list of texts, or a map to
+    /// texts.</param>
     static void Change(JsonObject target, string field, Func<string, string> change)
     {
         var dot = field.IndexOf('.', StringComparison.Ordinal);
@@ -155,7 +159,8 @@ static class Secrets
                 }
                 break;
             case JsonObject map:
-                foreach (var name in map.Where(item => item.Value?.GetValueKind() == JsonValueKind.String).Select(item => item.Key).ToArray())
+                foreach (var name in map.Where(item => item.Value?.GetValueKind() == JsonValueKind.String).Select(item => item.Key)
+                    .ToArray())
                 {
                     map[name] = change(map[name]!.GetValue<string>());
                 }

@@ -3,7 +3,8 @@ namespace Sluice.Sources;
 /// <summary>The store could not do what was asked. The message is meant for the user: it names the file and the way out.</summary>
 internal class StoreException(string message, Exception? inner = null) : Exception(message, inner);
 
-/// <summary>Another process holds the data directory: one on the same prefix, or one on another whose <c>sluice.data_dir</c> is the same.</summary>
+/// <summary>Another process holds the data directory: one on the same prefix, or one on another whose <c>sluice.data_dir</c> is the
+/// same.</summary>
 internal sealed class PrefixInUseException(string prefix, string directory, int? holder, string? holdersPrefix)
     : StoreException(Describe(prefix, directory, holder, holdersPrefix))
 {
@@ -31,7 +32,8 @@ internal sealed class StoreCorruptException(string file, string what, Exception?
 }
 
 /// <summary>A newer Sluice, or another program, wrote the store file.</summary>
-internal sealed class StoreVersionException(string file, string what) : StoreException($"cannot use the store {file}: {what}; it was left untouched");
+internal sealed class StoreVersionException(string file, string what)
+    : StoreException($"cannot use the store {file}: {what}; it was left untouched");
 
 /// <summary>No room for a write. Nothing of the write is visible; the store goes on working.</summary>
 internal sealed class StoreFullException(string file, Exception inner) : StoreException(

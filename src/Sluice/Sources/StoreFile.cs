@@ -146,7 +146,8 @@ sealed class StoreFile : IDisposable
                 {
                     Run(_delete, entry.Key);
                 }
-                Run(_record, last, sub, entry.Key, kind == StoreEventKind.Put ? entry.Value : DBNull.Value, entry.CreateRevision, entry.Version, sum);
+                Run(_record, last, sub, entry.Key, kind == StoreEventKind.Put ? entry.Value : DBNull.Value, entry.CreateRevision,
+                    entry.Version, sum);
             }
             if (compact)
             {
@@ -162,7 +163,8 @@ sealed class StoreFile : IDisposable
         }
     }
 
-    /// <summary>Some of the changes from <paramref name="from"/> to <paramref name="to"/>: whole revisions. Null: the file was closed.</summary>
+    /// <summary>Some of the changes from <paramref name="from"/> to <paramref name="to"/>: whole revisions. Null: the file was
+    /// closed.</summary>
     public StoreChanges? ReadHistory(string prefix, long from, long to)
     {
         lock (_reading)
@@ -248,7 +250,8 @@ sealed class StoreFile : IDisposable
         using (var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite))
         {
             Span<byte> header = stackalloc byte[100];
-            if (file.ReadAtLeast(header, header.Length, throwOnEndOfStream: false) < header.Length || !header.StartsWith("SQLite format 3\0"u8))
+            if (file.ReadAtLeast(header, header.Length, throwOnEndOfStream: false) < header.Length
+                || !header.StartsWith("SQLite format 3\0"u8))
             {
                 throw new StoreCorruptException(path, file.Length == 0 ? "it is empty" : "it has no SQLite header");
             }

@@ -44,7 +44,8 @@ internal enum StoreEventKind
 
 /// <summary>Changes that a watch delivers at once: whole transactions, in order, never a part of one.</summary>
 /// <param name="Revision">The last revision that is covered: resume from <c>Revision + 1</c>.</param>
-/// <param name="Resumed">The watch was interrupted: whether the store's history is still the same is for the reader to find out. Without events.</param>
+/// <param name="Resumed">The watch was interrupted: whether the store's history is still the same is for the reader to find out. Without
+/// events.</param>
 internal sealed record StoreChanges(long Revision, IReadOnlyList<StoreEvent> Events, bool Resumed = false);
 
 /// <param name="KeepRevisions">How many revisions a watch can go back, at least.</param>

@@ -6,11 +6,12 @@ using Sluice.Pipeline;
 namespace Sluice.Sources;
 
 /// <summary>
-/// Keeps the running configuration at what <c>conf/apisix.yaml</c> says (standalone mode). A file with any error changes nothing: each error is
-/// logged with its line, and the configuration in use goes on.
+/// Keeps the running configuration at what <c>conf/apisix.yaml</c> says (standalone mode). A file with any error changes nothing: each
+/// error is logged with its line, and the configuration in use goes on.
 /// </summary>
 /// <param name="live">Has its settings already: they say which plugins there are.</param>
-internal sealed partial class YamlConfiguration(YamlSource source, LiveConfiguration live, ILogger<YamlConfiguration> logger) : IConfigurationSource
+internal sealed partial class YamlConfiguration(YamlSource source, LiveConfiguration live, ILogger<YamlConfiguration> logger)
+    : IConfigurationSource
 {
     readonly CancellationTokenSource _stopping = new();
     readonly Lock _applying = new();
@@ -130,7 +131,8 @@ internal sealed partial class YamlConfiguration(YamlSource source, LiveConfigura
         return documents;
     }
 
-    /// <summary>Each has its own line, and what else is wrong with the resource is found too. With an error nothing is applied, so that nothing is missing from it.</summary>
+    /// <summary>Each has its own line, and what else is wrong with the resource is found too. With an error nothing is applied, so that
+    /// nothing is missing from it.</summary>
     static void TakeUnknownPlugins(RawDocument document, PluginRegistry plugins, List<Problem> problems)
     {
         var used = document.Value["plugins"] as JsonObject ?? [];
@@ -146,7 +148,8 @@ internal sealed partial class YamlConfiguration(YamlSource source, LiveConfigura
     /// <summary>A document that says the same as before stays the same object, and so does what was compiled from it.</summary>
     static DocumentSet Known(DocumentSet documents, DocumentSet running) => DocumentSet.Of(ResourceKinds.All
         .SelectMany(kind => documents[kind].Values)
-        .Select(document => running.Find(document.Kind, document.Id) is { } known && LuaEquality.Instance.Equals(known.Value, document.Value) ? known : document));
+        .Select(document => running.Find(document.Kind, document.Id) is { } known
+            && LuaEquality.Instance.Equals(known.Value, document.Value) ? known : document));
 
     static bool HasErrors(IEnumerable<Problem> problems) => problems.Any(problem => problem.Severity == Severity.Error);
 

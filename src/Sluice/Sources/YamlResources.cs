@@ -20,21 +20,24 @@ internal sealed record RawDocument(ResourceKind Kind, string Id, JsonObject Valu
 }
 
 /// <summary>What an apisix.yaml says. With an error among the problems it must not be applied.</summary>
-/// <param name="IsComplete">False: there is no <c>#END</c>, so somebody is still writing the file (that is an error among the problems, too).</param>
+/// <param name="IsComplete">False: there is no <c>#END</c>, so somebody is still writing the file (that is an error among the problems,
+/// too).</param>
 internal sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IReadOnlyList<Problem> Problems, bool IsComplete = true)
 {
     const string EndMark = "#END";
 
     static readonly string[] PluginLists = ["plugins", "stream_plugins"];
 
-    static readonly string[] KnownKeys = [.. ResourceKinds.All.Where(kind => kind.OwnerKind() is null).Select(kind => kind.Segment()), .. PluginLists];
+    static readonly string[] KnownKeys = [.. ResourceKinds.All.Where(kind => kind.OwnerKind() is null).Select(kind => kind.Segment()),
+        .. PluginLists];
 
     public bool HasErrors => Problems.Any(problem => problem.Severity == Severity.Error);
 
     public static YamlResources Failed(string place, string message, bool isComplete = true) =>
         new([], [Problem.Error(place, message)], isComplete);
 
-    /// <param name="file">The name in places: <c>conf/apisix.yaml</c>; one that ends in <c>.json</c> is JSON, which needs no <c>#END</c>: half of it is none.</param>
+    /// <param name="file">The name in places: <c>conf/apisix.yaml</c>; one that ends in <c>.json</c> is JSON, which needs no <c>#END</c>:
+    /// half of it is none.</param>
     /// <param name="environment">Values for <c>${{NAME}}</c> and <c>${{NAME:=default}}</c>.</param>
     public static YamlResources Parse(string text, string file, Func<string, string?>? environment = null)
     {
@@ -53,7 +56,8 @@ internal sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IRead
         }
         else if (!EndsComplete(text, out var lastLine))
         {
-            return Failed($"{file}:{lastLine}", $"the last line must be {EndMark}: without it the file counts as half written", isComplete: false);
+            return Failed($"{file}:{lastLine}", $"the last line must be {EndMark}: without it the file counts as half written",
+                isComplete: false);
         }
         try
         {
@@ -222,7 +226,8 @@ internal sealed record YamlResources(IReadOnlyList<RawDocument> Documents, IRead
         string? TextOf(JsonNode id) => id.GetValueKind() switch
         {
             JsonValueKind.String => id.GetValue<string>(),
-            JsonValueKind.Number when id.ToJsonString() is var number && !number.AsSpan().ContainsAny(".eE") => tree.TextFromEnvironment(id) ?? number,
+            JsonValueKind.Number when id.ToJsonString() is var number && !number.AsSpan().ContainsAny(".eE") =>
+                tree.TextFromEnvironment(id) ?? number,
             _ => null,
         };
 

@@ -7,11 +7,13 @@ using Sluice.Model.Settings;
 namespace Sluice.Sources;
 
 /// <summary>
-/// Standalone mode's <c>conf/apisix.yaml</c> under a prefix: read at the start, and again after each change. The file system tells of changes
-/// at once; a look each second finds those that it does not tell of (network file systems, mounted volumes, links that were turned).
+/// Standalone mode's <c>conf/apisix.yaml</c> under a prefix: read at the start, and again after each change. The file system tells of
+/// changes at once; a look each second finds those that it does not tell of (network file systems, mounted volumes, links that were
+/// turned).
 /// </summary>
 /// <param name="environment">Values for <c>${{NAME}}</c>; null: the process's environment.</param>
-internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogger logger, Func<string, string?>? environment = null, string name = YamlSource.Name)
+internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogger logger, Func<string, string?>? environment = null,
+    string name = YamlSource.Name)
 {
     public const string Name = "conf/apisix.yaml";
 
@@ -42,7 +44,8 @@ internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogg
 
     internal bool UseNotifications { get; init; } = true;
 
-    /// <summary>Reads the file now, for a start or a reload. A file that is missing or half written is an error among the problems.</summary>
+    /// <summary>Reads the file now, for a start or a reload. A file that is missing or half written is an error among the
+    /// problems.</summary>
     public YamlResources Load()
     {
         lock (_loading)
@@ -109,7 +112,8 @@ internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogg
             _complaint = null;
             if (!resources.IsComplete)
             {
-                LogIncomplete(resources.Problems[0].Place, name == JsonName ? resources.Problems[0].Message : "no #END at the end of the file, somebody is writing it");
+                LogIncomplete(resources.Problems[0].Place,
+                    name == JsonName ? resources.Problems[0].Message : "no #END at the end of the file, somebody is writing it");
                 return null;
             }
             return before.AsSpan().SequenceEqual(_digest) ? null : resources;
@@ -177,7 +181,8 @@ internal sealed partial class YamlSource(string prefix, TimeProvider time, ILogg
         }
     }
 
-    /// <summary>What tells one state of the file from another without reading it. Another file under its name has another time of birth.</summary>
+    /// <summary>What tells one state of the file from another without reading it. Another file under its name has another time of
+    /// birth.</summary>
     readonly record struct Stamp(bool Exists, DateTime Written, DateTime Created, long Length)
     {
         /// <summary>Like no file's, so that it is tried again: a change of permissions shows in none of these values.</summary>

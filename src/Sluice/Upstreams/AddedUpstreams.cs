@@ -2,7 +2,8 @@ using System.Collections.Immutable;
 
 namespace Sluice.Upstreams;
 
-/// <summary>Upstreams beside those of the configuration, which somebody has made for requests of his own: they are discovered and checked too.</summary>
+/// <summary>Upstreams beside those of the configuration, which somebody has made for requests of his own: they are discovered and checked
+/// too.</summary>
 internal sealed class AddedUpstreams
 {
     readonly Lock _lock = new();
@@ -31,7 +32,8 @@ internal sealed class AddedUpstreams
     }
 }
 
-/// <summary>Adds an upstream when the first request goes there: what was only tried, or is never used, is not asked for its health.</summary>
+/// <summary>Adds an upstream when the first request goes there: what was only tried, or is never used, is not asked for its
+/// health.</summary>
 sealed class UpstreamFollower(Upstream upstream, AddedUpstreams added) : IDisposable
 {
     const int New = 0, Followed = 1, Ended = 2;

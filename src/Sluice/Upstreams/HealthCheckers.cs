@@ -24,7 +24,8 @@ internal sealed partial class HealthCheckers(HostResolver resolver, TimeProvider
             {
                 return;
             }
-            var wanted = upstreams.Where(upstream => upstream.Checks?.Config.Active is not null).ToHashSet<Upstream>(ReferenceEqualityComparer.Instance);
+            var wanted = upstreams.Where(upstream => upstream.Checks?.Config.Active is not null)
+                .ToHashSet<Upstream>(ReferenceEqualityComparer.Instance);
             foreach (var gone in _running.Keys.Where(upstream => !wanted.Contains(upstream)).ToArray())
             {
                 _running.Remove(gone, out var checker);

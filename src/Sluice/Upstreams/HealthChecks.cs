@@ -3,8 +3,8 @@ using Sluice.Model;
 namespace Sluice.Upstreams;
 
 /// <summary>
-/// What an upstream's <c>checks</c> make of reports about its nodes: those of clients' requests (passive) and those of probes (active). A node that turns is
-/// logged and shows in <c>apisix_upstream_status</c>.
+/// What an upstream's <c>checks</c> make of reports about its nodes: those of clients' requests (passive) and those of probes (active). A
+/// node that turns is logged and shows in <c>apisix_upstream_status</c>.
 /// </summary>
 internal sealed partial class HealthChecks(Upstream upstream, ChecksConfig config)
 {
@@ -68,7 +68,8 @@ internal sealed partial class HealthChecks(Upstream upstream, ChecksConfig confi
         }
     }
 
-    internal void ShowStatus(Node node) => upstream.Services.Metrics.UpstreamStatus(upstream.Name, node.Config.Host, PortOf(node), node.IsHealthy);
+    internal void ShowStatus(Node node) =>
+        upstream.Services.Metrics.UpstreamStatus(upstream.Name, node.Config.Host, PortOf(node), node.IsHealthy);
 
     internal void ForgetStatus(Node node) => upstream.Services.Metrics.ForgetUpstreamStatus(upstream.Name, node.Config.Host, PortOf(node));
 

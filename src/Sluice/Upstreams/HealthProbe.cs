@@ -13,7 +13,8 @@ namespace Sluice.Upstreams;
 /// <param name="IsTimeout">Failed by the clock and not by the network.</param>
 readonly record struct ProbeResult(bool Succeeded, int? Status = null, bool IsTimeout = false);
 
-/// <summary>One active check of one node on a connection of its own: connect, for https shake hands, for http(s) ask and read the status line.</summary>
+/// <summary>One active check of one node on a connection of its own: connect, for https shake hands, for http(s) ask and read the status
+/// line.</summary>
 sealed class HealthProbe(ActiveCheckConfig config, Upstream upstream, HostResolver resolver, TimeProvider time)
 {
     const int MaxStatusLine = 256;
@@ -47,7 +48,8 @@ sealed class HealthProbe(ActiveCheckConfig config, Upstream upstream, HostResolv
         }
     }
 
-    /// <summary>Host header: the check's, else what requests of clients have there as far as it is known without one, else the node.</summary>
+    /// <summary>Host header: the check's, else what requests of clients have there as far as it is known without one, else the
+    /// node.</summary>
     string HostOf(Node node) => config.Host
         ?? (upstream.Config.PassHost == "rewrite" ? upstream.Config.UpstreamHost : null)
         ?? node.HostName;

@@ -11,7 +11,8 @@ internal sealed record Node(int Index, NodeConfig Config, int Port)
     public string Name { get; } = NameOf(Config, Port);
 
     /// <summary>Host header for <c>pass_host: node</c>: without the port where the configuration names none, or the scheme's own.</summary>
-    public string HostHeader(string scheme) => Config.Port is not null && Port != PortOf(scheme) ? Config.Domain is { } domain ? $"{domain}:{Port}" : Name
+    public string HostHeader(string scheme) =>
+        Config.Port is not null && Port != PortOf(scheme) ? Config.Domain is { } domain ? $"{domain}:{Port}" : Name
         : HostName.Contains(':', StringComparison.Ordinal) ? $"[{HostName.Trim('[', ']')}]" : HostName;
 
     static int PortOf(string scheme) => scheme is "https" or "grpcs" ? 443 : 80;
@@ -19,7 +20,8 @@ internal sealed record Node(int Index, NodeConfig Config, int Port)
     /// <summary>As written: what the node's certificate is for.</summary>
     public string HostName => Config.Domain ?? Config.Host;
 
-    /// <summary>What balancers know of it. The same object for the same address, however often the upstream's configuration changes.</summary>
+    /// <summary>What balancers know of it. The same object for the same address, however often the upstream's configuration
+    /// changes.</summary>
     public NodeState State { get; init; } = new();
 
     /// <summary>What health checks know of it; null when there are none.</summary>

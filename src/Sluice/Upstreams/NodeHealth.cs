@@ -18,8 +18,8 @@ internal enum HealthReport
 }
 
 /// <summary>
-/// Counts reports about a node as lua-resty-healthcheck does: so many in a row of one kind turn it; a success forgets failures and a failure forgets
-/// successes; what says only what is known already is not counted.
+/// Counts reports about a node as lua-resty-healthcheck does: so many in a row of one kind turn it; a success forgets failures and a
+/// failure forgets successes; what says only what is known already is not counted.
 /// </summary>
 internal sealed class NodeHealth
 {

@@ -1,8 +1,8 @@
 namespace Sluice.Upstreams;
 
 /// <summary>
-/// The nodes that one request tries, one after the other: <c>Next() … Failed() … Next() … Answered() … Took() … Dispose()</c>. What is told about
-/// a node goes to the balancers and to the passive health checks.
+/// The nodes that one request tries, one after the other: <c>Next() … Failed() … Next() … Answered() … Took() … Dispose()</c>. What is told
+/// about a node goes to the balancers and to the passive health checks.
 /// </summary>
 internal sealed class NodePicks : IDisposable
 {

@@ -3,7 +3,8 @@ using Sluice.Upstreams.Balancers;
 
 namespace Sluice.Upstreams;
 
-/// <summary>The nodes that an upstream has at one time, with a balancer for each priority. Those of an upstream with service discovery come and go.</summary>
+/// <summary>The nodes that an upstream has at one time, with a balancer for each priority. Those of an upstream with service discovery come
+/// and go.</summary>
 sealed class NodeSet
 {
     readonly Node[] _nodes;
@@ -42,7 +43,8 @@ sealed class NodeSet
     /// </summary>
     public Node? Pick(HashSet<int>? tried, string hashKey) =>
         Pick(new Pick(tried, HealthyOnly: true, hashKey))
-        ?? (Array.Exists(_nodes, node => node.Config.Weight > 0 && node.IsHealthy) ? null : Pick(new Pick(tried, HealthyOnly: false, hashKey)));
+        ?? (Array.Exists(_nodes, node => node.Config.Weight > 0 && node.IsHealthy) ? null
+            : Pick(new Pick(tried, HealthyOnly: false, hashKey)));
 
     Node? Pick(in Pick pick)
     {

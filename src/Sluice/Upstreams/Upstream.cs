@@ -39,9 +39,11 @@ internal sealed class Upstream
         Checks = config.Checks is null ? null : new HealthChecks(this, config.Checks);
         var sameChecks = JsonNode.DeepEquals(source?["checks"], predecessor?._source?["checks"]);
         // a service's nodes come with the first question
-        var nodes = config.ServiceName is not null && predecessor?.Config.ServiceName == config.ServiceName ? predecessor._nodes.Configs : config.Nodes;
+        var nodes = config.ServiceName is not null && predecessor?.Config.ServiceName == config.ServiceName ? predecessor._nodes.Configs
+            : config.Nodes;
         _nodes = new NodeSet(config, nodes, Services, predecessor?._nodes, sameChecks);
-        _resolves = Checks is not null && Services.Resolver is not null && config.ServiceName is null && Array.Exists(config.Nodes, IsNamed);
+        _resolves = Checks is not null && Services.Resolver is not null && config.ServiceName is null
+            && Array.Exists(config.Nodes, IsNamed);
         _earlier = _resolves && predecessor is not null ? (predecessor._nodes, sameChecks) : null;
         var pool = config.KeepalivePool ?? new KeepalivePoolConfig();
         Limits = new PoolLimits(pool.Size, TimeSpan.FromSeconds(pool.IdleTimeout), pool.Requests);
@@ -121,7 +123,8 @@ internal sealed class Upstream
 
     static bool IsNamed(NodeConfig node) => !IPAddress.TryParse(node.Host, out _);
 
-    /// <summary>Each address of a name is a node of its own where nodes are checked: one of them may be ill. A name that is not known stays what it was.</summary>
+    /// <summary>Each address of a name is a node of its own where nodes are checked: one of them may be ill. A name that is not known stays
+    /// what it was.</summary>
     async ValueTask ResolveAsync(CancellationToken cancellation)
     {
         var hosts = new ResolvedHost?[Config.Nodes.Length];
@@ -164,7 +167,8 @@ internal sealed class Upstream
         return [.. Config.Nodes.SelectMany((node, i) => hosts[i] is not { } host
             ? [node with { Weight = scale == 0 ? node.Weight : Times(node.Weight, scale) }]
             : host.Addresses.OrderBy(address => address.ToString(), StringComparer.Ordinal).Select(address =>
-                node with { Host = address.ToString(), Domain = node.Host, Weight = scale == 0 ? node.Weight : Times(node.Weight, scale / host.Addresses.Count) }))];
+                node with { Host = address.ToString(), Domain = node.Host,
+                    Weight = scale == 0 ? node.Weight : Times(node.Weight, scale / host.Addresses.Count) }))];
     }
 
     const int MaxScale = 60;
@@ -175,7 +179,8 @@ internal sealed class Upstream
 
     int _hasNoNodes;
 
-    /// <summary>Whether this is the first time in a row that its service's nodes are not known, which is the one to log: requests would repeat it.</summary>
+    /// <summary>Whether this is the first time in a row that its service's nodes are not known, which is the one to log: requests would
+    /// repeat it.</summary>
     public bool IsFirstDiscoveryFailure() => Interlocked.Exchange(ref _hasNoNodes, 1) == 0;
 
     void Use(NodeConfig[] nodes)
@@ -204,7 +209,8 @@ internal sealed class Upstream
     /// <summary>The pool's key for an address of a node. The same object each time, so that a request allocates none.</summary>
     public UpstreamEndpoint Endpoint(Node node, IPAddress address, bool tls, string? serverName)
     {
-        if (node.LastEndpoint is { Address: IPEndPoint last } same && ReferenceEquals(last.Address, address) && same.Tls.UseTls == tls && same.Tls.ServerName == serverName)
+        if (node.LastEndpoint is { Address: IPEndPoint last } same && ReferenceEquals(last.Address, address) && same.Tls.UseTls == tls
+            && same.Tls.ServerName == serverName)
         {
             return same;
         }
@@ -224,7 +230,8 @@ internal sealed class Upstream
             _endpoints.Clear();
         }
         return _endpoints.GetOrAdd(key, UpstreamEndpoint.Tcp(
-            node.HostName, address, node.Port, tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate, Roots) : UpstreamTls.None));
+            node.HostName, address, node.Port,
+            tls ? new UpstreamTls(true, serverName, Config.Tls?.Verify ?? false, ClientCertificate, Roots) : UpstreamTls.None));
     }
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Config.Id ?? "inline"} ({Nodes.Count} nodes)");

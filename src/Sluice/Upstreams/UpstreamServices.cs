@@ -24,5 +24,6 @@ internal sealed record UpstreamServices(TimeProvider Time, ILoggerFactory Logger
 
     /// <summary>For upstreams that nobody watches (a check of configuration, tests).</summary>
     public static UpstreamServices Alone(TimeProvider? time = null, Random? random = null) =>
-        new(time ?? TimeProvider.System, NullLoggerFactory.Instance, new GatewayMetrics(NullLogger.Instance)) { Random = random ?? Random.Shared };
+        new(time ?? TimeProvider.System, NullLoggerFactory.Instance,
+            new GatewayMetrics(NullLogger.Instance)) { Random = random ?? Random.Shared };
 }

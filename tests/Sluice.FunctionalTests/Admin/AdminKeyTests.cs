@@ -53,7 +53,8 @@ public sealed class AdminKeyTests : IAsyncLifetime
     [InlineData("/plugins/list")]
     [InlineData("/plugins/limit-count")]
     [InlineData("/schema/route")]
-    public async Task A_viewer_may_read(string path) => Assert.Equal(HttpStatusCode.OK, (await _gateway.AdminAsync(HttpMethod.Get, path, key: ViewerKey)).Status);
+    public async Task A_viewer_may_read(string path) =>
+        Assert.Equal(HttpStatusCode.OK, (await _gateway.AdminAsync(HttpMethod.Get, path, key: ViewerKey)).Status);
 
     [Theory]
     [InlineData("PUT", "/routes/r1", Route)]
@@ -95,7 +96,8 @@ public sealed class AdminKeyTests : IAsyncLifetime
         }
         using var response = await _gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.Unauthorized, response.StatusCode);
-        Assert.Contains("invalid method for role viewer", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        Assert.Contains("invalid method for role viewer", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
     }
 
     async Task<string> StoredAsync()

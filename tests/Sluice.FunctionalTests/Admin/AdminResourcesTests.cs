@@ -8,7 +8,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
 {
     TestGateway _gateway = null!;
 
-    public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync(ssl: TestGateway.Https, apisix: "proxy_mode: \"http&stream\"\n");
+    public async ValueTask InitializeAsync() =>
+        _gateway = await TestGateway.StartAsync(ssl: TestGateway.Https, apisix: "proxy_mode: \"http&stream\"\n");
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
@@ -16,10 +17,12 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     public async Task A_credential_belongs_to_its_consumer_and_authenticates_it()
     {
         await _gateway.PutAsync("/routes/r1", """{"uri":"/*","plugins":{"key-auth":{},"redirect":{"uri":"/in","ret_code":302} } }""");
-        var early = await _gateway.AdminAsync(HttpMethod.Put, "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{"key":"one"}}}""");
+        var early = await _gateway.AdminAsync(HttpMethod.Put, "/consumers/jack/credentials/c1",
+            """{"plugins":{"key-auth":{"key":"one"}}}""");
         Assert.Equal((HttpStatusCode.NotFound, """{"error_msg":"consumer not found"}"""), (early.Status, early.Body?.ToJsonString()));
         await _gateway.PutAsync("/consumers", """{"username":"jack"}""");
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{"key":"one"}},"desc":"first"}""");
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/consumers/jack/credentials/c1",
+            """{"plugins":{"key-auth":{"key":"one"}},"desc":"first"}""");
         Assert.Equal(HttpStatusCode.Created, status);
         Assert.Equal("/apisix/consumers/jack/credentials/c1", (string?)body!["key"]);
         Assert.Equal("c1", (string?)body["value"]!["id"]);
@@ -31,7 +34,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.Unauthorized, await StatusAsync("three"));
 
         Assert.Equal(2, (int)(await GetAsync("/consumers"))["total"]!);
-        Assert.Equal(["c1", "c2"], (await GetAsync("/consumers/jack/credentials"))["list"]!.AsArray().Select(one => (string?)one!["value"]!["id"]));
+        Assert.Equal(["c1", "c2"], (await GetAsync("/consumers/jack/credentials"))["list"]!.AsArray()
+            .Select(one => (string?)one!["value"]!["id"]));
         Assert.Equal("{\"total\":0,\"list\":[]}", (await GetAsync("/consumers/jackson/credentials")).ToJsonString());
         Assert.Equal("one", (string?)(await GetAsync("/consumers/jack/credentials/c1"))["value"]!["plugins"]!["key-auth"]!["key"]);
 
@@ -47,19 +51,24 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     public async Task A_decoration_belongs_to_its_service_and_goes_with_it()
     {
         const string Of = "/services/shop/graphql_cost_decorations";
-        Assert.Equal((HttpStatusCode.NotFound, """{"error_msg":"service not found"}"""), Told(await _gateway.AdminAsync(HttpMethod.Put, Of + "/d1", """{"field_path":"Query.products"}""")));
+        Assert.Equal((HttpStatusCode.NotFound, """{"error_msg":"service not found"}"""),
+            Told(await _gateway.AdminAsync(HttpMethod.Put, Of + "/d1", """{"field_path":"Query.products"}""")));
         await _gateway.PutAsync("/services/shop", """{"name":"shop"}""");
         await _gateway.PutAsync("/services/blog", """{"name":"blog"}""");
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, Of + "/d1", """{"field_path":"Query.products","mul_arguments":["first"]}""");
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, Of + "/d1",
+            """{"field_path":"Query.products","mul_arguments":["first"]}""");
         Assert.Equal((HttpStatusCode.Created, "/apisix" + Of + "/d1"), (status, (string?)body!["key"]));
-        Assert.Equal(("d1", "shop", null), ((string?)body["value"]!["id"], (string?)body["value"]!["service_id"], body["value"]!["add_value"]));
-        Assert.Equal((HttpStatusCode.BadRequest, """{"error_msg":"field_path Query.products is already decorated on this service by [d1]"}"""),
+        Assert.Equal(("d1", "shop", null),
+            ((string?)body["value"]!["id"], (string?)body["value"]!["service_id"], body["value"]!["add_value"]));
+        Assert.Equal((HttpStatusCode.BadRequest,
+            """{"error_msg":"field_path Query.products is already decorated on this service by [d1]"}"""),
             Told(await _gateway.AdminAsync(HttpMethod.Put, Of + "/d2", """{"field_path":"Query.products"}""")));
         await _gateway.PutAsync("/services/blog/graphql_cost_decorations/d9", """{"field_path":"Query.products"}""");
         (_, body) = await _gateway.AdminAsync(HttpMethod.Post, Of, """{"field_path":"Product"}""");
         Assert.StartsWith("/apisix" + Of + "/0000", (string?)body!["key"], StringComparison.Ordinal);
         (_, body) = await _gateway.AdminAsync(HttpMethod.Patch, Of + "/d1", """{"add_value":7}""");
-        Assert.Equal(("Query.products", 7, "shop"), ((string?)body!["value"]!["field_path"], (int)body["value"]!["add_value"]!, (string?)body["value"]!["service_id"]));
+        Assert.Equal(("Query.products", 7, "shop"),
+            ((string?)body!["value"]!["field_path"], (int)body["value"]!["add_value"]!, (string?)body["value"]!["service_id"]));
         Assert.Equal(2, (int)(await GetAsync(Of))["total"]!);
         Assert.Equal(["blog", "shop"], (await GetAsync("/services"))["list"]!.AsArray().Select(one => (string?)one!["value"]!["id"]));
 
@@ -71,15 +80,19 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         await _gateway.PutAsync("/services/shop", """{"name":"shop"}""");
         Assert.Equal(HttpStatusCode.NotFound, (await _gateway.AdminAsync(HttpMethod.Get, Of)).Status);
 
-        static (HttpStatusCode, string?) Told((HttpStatusCode Status, JsonNode? Body) answer) => (answer.Status, answer.Body?.ToJsonString());
+        static (HttpStatusCode, string?) Told((HttpStatusCode Status, JsonNode? Body) answer) =>
+            (answer.Status, answer.Body?.ToJsonString());
     }
 
     [Fact]
     public async Task All_unknown_plugins_of_a_resource_are_explained_at_once()
     {
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/u", """{"uri":"/u","plugins":{"key_auth":{},"cors":{},"wolf-rbac":{},"nope":{} } }""");
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/u",
+            """{"uri":"/u","plugins":{"key_auth":{},"cors":{},"wolf-rbac":{},"nope":{} } }""");
         Assert.Equal((HttpStatusCode.BadRequest, "unknown plugin [key_auth]"), (status, (string?)body!["error_msg"]));
-        Assert.Equal("plugins that are not here: key_auth: did you mean \"key-auth\"?; wolf-rbac: APISIX has it, Sluice not yet: docs/plugins/README.md; nope", (string?)body["hint"]);
+        Assert.Equal(
+            "plugins that are not here: key_auth: did you mean \"key-auth\"?; wolf-rbac: APISIX has it, Sluice not yet: "
+                + "docs/plugins/README.md; nope", (string?)body["hint"]);
         (_, body) = await _gateway.AdminAsync(HttpMethod.Put, "/stream_routes/u", """{"plugins":{"cors":{} } }""");
         Assert.Equal("plugins that are not here: cors: it is not for streams", (string?)body!["hint"]);
     }
@@ -87,33 +100,45 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     [Fact]
     public async Task A_condition_without_its_brackets_is_explained()
     {
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/v", """{"uri":"/v","vars":["arg_name","==","json"],"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
-        Assert.Equal((HttpStatusCode.BadRequest, "failed to validate the 'vars' expression: rule should be wrapped inside brackets"), (status, (string?)body!["error_msg"]));
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/v",
+            """{"uri":"/v","vars":["arg_name","==","json"],"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
+        Assert.Equal((HttpStatusCode.BadRequest, "failed to validate the 'vars' expression: rule should be wrapped inside brackets"),
+            (status, (string?)body!["error_msg"]));
         Assert.Equal("\"vars\" is a list of conditions, each a list of its own: [[\"arg_name\", \"==\", \"json\"]]", (string?)body["hint"]);
     }
 
     [Theory]
-    [InlineData("PUT", "/services/shop/graphql_cost_decorations/d1", """{"field_path":"Query.","service_id":"blog"}""", 400, "wrong service_id, it is taken from the path")]
+    [InlineData("PUT", "/services/shop/graphql_cost_decorations/d1", """{"field_path":"Query.","service_id":"blog"}""", 400,
+        "wrong service_id, it is taken from the path")]
     [InlineData("PUT", "/services/shop/graphql_cost_decorations", """{"field_path":"Query"}""", 400, "missing graphql cost decoration id")]
     [InlineData("GET", "/graphql_cost_decorations", null, 404, "Unsupported resource type: graphql_cost_decorations")]
-    [InlineData("PUT", "/stream_routes/s", """{"remote_addr":":/8","upstream":{"nodes":{"127.0.0.1:1":1},"type":"roundrobin"}}""", 400, "invalid remote_addr: :/8")]
-    [InlineData("PUT", "/routes/r", """{"uri":"/x","plugins":{"limit-count":{"count":1,"time_window":1,"_meta":{"pre_function":"not a function"}}}}""", 400, "failed to load _meta.pre_function in plugin limit-count: [string \"meta pre_function\"]:1: unexpected symbol near 'not'")]
+    [InlineData("PUT", "/stream_routes/s", """{"remote_addr":":/8","upstream":{"nodes":{"127.0.0.1:1":1},"type":"roundrobin"}}""", 400,
+        "invalid remote_addr: :/8")]
+    [InlineData("PUT", "/routes/r",
+        """{"uri":"/x","plugins":{"limit-count":{"count":1,"time_window":1,"_meta":{"pre_function":"not a function"}}}}""", 400,
+        "failed to load _meta.pre_function in plugin limit-count: [string \"meta pre_function\"]:1: unexpected symbol near 'not'")]
     [InlineData("PUT", "/consumers/jack/credentials", "{}", 400, "missing credential id")]
     [InlineData("PUT", "/consumers/jack/credentials/c1", """{"id":"c2"}""", 400, "wrong credential id")]
-    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"limit-count":{"count":1,"time_window":1}}}""", 400, "only supports auth type plugins in consumer credential")]
-    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{}}}""", 400, "invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \"key\" is required")]
-    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{"key":"taken"}}}""", 400, "duplicate key of plugin key-auth found with consumer: jill")]
+    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"limit-count":{"count":1,"time_window":1}}}""", 400,
+        "only supports auth type plugins in consumer credential")]
+    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{}}}""", 400,
+        "invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \"key\" is required")]
+    [InlineData("PUT", "/consumers/jack/credentials/c1", """{"plugins":{"key-auth":{"key":"taken"}}}""", 400,
+        "duplicate key of plugin key-auth found with consumer: jill")]
     [InlineData("POST", "/consumers/jack/credentials", "{}", 405, "not supported `POST` method for credential")]
     [InlineData("PATCH", "/consumers/jack/credentials/c1", "{}", 405, "not supported `PATCH` method for credential")]
     [InlineData("DELETE", "/consumers/jack/credentials", null, 400, "missing credential id")]
     [InlineData("GET", "/credentials", null, 404, "Unsupported resource type: credentials")]
     [InlineData("PUT", "/secrets/vault", "{}", 400, "missing secret id")]
-    [InlineData("PUT", "/secrets/azure/1", "{}", 400, "invalid configuration: invalid secret manager: \"azure\", there are vault, aws, gcp")]
-    [InlineData("PUT", "/secrets/vault/1", """{"uri":"http://v","token":"t"}""", 400, "invalid configuration: property \"prefix\" is required")]
+    [InlineData("PUT", "/secrets/azure/1", "{}", 400,
+        "invalid configuration: invalid secret manager: \"azure\", there are vault, aws, gcp")]
+    [InlineData("PUT", "/secrets/vault/1", """{"uri":"http://v","token":"t"}""", 400,
+        "invalid configuration: property \"prefix\" is required")]
     [InlineData("POST", "/secrets/vault", "{}", 405, "not supported `POST` method for secret")]
     [InlineData("PUT", "/protos/1", "{}", 400, "invalid configuration: property \"content\" is required")]
     [InlineData("PUT", "/ssls/1", """{"sni":"a.test"}""", 400, "invalid configuration: then clause did not match")]
-    [InlineData("PUT", "/stream_routes/1", """{"upstream_id":"nope"}""", 400, "failed to fetch upstream info by upstream id [nope], response code: 404")]
+    [InlineData("PUT", "/stream_routes/1", """{"upstream_id":"nope"}""", 400,
+        "failed to fetch upstream info by upstream id [nope], response code: 404")]
     public async Task What_is_wrong_is_refused_in_APISIXs_words(string method, string path, string? body, int status, string message)
     {
         await _gateway.PutAsync("/consumers", """{"username":"jack"}""");
@@ -158,7 +183,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         {
             ("/upstreams", "u1", """{"nodes":{"127.0.0.1:1":1},"type":"roundrobin"}"""),
             ("/services", "s1", """{"upstream":{"nodes":{"127.0.0.1:1":1}}}"""),
-            ("/routes", "r1", """{"uri":"/r1","upstream":{"nodes":[{"host":"127.0.0.1","port":1,"weight":1}],"checks":{"active":{"healthy":{}}}},"plugins":{"limit-count":{"count":1,"time_window":60},"cors":{},"proxy-rewrite":{"uri":"/"}}}"""),
+            ("/routes", "r1",
+                """{"uri":"/r1","upstream":{"nodes":[{"host":"127.0.0.1","port":1,"weight":1}],"checks":{"active":{"healthy":{}}}},"plugins":{"limit-count":{"count":1,"time_window":60},"cors":{},"proxy-rewrite":{"uri":"/"}}}"""),
             ("/consumers", "jack", """{"username":"jack","plugins":{"limit-count":{"count":1,"time_window":60}}}"""),
             ("/consumers/jack/credentials", "c1", """{"plugins":{"key-auth":{"key":"one"}}}"""),
             ("/consumer_groups", "g1", """{"plugins":{"limit-count":{"count":1,"time_window":60}}}"""),
@@ -197,7 +223,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         }
         await _gateway.RestartAsync();
         Assert.Equal("""{"cors":{},"limit-count":{"count":1,"time_window":60},"proxy-rewrite":{"uri":"/"}}""",
-            new JsonObject((await GetAsync("/routes/r1"))["value"]!["plugins"]!.AsObject().OrderBy(plugin => plugin.Key).Select(plugin => KeyValuePair.Create(plugin.Key, plugin.Value?.DeepClone()))).ToJsonString());
+            new JsonObject((await GetAsync("/routes/r1"))["value"]!["plugins"]!.AsObject().OrderBy(plugin => plugin.Key)
+                .Select(plugin => KeyValuePair.Create(plugin.Key, plugin.Value?.DeepClone()))).ToJsonString());
         var running = await _gateway.ControlAsync("/v1/route/r1");
         Assert.Equal("remote_addr", (string?)running["value"]!["plugins"]!["limit-count"]!["key"]);
         Assert.Equal("GET", (string?)running["value"]!["upstream"]!["checks"]!["active"]!["http_method"]);
@@ -207,12 +234,16 @@ public sealed class AdminResourcesTests : IAsyncLifetime
 
     [Theory]
     [InlineData("PUT", "/routes/r1", """{"uri":"/","host":"a","hosts":["b"],"plugins":{}}""", 400, "only one of host or hosts is allowed")]
-    [InlineData("PUT", "/routes/r1", """{"uri":"/","remote_addr":"127.0.0.1","remote_addrs":["127.0.0.2"],"plugins":{}}""", 400, "only one of remote_addr or remote_addrs is allowed")]
-    [InlineData("PUT", "/routes/r1", """{"uri":"/","plugins":{},"vars":[["remote_addr","=","127.0.0.1"]]}""", 400, "failed to validate the 'vars' expression: invalid operator '='")]
-    [InlineData("PUT", "/routes/r1", """{"uri":"/","plugins":{},"filter_func":"function(vars) "}""", 400, "failed to load 'filter_func' string: [string \"return function(vars) \"]:1: 'end' expected near '<eof>'")]
+    [InlineData("PUT", "/routes/r1", """{"uri":"/","remote_addr":"127.0.0.1","remote_addrs":["127.0.0.2"],"plugins":{}}""", 400,
+        "only one of remote_addr or remote_addrs is allowed")]
+    [InlineData("PUT", "/routes/r1", """{"uri":"/","plugins":{},"vars":[["remote_addr","=","127.0.0.1"]]}""", 400,
+        "failed to validate the 'vars' expression: invalid operator '='")]
+    [InlineData("PUT", "/routes/r1", """{"uri":"/","plugins":{},"filter_func":"function(vars) "}""", 400,
+        "failed to load 'filter_func' string: [string \"return function(vars) \"]:1: 'end' expected near '<eof>'")]
     [InlineData("PUT", "/routes/r1", """{"uri":"/","upstream":{"nodes":{"a":1},"type":"chash"}}""", 400, "missing key")]
     [InlineData("PUT", "/services/s1", """{"upstream":{"nodes":{"a":1},"type":"chash","hash_on":"header"}}""", 400, "missing key")]
-    [InlineData("PUT", "/upstreams/u1", """{"nodes":{"a":1},"pass_host":"rewrite"}""", 400, "`upstream_host` can't be empty when `pass_host` is `rewrite`")]
+    [InlineData("PUT", "/upstreams/u1", """{"nodes":{"a":1},"pass_host":"rewrite"}""", 400,
+        "`upstream_host` can't be empty when `pass_host` is `rewrite`")]
     [InlineData("PUT", "/routes/r1", """{"uri":"/","plugins":{"create_time":1}}""", 400, "the property is forbidden:  plugins.create_time")]
     [InlineData("PATCH", "/secrets/vault", "{}", 400, "no secret id")]
     [InlineData("GET", "/schema/noexist", null, 400, "not found schema: noexist")]
@@ -227,7 +258,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     [InlineData("/routes/h", """{"uri":"/x"}""", "a route needs somewhere to send its requests")]
     [InlineData("/routes/h", """{"uri":"/x","methods":["get"],"plugins":{}}""", "methods are written in capitals: \"GET\"")]
     [InlineData("/routes/h", """{"uri":"/x","upstream":{"nodes":"127.0.0.1:80"}}""", "\"nodes\" is {\"host:port\": weight}")]
-    [InlineData("/upstreams/h", """{"nodes":[{"host":"127.0.0.1"}]}""", "a node needs \"host\" and \"weight\": {\"host\": \"127.0.0.1\", \"port\": 8080")]
+    [InlineData("/upstreams/h", """{"nodes":[{"host":"127.0.0.1"}]}""",
+        "a node needs \"host\" and \"weight\": {\"host\": \"127.0.0.1\", \"port\": 8080")]
     [InlineData("/upstreams/h", """{"type":"roundrobin"}""", "an upstream needs \"nodes\"")]
     [InlineData("/ssls/h", """{"snis":["a.test"],"cert":"x","key":"x"}""", "\"cert\" is the text of a PEM file")]
     [InlineData("/routes/h", """{"uri":"/x","plugins":{"proxy-rewrite":{"uri":"nosl"}}}""", "a uri begins with a slash")]
@@ -240,14 +272,21 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     }
 
     [Theory]
-    [InlineData("/routes/w", """{"uri":"/x","plugins":{},"vars":[["arg_a","==","1"],["OR",["remote_adr","==","x"],["graphql_name","==","y"]]]}""", "vars: unknown ?remote_adr? variable")]
-    [InlineData("/routes/w", """{"uri":"/x","plugins":{"cors":{"_meta":{"filter":[["nobody","==","x"]]}}}}""", "plugins.cors._meta.filter: unknown ?nobody? variable")]
+    [InlineData("/routes/w",
+        """{"uri":"/x","plugins":{},"vars":[["arg_a","==","1"],["OR",["remote_adr","==","x"],["graphql_name","==","y"]]]}""",
+        "vars: unknown ?remote_adr? variable")]
+    [InlineData("/routes/w", """{"uri":"/x","plugins":{"cors":{"_meta":{"filter":[["nobody","==","x"]]}}}}""",
+        "plugins.cors._meta.filter: unknown ?nobody? variable")]
     [InlineData("/routes/w", """{"uri":"x","plugins":{}}""", "uri ?x? begins with no slash: no request matches it")]
-    [InlineData("/upstreams/w", """{"nodes":{"a":1},"timeout":{"connect":5000,"send":86400,"read":3600}}""", "timeout.connect: 5000 seconds; were milliseconds meant?")]
-    [InlineData("/plugin_metadata/prometheus", """{"metrics":{"http_status":{"extra_labels":[{"a":"$b"}]}}}""", "metrics: unknown property, it has no effect")]
+    [InlineData("/upstreams/w", """{"nodes":{"a":1},"timeout":{"connect":5000,"send":86400,"read":3600}}""",
+        "timeout.connect: 5000 seconds; were milliseconds meant?")]
+    [InlineData("/plugin_metadata/prometheus", """{"metrics":{"http_status":{"extra_labels":[{"a":"$b"}]}}}""",
+        "metrics: unknown property, it has no effect")]
     public async Task What_can_not_be_meant_is_accepted_with_a_warning(string path, string json, string warning)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Put, $"http://{_gateway.Gateway.AdminEndpoint}/apisix/admin{path}") { Headers = { { "X-API-KEY", TestGateway.AdminKey } }, Content = new StringContent(json) };
+        using var request = new HttpRequestMessage(HttpMethod.Put,
+            $"http://{_gateway.Gateway.AdminEndpoint}/apisix/admin{path}") { Headers = { { "X-API-KEY", TestGateway.AdminKey } },
+            Content = new StringContent(json) };
         using var response = await _gateway.Client.SendAsync(request);
         Assert.Equal(HttpStatusCode.Created, response.StatusCode);
         Assert.StartsWith($"299 sluice \"{warning}", Assert.Single(response.Headers.GetValues("Warning")), StringComparison.Ordinal);
@@ -255,13 +294,18 @@ public sealed class AdminResourcesTests : IAsyncLifetime
 
     [Fact]
     public async Task Unknown_keys_of_meta_are_refused() => Assert.Equal(
-        "failed to check the configuration of plugin cors err: property \"_meta\" validation failed: additional properties forbidden, found prio",
-        (string?)(await _gateway.AdminAsync(HttpMethod.Put, "/routes/w", """{"uri":"/x","plugins":{"cors":{"_meta":{"prio":1}}}}""")).Body!["error_msg"]);
+        "failed to check the configuration of plugin cors err: property \"_meta\" validation failed: additional properties forbidden, "
+            + "found prio",
+        (string?)(await _gateway.AdminAsync(HttpMethod.Put, "/routes/w",
+            """{"uri":"/x","plugins":{"cors":{"_meta":{"prio":1}}}}""")).Body!["error_msg"]);
 
     [Fact]
     public async Task Settings_of_plugins_without_an_effect_are_named_at_the_start()
     {
-        _gateway.Write("conf/config.yaml", TestGateway.Config().Replace("    export_addr: {ip: 127.0.0.1, port: 0}", "    export_addr: {ip: 127.0.0.1, port: 0}\n    export_uri: /m\n    metrics: {http_status: {expire: 5}}", StringComparison.Ordinal));
+        _gateway.Write("conf/config.yaml",
+            TestGateway.Config().Replace("    export_addr: {ip: 127.0.0.1, port: 0}",
+                "    export_addr: {ip: 127.0.0.1, port: 0}\n    export_uri: /m\n    metrics: {http_status: {expire: 5}}",
+                StringComparison.Ordinal));
         await _gateway.ReloadAsync();
         await _gateway.ErrorLogSaysAsync("plugin_attr.prometheus.metrics.http_status.expire has no effect here");
         Assert.DoesNotContain("export_uri has no effect", _gateway.ErrorLog, StringComparison.Ordinal);
@@ -269,7 +313,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
 
     [Fact]
     public async Task An_error_that_says_enough_has_no_hint() =>
-        Assert.Equal("""{"error_msg":"unknown plugin [nope]"}""", (await _gateway.AdminAsync(HttpMethod.Put, "/routes/h", """{"uri":"/x","plugins":{"nope":{}}}""")).Body!.ToJsonString());
+        Assert.Equal("""{"error_msg":"unknown plugin [nope]"}""",
+            (await _gateway.AdminAsync(HttpMethod.Put, "/routes/h", """{"uri":"/x","plugins":{"nope":{}}}""")).Body!.ToJsonString());
 
     [Fact]
     public async Task The_id_in_the_path_is_the_resources_id_as_a_text()
@@ -282,7 +327,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
     public async Task Plugins_that_are_for_the_whole_gateway_say_so()
     {
         var all = (await GetAsync("/plugins?all=true")).AsObject();
-        Assert.Equal("batch-requests,node-status", string.Join(',', all.Where(plugin => (string?)plugin.Value!["scope"] == "global").Select(plugin => plugin.Key).Order()));
+        Assert.Equal("batch-requests,node-status",
+            string.Join(',', all.Where(plugin => (string?)plugin.Value!["scope"] == "global").Select(plugin => plugin.Key).Order()));
     }
 
     [Fact]
@@ -301,7 +347,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         await _gateway.PutAsync("/consumer_groups/g1", """{"plugins":{}}""");
         await _gateway.PutAsync("/consumers", """{"username":"jack","group_id":"g1"}""");
         var (status, body) = await _gateway.AdminAsync(HttpMethod.Delete, "/consumer_groups/g1");
-        Assert.Equal((HttpStatusCode.BadRequest, "can not delete this consumer group, consumer [jack] is still using it now"), (status, (string?)body!["error_msg"]));
+        Assert.Equal((HttpStatusCode.BadRequest, "can not delete this consumer group, consumer [jack] is still using it now"),
+            (status, (string?)body!["error_msg"]));
     }
 
     [Fact]
@@ -311,7 +358,8 @@ public sealed class AdminResourcesTests : IAsyncLifetime
         {
             Assert.Equal("object", (string?)(await GetAsync($"/schema/{name}"))["type"]);
         }
-        Assert.Equal(HttpStatusCode.OK, (await _gateway.AdminAsync(HttpMethod.Post, "/schema/validate/protos", """{"content":"x"}""")).Status);
+        Assert.Equal(HttpStatusCode.OK,
+            (await _gateway.AdminAsync(HttpMethod.Post, "/schema/validate/protos", """{"content":"x"}""")).Status);
         var (status, body) = await _gateway.AdminAsync(HttpMethod.Post, "/schema/validate/protos", "{}");
         Assert.Equal((HttpStatusCode.BadRequest, "property \"content\" is required"), (status, (string?)body!["error_msg"]));
         Assert.NotEmpty((await GetAsync("/plugins?all=true")).AsObject());

@@ -35,19 +35,39 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
     [InlineData("PUT", "/routes", "{\"uri\":\"/x\"," + Nodes + "}", "400 {\"error_msg\":\"missing route id\"}")]
     [InlineData("PUT", "/routes/a", "{\"id\":\"b\",\"uri\":\"/x\"," + Nodes + "}", "400 {\"error_msg\":\"wrong route id\"}")]
     [InlineData("POST", "/routes/r9", "{\"uri\":\"/x\"," + Nodes + "}", "400 {\"error_msg\":\"wrong route id, do not need it\"}")]
-    [InlineData("PUT", "/routes/bad!id", "{\"uri\":\"/x\"," + Nodes + "}", "400 {\"error_msg\":\"invalid configuration: property \\\"id\\\" validation failed: object matches none of the required\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\"", "400 {\"error_msg\":\"invalid request body: Expected comma or object end but found T_END at character 12\",\"req_body\":\"{\\\"uri\\\":\\\"/x\\\"\"}")]
+    [InlineData("PUT", "/routes/bad!id", "{\"uri\":\"/x\"," + Nodes + "}",
+        "400 {\"error_msg\":\"invalid configuration: property \\\"id\\\" validation failed: object matches none of the required\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\"",
+        "400 {\"error_msg\":\"invalid request body: Expected comma or object end but found T_END at character "
+            + "12\",\"req_body\":\"{\\\"uri\\\":\\\"/x\\\"\"}")]
     [InlineData("PUT", "/routes/a", "", "400 {\"error_msg\":\"missing configurations\"}")]
-    [InlineData("PUT", "/routes/a", "{" + Nodes + "}", "400 {\"error_msg\":\"invalid configuration: allOf 1 failed: value should match only one schema, but matches none\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\"}", "400 {\"error_msg\":\"invalid configuration: object matches none of the required: [\\\"plugins\\\",\\\"uri\\\"] or [\\\"upstream\\\",\\\"uri\\\"] or [\\\"upstream_id\\\",\\\"uri\\\"] or [\\\"service_id\\\",\\\"uri\\\"] or [\\\"plugins\\\",\\\"uris\\\"] or [\\\"upstream\\\",\\\"uris\\\"] or [\\\"upstream_id\\\",\\\"uris\\\"] or [\\\"service_id\\\",\\\"uris\\\"] or [\\\"script\\\",\\\"uri\\\"] or [\\\"script\\\",\\\"uris\\\"]\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"bogus\":1," + Nodes + "}", "400 {\"error_msg\":\"invalid configuration: additional properties forbidden, found bogus\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"upstream_id\":\"nope\"}", "400 {\"error_msg\":\"failed to fetch upstream info by upstream id [nope], response code: 404\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"service_id\":\"nope\"}", "400 {\"error_msg\":\"failed to fetch service info by service id [nope], response code: 404\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"nonexistent\":{}}}", "400 {\"error_msg\":\"unknown plugin [nonexistent]\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"proxy-buffering\":{\"disable_proxy_buffering\":\"x\"}}}", "400 {\"error_msg\":\"failed to check the configuration of plugin proxy-buffering err: property \\\"disable_proxy_buffering\\\" validation failed: wrong type: expected boolean, got string\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"limit-count\":{\"count\":1}}}", "400 {\"error_msg\":\"failed to check the configuration of plugin limit-count err: value should match only one schema, but matches none\"}")]
-    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"proxy-rewrite\":{\"uri\":\"nosl\"}}}", "400 {\"error_msg\":\"failed to check the configuration of plugin proxy-rewrite err: property \\\"uri\\\" validation failed: failed to match pattern \\\"^\\\\\\\\/.*\\\" with \\\"nosl\\\"\"}")]
-    [InlineData("PUT", "/consumers", "{\"username\":\"c\",\"plugins\":{\"key-auth\":{}}}", "400 {\"error_msg\":\"invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \\\"key\\\" is required\"}")]
+    [InlineData("PUT", "/routes/a", "{" + Nodes + "}",
+        "400 {\"error_msg\":\"invalid configuration: allOf 1 failed: value should match only one schema, but matches none\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\"}",
+        "400 {\"error_msg\":\"invalid configuration: object matches none of the required: [\\\"plugins\\\",\\\"uri\\\"] or "
+            + "[\\\"upstream\\\",\\\"uri\\\"] or [\\\"upstream_id\\\",\\\"uri\\\"] or [\\\"service_id\\\",\\\"uri\\\"] or "
+                + "[\\\"plugins\\\",\\\"uris\\\"] or [\\\"upstream\\\",\\\"uris\\\"] or [\\\"upstream_id\\\",\\\"uris\\\"] or "
+                    + "[\\\"service_id\\\",\\\"uris\\\"] or [\\\"script\\\",\\\"uri\\\"] or [\\\"script\\\",\\\"uris\\\"]\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"bogus\":1," + Nodes + "}",
+        "400 {\"error_msg\":\"invalid configuration: additional properties forbidden, found bogus\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"upstream_id\":\"nope\"}",
+        "400 {\"error_msg\":\"failed to fetch upstream info by upstream id [nope], response code: 404\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"service_id\":\"nope\"}",
+        "400 {\"error_msg\":\"failed to fetch service info by service id [nope], response code: 404\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"nonexistent\":{}}}",
+        "400 {\"error_msg\":\"unknown plugin [nonexistent]\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"proxy-buffering\":{\"disable_proxy_buffering\":\"x\"}}}",
+        "400 {\"error_msg\":\"failed to check the configuration of plugin proxy-buffering err: property \\\"disable_proxy_buffering\\\" "
+            + "validation failed: wrong type: expected boolean, got string\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"limit-count\":{\"count\":1}}}",
+        "400 {\"error_msg\":\"failed to check the configuration of plugin limit-count err: value should match only one schema, but "
+            + "matches none\"}")]
+    [InlineData("PUT", "/routes/a", "{\"uri\":\"/x\",\"plugins\":{\"proxy-rewrite\":{\"uri\":\"nosl\"}}}",
+        "400 {\"error_msg\":\"failed to check the configuration of plugin proxy-rewrite err: property \\\"uri\\\" validation failed: "
+            + "failed to match pattern \\\"^\\\\\\\\/.*\\\" with \\\"nosl\\\"\"}")]
+    [InlineData("PUT", "/consumers", "{\"username\":\"c\",\"plugins\":{\"key-auth\":{}}}",
+        "400 {\"error_msg\":\"invalid plugins configuration: failed to check the configuration of plugin key-auth err: property "
+            + "\\\"key\\\" is required\"}")]
     [InlineData("GET", "/bogus", null, "404 {\"error_msg\":\"Unsupported resource type: bogus\"}")]
     [InlineData("GET", "/plugins/nonexistent", null, "404 {\"error_msg\":\"plugin not found in subsystem http\"}")]
     public async Task Wrong_requests_are_answered_word_by_word(string method, string path, string? json, string expected)
@@ -60,14 +80,16 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
         }
         // a second member may say what would be right
         (body as JsonObject)?.Remove("hint");
-        Assert.Equal(expected, $"{status} {body!.ToJsonString(new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping })}");
+        Assert.Equal(expected,
+            $"{status} {body!.ToJsonString(new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping })}");
     }
 
     [Theory]
     [InlineData("{\"uri\":\"/x\",\"plugins\":{\"limit-count\":{\"count\":\"x\",\"time_window\":1}}}")]
     [InlineData("{\"uri\":\"/x\",\"upstream\":{\"type\":\"bogus\",\"nodes\":{\"127.0.0.1:1\":1}}}")]
     [InlineData("{\"uri\":\"/x\",\"vars\":[[\"arg_a\",\"=~\",\"b\"]]," + Nodes + "}")]
-    [InlineData("{\"uri\":\"/x\",\"plugins\":{\"proxy-rewrite\":{\"disable_buffering\":true},\"proxy-buffering\":{\"disable_proxy_buffering\":false}}," + Nodes + "}")]
+    [InlineData(
+        "{\"uri\":\"/x\",\"plugins\":{\"proxy-rewrite\":{\"disable_buffering\":true},\"proxy-buffering\":{\"disable_proxy_buffering\":false}}," + Nodes + "}")]
     [InlineData("[1]")]
     [InlineData("\"text\"")]
     public async Task What_APISIX_accepts_and_then_fails_on_is_refused(string json)
@@ -133,7 +155,8 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
         (_, afterPath) = await AskAsync("PATCH", "/routes/life/upstream/nodes", """{"127.0.0.1:1981":2}""");
         Assert.Equal("""{"127.0.0.1:1981":2}""", afterPath!["value"]!["upstream"]!["nodes"]!.ToJsonString());
         var (bad, error) = await AskAsync("PATCH", "/routes/life", """{"uri":5}""");
-        Assert.Equal((400, "invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number"), (bad, (string?)error!["error_msg"]));
+        Assert.Equal((400, "invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number"),
+            (bad, (string?)error!["error_msg"]));
         Assert.Equal("/r1c/*", (string?)(await AskAsync("GET", "/routes/life")).Body!["value"]!["uri"]);
 
         Assert.Equal("""200 {"key":"/apisix/routes/life","deleted":"1"}""", Text(await AskAsync("DELETE", "/routes/life")));
@@ -170,7 +193,8 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
     [Fact]
     public async Task Consumers_and_metadata_are_named_not_numbered()
     {
-        Assert.Equal("/apisix/consumers/jack", (string?)(await AskAsync("PUT", "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"k"}}}""")).Body!["key"]);
+        Assert.Equal("/apisix/consumers/jack",
+            (string?)(await AskAsync("PUT", "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"k"}}}""")).Body!["key"]);
         Assert.Equal(200, (await AskAsync("PUT", "/consumers/jack", """{"username":"jack"}""")).Status);
         Assert.Equal(400, (await AskAsync("PUT", "/consumers/jill", """{"username":"jack"}""")).Status);
         Assert.Equal(200, (await AskAsync("DELETE", "/consumers/jack")).Status);
@@ -187,8 +211,10 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
         await AskAsync("PUT", "/services/s1", """{"upstream_id":"u1"}""");
         await AskAsync("PUT", "/plugin_configs/p1", """{"plugins":{}}""");
         await AskAsync("PUT", "/routes/rsvc", """{"uri":"/in-use","service_id":"s1","plugin_config_id":"p1"}""");
-        Assert.Equal("""400 {"error_msg":"can not delete this upstream, service [s1] is still using it now"}""", Text(await AskAsync("DELETE", "/upstreams/u1")));
-        Assert.Equal("""400 {"error_msg":"can not delete this service directly, route [rsvc] is still using it now"}""", Text(await AskAsync("DELETE", "/services/s1")));
+        Assert.Equal("""400 {"error_msg":"can not delete this upstream, service [s1] is still using it now"}""",
+            Text(await AskAsync("DELETE", "/upstreams/u1")));
+        Assert.Equal("""400 {"error_msg":"can not delete this service directly, route [rsvc] is still using it now"}""",
+            Text(await AskAsync("DELETE", "/services/s1")));
         Assert.Equal(400, (await AskAsync("DELETE", "/plugin_configs/p1")).Status);
         Assert.Equal("""200 {"key":"/apisix/upstreams/u1","deleted":"1"}""", Text(await AskAsync("DELETE", "/upstreams/u1?force=true")));
         Assert.Equal(404, (await AskAsync("DELETE", "/upstreams/u1")).Status);
@@ -209,13 +235,17 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
         async Task<string> ListAsync(string query)
         {
             var (status, body) = await AskAsync("GET", $"/services?{query}");
-            return status == 200 ? $"{body!["total"]} {string.Join(' ', body["list"]!.AsArray().Select(one => (string?)one!["value"]!["id"]))}" : $"{status}";
+            return status == 200
+                ? $"{body!["total"]} {string.Join(' ', body["list"]!.AsArray().Select(one => (string?)one!["value"]!["id"]))}"
+                : $"{status}";
         }
         Assert.Equal("25 p0 p1 p2 p3 p4 p5 p6 p7 p8 p9", await ListAsync("page=1&page_size=10"));
         Assert.Equal("25 p20 p21 p22 p23 p24", await ListAsync("page=3&page_size=10"));
         Assert.Equal("25 ", await ListAsync("page=4&page_size=10"));
         Assert.Equal("1 p7", await ListAsync("name=svc7"));
-        Assert.Equal("5 p3 p8 p13 p18 p23", string.Join(' ', (await ListAsync("label=n:3")).Split(' ').OrderBy(id => id[0] == 'p' ? int.Parse(id[1..], System.Globalization.CultureInfo.InvariantCulture) : -1)));
+        Assert.Equal("5 p3 p8 p13 p18 p23",
+            string.Join(' ', (await ListAsync("label=n:3")).Split(' ')
+                .OrderBy(id => id[0] == 'p' ? int.Parse(id[1..], System.Globalization.CultureInfo.InvariantCulture) : -1)));
         Assert.StartsWith("0", await ListAsync("label=none"), StringComparison.Ordinal);
         await AskAsync("PUT", "/routes/l1", "{\"uri\":\"/listed/one\",\"service_id\":\"p1\"}");
         await AskAsync("PUT", "/routes/l2", "{\"uris\":[\"/listed/two\",\"/b\"],\"service_id\":\"p2\"}");
@@ -257,7 +287,8 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
         using var request = Request(HttpMethod.Get, "/routes", key);
         using var answer = await _gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.Unauthorized, answer.StatusCode);
-        Assert.Equal($$"""{"error_msg":"failed to check token","description":"{{description}}"}""", (await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd());
+        Assert.Equal($$"""{"error_msg":"failed to check token","description":"{{description}}"}""",
+            (await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd());
         Assert.False(answer.Headers.Contains("X-API-VERSION"));
         await _gateway.ErrorLogSaysAsync(description);
     }
@@ -280,7 +311,9 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
 
         using var preflight = Request(HttpMethod.Options, "/routes", null);
         using var allowed = await _gateway.Client.SendAsync(preflight, TestContext.Current.CancellationToken);
-        Assert.Equal((HttpStatusCode.OK, "text/plain", ""), (allowed.StatusCode, allowed.Content.Headers.ContentType?.MediaType, await allowed.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)));
+        Assert.Equal((HttpStatusCode.OK, "text/plain", ""),
+            (allowed.StatusCode, allowed.Content.Headers.ContentType?.MediaType,
+                await allowed.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)));
         Assert.Equal(["*"], allowed.Headers.GetValues("Access-Control-Allow-Origin"));
     }
 
@@ -288,11 +321,14 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
     public async Task A_property_that_a_plugin_does_not_know_is_kept_and_warned_of()
     {
         using var request = Request(HttpMethod.Put, "/routes/typo", TestGateway.AdminKey);
-        request.Content = new StringContent("""{"uri":"/typo","plugins":{"proxy-rewrite":{"disable_bufering":true,"uri":"/a"}}}""", Encoding.UTF8, "application/json");
+        request.Content = new StringContent("""{"uri":"/typo","plugins":{"proxy-rewrite":{"disable_bufering":true,"uri":"/a"}}}""",
+            Encoding.UTF8, "application/json");
         using var answer = await _gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.Created, answer.StatusCode);
-        Assert.Contains("plugins.proxy-rewrite.disable_bufering", Assert.Single(answer.Headers.GetValues("Warning")), StringComparison.Ordinal);
-        Assert.Contains("disable_bufering", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        Assert.Contains("plugins.proxy-rewrite.disable_bufering", Assert.Single(answer.Headers.GetValues("Warning")),
+            StringComparison.Ordinal);
+        Assert.Contains("disable_bufering", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
         await _gateway.ErrorLogSaysAsync("plugins.proxy-rewrite.disable_bufering");
         await AskAsync("DELETE", "/routes/typo");
     }
@@ -305,7 +341,9 @@ public sealed class AdminResponsesTests(AdminFixture fixture) : IClassFixture<Ad
     [InlineData("/routes//a")]
     public async Task Malformed_ids_are_refused(string path)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Put, new Uri($"http://{_gateway.Gateway.AdminEndpoint}/apisix/admin{path}", new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
+        using var request = new HttpRequestMessage(HttpMethod.Put,
+            new Uri($"http://{_gateway.Gateway.AdminEndpoint}/apisix/admin{path}",
+                new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
         request.Headers.Add("X-API-KEY", TestGateway.AdminKey);
         request.Content = new StringContent("{\"uri\":\"/x\"," + Nodes + "}");
         using var answer = await _gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);

@@ -16,7 +16,8 @@ public sealed class ConfigsTests : IAsyncLifetime
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
-    static string Routes(string to, string more = "") => $$"""{"routes":[{"id":"r1","uri":"/r1","plugins":{"redirect":{"uri":"{{to}}","ret_code":302} } }]{{more}} }""";
+    static string Routes(string to, string more = "") =>
+        $$"""{"routes":[{"id":"r1","uri":"/r1","plugins":{"redirect":{"uri":"{{to}}","ret_code":302} } }]{{more}} }""";
 
     [Fact]
     public async Task A_configuration_is_put_as_a_whole_and_shown_as_it_was_put()
@@ -37,7 +38,8 @@ public sealed class ConfigsTests : IAsyncLifetime
         Assert.Equal("jack/credentials/c1", (string?)body["consumers"]![1]!["id"]);
         using var head = await SendAsync(HttpMethod.Head);
         Assert.Equal("d1", head.Headers.GetValues("X-Digest").Single());
-        Assert.Equal(2, (int)(await _gateway.AdminAsync(HttpMethod.Get, "/consumers")).Body!["total"]! + (int)(await _gateway.AdminAsync(HttpMethod.Get, "/consumers/jack/credentials")).Body!["total"]!);
+        Assert.Equal(2, (int)(await _gateway.AdminAsync(HttpMethod.Get, "/consumers")).Body!["total"]!
+            + (int)(await _gateway.AdminAsync(HttpMethod.Get, "/consumers/jack/credentials")).Body!["total"]!);
 
         // the same digest is the same configuration
         Assert.Equal(HttpStatusCode.NoContent, (await PutAsync(Routes("/ignored"), "d1")).StatusCode);
@@ -64,8 +66,10 @@ public sealed class ConfigsTests : IAsyncLifetime
     public async Task A_refused_configuration_changes_nothing()
     {
         await PutAsync(Routes("/1"), "d1");
-        await RefusedAsync("""{"routes":[{"id":"r1","uri":5}]}""", "invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number");
-        await RefusedAsync("""{"routes":[{"id":"a","uri":"/a","plugins":{}},{"id":"a","uri":"/a","plugins":{}}]}""", "found duplicate id a in routes");
+        await RefusedAsync("""{"routes":[{"id":"r1","uri":5}]}""",
+            "invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number");
+        await RefusedAsync("""{"routes":[{"id":"a","uri":"/a","plugins":{}},{"id":"a","uri":"/a","plugins":{}}]}""",
+            "found duplicate id a in routes");
         await RefusedAsync("""{"consumers":[{"username":"a"},{"username":"a"}]}""", "found duplicate username a in consumers");
         await RefusedAsync("""{"routes":{"a":1}}""", "routes must be a list");
         await RefusedAsync("""{"routes":[5]}""", "invalid configuration: wrong type: expected object, got number");
@@ -75,13 +79,15 @@ public sealed class ConfigsTests : IAsyncLifetime
         Assert.Equal("missing digest header", (string?)(await BodyAsync(without))["error_msg"]);
         Assert.Equal("/1", await EtcdGateway.WhereAsync(_gateway, "/r1"));
         var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/r2", """{"uri":"/","plugins":{}}""");
-        Assert.Equal((HttpStatusCode.MethodNotAllowed, "the configuration is written as a whole: PUT /apisix/admin/configs"), (status, (string?)body!["error_msg"]));
+        Assert.Equal((HttpStatusCode.MethodNotAllowed, "the configuration is written as a whole: PUT /apisix/admin/configs"),
+            (status, (string?)body!["error_msg"]));
     }
 
     [Fact]
     public async Task YAML_is_taken_and_given()
     {
-        using var put = await SendAsync(HttpMethod.Put, "routes:\n  - id: r1\n    uri: /r1\n    plugins: {redirect: {uri: /yaml, ret_code: 302}}\n", "d1", "application/yaml");
+        using var put = await SendAsync(HttpMethod.Put,
+            "routes:\n  - id: r1\n    uri: /r1\n    plugins: {redirect: {uri: /yaml, ret_code: 302}}\n", "d1", "application/yaml");
         Assert.Equal(HttpStatusCode.Accepted, put.StatusCode);
         Assert.Equal("/yaml", await EtcdGateway.WhereAsync(_gateway, "/r1"));
         using var broken = await SendAsync(HttpMethod.Put, "routes: [", "d2", "application/yaml");
@@ -94,11 +100,13 @@ public sealed class ConfigsTests : IAsyncLifetime
         using var good = await SendAsync(HttpMethod.Post, Routes("/1"), path: "/validate");
         Assert.Equal(HttpStatusCode.OK, good.StatusCode);
         Assert.Equal("404", await EtcdGateway.WhereAsync(_gateway, "/r1"));
-        using var bad = await SendAsync(HttpMethod.Post, """{"routes":[{"id":"r1","uri":5},{"id":"r2","uri":"/","plugins":{"nope":{}}}],"ssls_conf_version":"x"}""", path: "/validate");
+        using var bad = await SendAsync(HttpMethod.Post,
+            """{"routes":[{"id":"r1","uri":5},{"id":"r2","uri":"/","plugins":{"nope":{}}}],"ssls_conf_version":"x"}""", path: "/validate");
         var body = await BodyAsync(bad);
         Assert.Equal("Configuration validation failed", (string?)body["error_msg"]);
         Assert.Equal(["ssls: ssls_conf_version must be a number, got string", "routes: unknown plugin [nope]"],
-            body["errors"]!.AsArray().Where(error => (int?)error!["index"] != 0).Select(error => $"{error!["resource_type"]}: {error["error"]}"));
+            body["errors"]!.AsArray().Where(error => (int?)error!["index"] != 0)
+            .Select(error => $"{error!["resource_type"]}: {error["error"]}"));
         Assert.Equal(3, body["errors"]!.AsArray().Count);
         Assert.Equal(["", "r1", "r2"], body["errors"]!.AsArray().Select(error => (string?)error!["resource_id"] ?? "").Order());
     }
@@ -106,12 +114,17 @@ public sealed class ConfigsTests : IAsyncLifetime
     [Fact]
     public async Task Entries_may_be_without_an_id_and_duplicates_are_named_beside_what_else_is_wrong()
     {
-        using var good = await SendAsync(HttpMethod.Post, """{"routes":[{"uri":"/a","plugins":{}},{"uri":"/b","plugins":{}}]}""", path: "/validate");
+        using var good = await SendAsync(HttpMethod.Post, """{"routes":[{"uri":"/a","plugins":{}},{"uri":"/b","plugins":{}}]}""",
+            path: "/validate");
         Assert.Equal(HttpStatusCode.OK, good.StatusCode);
-        using var bad = await SendAsync(HttpMethod.Post, """{"routes":[{"id":"r","uri":"/a","plugins":{}},{"id":"r","uri":5}],"consumers":[{"username":"a"},{"username":"a"}]}""", path: "/validate");
+        using var bad = await SendAsync(HttpMethod.Post,
+            """{"routes":[{"id":"r","uri":"/a","plugins":{}},{"id":"r","uri":5}],"consumers":[{"username":"a"},{"username":"a"}]}""",
+            path: "/validate");
         Assert.Equal(["consumers a 1 found duplicate username a in consumers", "routes r 1 found duplicate id r in routes",
             "routes r 1 invalid configuration: property \"uri\" validation failed: wrong type: expected string, got number"],
-            (await BodyAsync(bad))["errors"]!.AsArray().Select(error => $"{error!["resource_type"]} {error["resource_id"]} {error["index"]} {error["error"]}").Order(StringComparer.Ordinal));
+            (await BodyAsync(bad))["errors"]!.AsArray()
+            .Select(error => $"{error!["resource_type"]} {error["resource_id"]} {error["index"]} {error["error"]}")
+            .Order(StringComparer.Ordinal));
     }
 
     async Task RefusedAsync(string json, string error)
@@ -124,7 +137,8 @@ public sealed class ConfigsTests : IAsyncLifetime
 
     static async Task<JsonNode> BodyAsync(HttpResponseMessage response) => JsonNode.Parse(await response.Content.ReadAsStringAsync())!;
 
-    async Task<HttpResponseMessage> SendAsync(HttpMethod method, string? body = null, string? digest = null, string type = "application/json", string path = "")
+    async Task<HttpResponseMessage> SendAsync(HttpMethod method, string? body = null, string? digest = null,
+        string type = "application/json", string path = "")
     {
         using var request = new HttpRequestMessage(method, $"http://{_gateway.Gateway.AdminEndpoint}/apisix/admin/configs{path}");
         request.Headers.Add("X-API-KEY", TestGateway.AdminKey);

@@ -22,7 +22,8 @@ public sealed class ControlApiTests : IAsyncLifetime
             Assert.Equal($"/apisix/{all}/{one.Split('/')[1]}", (string?)(await _gateway.ControlAsync($"/v1/{one}"))["key"]);
             Assert.Single((await _gateway.ControlAsync($"/v1/{all}")).AsArray());
         }
-        Assert.Equal("""[{"host":"127.0.0.1","weight":1,"port":1}]""", (await _gateway.ControlAsync("/v1/upstream/u1"))["value"]!["nodes"]!.ToJsonString());
+        Assert.Equal("""[{"host":"127.0.0.1","weight":1,"port":1}]""",
+            (await _gateway.ControlAsync("/v1/upstream/u1"))["value"]!["nodes"]!.ToJsonString());
         await _gateway.PutAsync("/plugin_configs/p1", """{"plugins":{"cors":{}}}""");
         await _gateway.PutAsync("/routes/r2", """{"uri":"/r2","plugins":{"cors":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
         Assert.Equal("{}", (await _gateway.ControlAsync("/v1/route/r2"))["value"]!["plugins"]!["cors"]!["_meta"]!.ToJsonString());
@@ -37,7 +38,8 @@ public sealed class ControlApiTests : IAsyncLifetime
         await _gateway.PutAsync("/upstreams/u1", """{"nodes":{"127.0.0.1:1":1}}""");
         await _gateway.PutAsync("/services/s1", """{"hosts":["a.test"],"upstream_id":"u1","plugins":{"request-id":{},"key-auth":{}}}""");
         await _gateway.PutAsync("/plugin_configs/p1", """{"plugins":{"cors":{}}}""");
-        await _gateway.PutAsync("/routes/r1", """{"uri":"/r1","service_id":"s1","plugin_config_id":"p1","plugins":{"key-auth":{"header":"x"}}}""");
+        await _gateway.PutAsync("/routes/r1",
+            """{"uri":"/r1","service_id":"s1","plugin_config_id":"p1","plugins":{"key-auth":{"header":"x"}}}""");
         await _gateway.PutAsync("/global_rules/1", """{"plugins":{"ip-restriction":{"whitelist":["127.0.0.1"]}}}""");
         var config = await _gateway.ControlAsync("/v1/config");
         Assert.DoesNotContain("hush", config.ToJsonString());
@@ -56,7 +58,8 @@ public sealed class ControlApiTests : IAsyncLifetime
     {
         using var ca = new TestAuthority();
         var (certificate, key) = ca.Issue("gateway", client: true);
-        var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 }, ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
+        var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 },
+            ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
         await _gateway.PutAsync("/upstreams/u1", upstream.ToJsonString());
         await _gateway.PutAsync("/services/s1", new JsonObject { ["upstream"] = upstream.DeepClone() }.ToJsonString());
         await _gateway.PutAsync("/routes/r1", new JsonObject { ["uri"] = "/r1", ["upstream"] = upstream.DeepClone() }.ToJsonString());
@@ -89,9 +92,11 @@ public sealed class ControlApiTests : IAsyncLifetime
     [Fact]
     public async Task Names_of_ones_own_are_let_in_and_an_Admin_API_without_key_has_the_same_check()
     {
-        var config = TestGateway.Config("sluice:\n  ui: {hosts: [gateway.corp.test]}").Replace("  admin:\n", "  admin:\n    admin_key_required: false\n", StringComparison.Ordinal);
+        var config = TestGateway.Config("sluice:\n  ui: {hosts: [gateway.corp.test]}")
+            .Replace("  admin:\n", "  admin:\n    admin_key_required: false\n", StringComparison.Ordinal);
         await using var gateway = await TestGateway.RunAsync(Directory.CreateTempSubdirectory("sluice-test-").FullName, config);
-        foreach (var address in (string[])[$"{gateway.Gateway.ControlEndpoint}/v1/config", $"{gateway.Gateway.AdminEndpoint}/apisix/admin/routes"])
+        foreach (var address in (string[])[$"{gateway.Gateway.ControlEndpoint}/v1/config",
+            $"{gateway.Gateway.AdminEndpoint}/apisix/admin/routes"])
         {
             foreach (var (host, status) in (ReadOnlySpan<(string, int)>)[("Gateway.corp.test", 200), ("rebound.test", 421)])
             {

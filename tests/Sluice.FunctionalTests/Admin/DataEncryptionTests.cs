@@ -10,7 +10,8 @@ public sealed class DataEncryptionTests
     {
         await using var gateway = await TestGateway.StartAsync();
         await gateway.PutAsync("/routes/r1", """{"uri":"/*","plugins":{"key-auth":{},"redirect":{"uri":"/in","ret_code":302} } }""");
-        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
+        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers",
+            """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
         var stored = (string?)put!["value"]!["plugins"]!["key-auth"]!["key"];
         Assert.NotEqual("auth-one", stored);
         var (_, got) = await gateway.AdminAsync(HttpMethod.Get, "/consumers/jack");
@@ -27,7 +28,8 @@ public sealed class DataEncryptionTests
         gateway.KeepsPrefix = true;
         await gateway.DisposeAsync();
         await using var second = await TestGateway.RunAsync(gateway.Prefix, TestGateway.Config());
-        Assert.Equal("auth-one", (string?)(await second.AdminAsync(HttpMethod.Get, "/consumers/jack")).Body!["value"]!["plugins"]!["key-auth"]!["key"]);
+        Assert.Equal("auth-one",
+            (string?)(await second.AdminAsync(HttpMethod.Get, "/consumers/jack")).Body!["value"]!["plugins"]!["key-auth"]!["key"]);
     }
 
     [Fact]
@@ -63,7 +65,8 @@ public sealed class DataEncryptionTests
         await using var gateway = await TestGateway.StartAsync();
         using var ca = new TestAuthority();
         var (certificate, key) = ca.Issue("gateway", client: true);
-        var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 }, ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
+        var upstream = new JsonObject { ["scheme"] = "https", ["nodes"] = new JsonObject { ["127.0.0.1:1"] = 1 },
+            ["tls"] = new JsonObject { ["client_cert"] = certificate, ["client_key"] = key } };
         await gateway.PutAsync("/upstreams/1", upstream.ToJsonString());
         await gateway.PutAsync("/routes/1", new JsonObject { ["uri"] = "/", ["upstream"] = upstream }.ToJsonString());
         Assert.DoesNotContain("PRIVATE KEY", Stored(gateway, "/apisix/upstreams/1"));
@@ -75,7 +78,8 @@ public sealed class DataEncryptionTests
         Assert.DoesNotContain("PRIVATE KEY", shown.ToJsonString());
         Assert.DoesNotContain("PRIVATE KEY", (await gateway.AdminAsync(HttpMethod.Get, "/routes")).Body!.ToJsonString());
         await gateway.PutAsync("/upstreams/1", shown.ToJsonString());
-        Assert.Equal((string)shown["tls"]!["client_key"]!, (string)(await gateway.AdminAsync(HttpMethod.Get, "/upstreams/1")).Body!["value"]!["tls"]!["client_key"]!);
+        Assert.Equal((string)shown["tls"]!["client_key"]!,
+            (string)(await gateway.AdminAsync(HttpMethod.Get, "/upstreams/1")).Body!["value"]!["tls"]!["client_key"]!);
         gateway.KeepsPrefix = true;
         await gateway.RestartAsync();
         Assert.Contains("upstreams/1", (await gateway.ControlAsync("/v1/upstreams")).ToJsonString(), StringComparison.Ordinal);
@@ -86,14 +90,18 @@ public sealed class DataEncryptionTests
     {
         await using var gateway = await TestGateway.RunAsync(
             Directory.CreateTempSubdirectory("sluice-test-").FullName,
-            TestGateway.Config().Replace("apisix:\n", "apisix:\n  data_encryption: {enable_encrypt_fields: false}\n", StringComparison.Ordinal));
-        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers", """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
+            TestGateway.Config().Replace("apisix:\n", "apisix:\n  data_encryption: {enable_encrypt_fields: false}\n",
+                StringComparison.Ordinal));
+        var (_, put) = await gateway.AdminAsync(HttpMethod.Put, "/consumers",
+            """{"username":"jack","plugins":{"key-auth":{"key":"auth-one"}}}""");
         Assert.Equal("auth-one", (string?)put!["value"]!["plugins"]!["key-auth"]!["key"]);
     }
 
     static string Stored(TestGateway gateway, string key)
     {
-        var start = new ProcessStartInfo("sqlite3", [Path.Combine(gateway.Prefix, "data", "sluice.db"), $"select value from entries where key = '{key}'"]) { RedirectStandardOutput = true };
+        var start = new ProcessStartInfo("sqlite3",
+            [Path.Combine(gateway.Prefix, "data", "sluice.db"),
+                $"select value from entries where key = '{key}'"]) { RedirectStandardOutput = true };
         using var process = Process.Start(start)!;
         return process.StandardOutput.ReadToEnd();
     }

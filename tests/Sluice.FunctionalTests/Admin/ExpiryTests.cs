@@ -13,7 +13,8 @@ public sealed class ExpiryTests
         first.KeepsPrefix = true;
         foreach (var id in new[] { "short", "kept", "long" })
         {
-            var (status, _) = await first.AdminAsync(HttpMethod.Put, $"/routes/{id}?ttl={(id == "long" ? "1000" : "1")}", EtcdGateway.Route($"/{id}", "/x"));
+            var (status, _) = await first.AdminAsync(HttpMethod.Put, $"/routes/{id}?ttl={(id == "long" ? "1000" : "1")}",
+                EtcdGateway.Route($"/{id}", "/x"));
             Assert.Equal(HttpStatusCode.Created, status);
         }
         await first.PutAsync("/routes/kept", EtcdGateway.Route("/kept", "/x"));

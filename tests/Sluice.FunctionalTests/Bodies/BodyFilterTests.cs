@@ -21,7 +21,8 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
         return cases;
     }
 
-    static string Plugins(bool buffering, string more) => $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}} },{{more}} } """;
+    static string Plugins(bool buffering, string more) =>
+        $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}} },{{more}} } """;
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -29,7 +30,8 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
     {
         const string Ping = "event: ping\ndata: 1\n\n", Comment = ": heartbeat\n\n";
         await using var origin = new EventOrigin(framing, Bytes + (Ping.Length + Comment.Length) * Events);
-        var path = await fixture.RouteAsync(origin.Port, Plugins(buffering, """ "sse":{"filter":{"exclude_events":["ping"]},"strip_comments":true} """));
+        var path = await fixture.RouteAsync(origin.Port,
+            Plugins(buffering, """ "sse":{"filter":{"exclude_events":["ping"]},"strip_comments":true} """));
         using var response = await fixture.SendAsync(protocol, path);
         Assert.Null(response.Content.Headers.ContentLength);
         using var events = new EventReader(await response.Content.ReadAsStreamAsync());
@@ -71,7 +73,8 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
     public async Task An_event_that_is_too_large_for_a_filter_aborts_the_stream(bool buffering)
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
-        var path = await fixture.RouteAsync(origin.Port, Plugins(buffering, """ "sse":{"filter":{"exclude_events":["ping"]},"max_event_bytes":64} """));
+        var path = await fixture.RouteAsync(origin.Port,
+            Plugins(buffering, """ "sse":{"filter":{"exclude_events":["ping"]},"max_event_bytes":64} """));
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         using var events = new EventReader(await response.Content.ReadAsStreamAsync());
         await origin.SendAsync(EventOrigin.Event(0));
@@ -134,7 +137,8 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
     public async Task Response_rewrite_replaces_a_stream_and_lets_the_upstream_go()
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
-        var path = await fixture.RouteAsync(origin.Port, """ "plugins":{"response-rewrite":{"body":"instead","status_code":201,"headers":{"set":{"X-A":"b"}}}} """);
+        var path = await fixture.RouteAsync(origin.Port,
+            """ "plugins":{"response-rewrite":{"body":"instead","status_code":201,"headers":{"set":{"X-A":"b"}}}} """);
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         Assert.Equal((HttpStatusCode.Created, "instead"), (response.StatusCode, await response.Content.ReadAsStringAsync()));
         Assert.Equal(["b"], response.Headers.GetValues("X-A"));
@@ -166,7 +170,8 @@ public sealed class BodyFilterTests(ProtocolsGateway fixture) : IClassFixture<Pr
             await connection.SendAsync("2\r\nlo\r\n0\r\n\r\n");
             await connection.ReadEndAsync();
         });
-        var path = await fixture.RouteAsync(origin.Port, """ "plugins":{"response-rewrite":{"filters":[{"regex":"hello","replace":"goodbye"}]}} """);
+        var path = await fixture.RouteAsync(origin.Port,
+            """ "plugins":{"response-rewrite":{"filters":[{"regex":"hello","replace":"goodbye"}]}} """);
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         Assert.Equal("goodbye", await response.Content.ReadAsStringAsync());
         var told = await fixture.Gateway.ControlAsync($"/v1/buffering?uri={path}");

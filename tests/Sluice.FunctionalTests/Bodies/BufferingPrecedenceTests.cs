@@ -27,7 +27,8 @@ public class BufferingPrecedenceTests
         {
             var target = (await connection.ReadHeadAsync()).Split(' ')[1];
             var accel = target.Contains("accel=", StringComparison.Ordinal) ? $"X-Accel-Buffering: {target.Split("accel=")[1]}\r\n" : "";
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {(target.Contains("sse", StringComparison.Ordinal) ? "text/event-stream" : "text/plain")}\r\n{accel}Content-Length: 1\r\n\r\nx");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: {(target.Contains("sse", StringComparison.Ordinal) ? "text/event-stream" : "text/plain")}\r\n{accel}Content-Length: 1\r\n\r\nx");
         }
     });
 
@@ -47,7 +48,8 @@ public class BufferingPrecedenceTests
         await gateway.RouteAsync("on", "/plugin", origin.Port, On("proxy-rewrite"));
 
         // upstream's header > plugins > location > server > http
-        await IsAsync(gateway, "s.test", "/loc/plugin?accel=yes", "upstream header on", "plugin off", "location on", "server off", "http on", "default on");
+        await IsAsync(gateway, "s.test", "/loc/plugin?accel=yes", "upstream header on", "plugin off", "location on", "server off",
+            "http on", "default on");
         await IsAsync(gateway, "s.test", "/loc/plugin", "plugin off", "location on", "server off", "http on", "default on");
         await IsAsync(gateway, "s.test", "/loc/plain", "location on", "server off", "http on", "default on");
         await IsAsync(gateway, "s.test", "/plain", "server off", "http on", "default on");
@@ -91,11 +93,13 @@ public class BufferingPrecedenceTests
         await gateway.PutAsync("/routes/plugin_config", $$"""{"uri":"/plugin_config","plugin_config_id":"p1","upstream":{{upstream}} }""");
         await gateway.PutAsync("/routes/none", $$"""{"uri":"/none","upstream":{{upstream}} }""");
 
-        foreach (var (path, place) in ((string, string)[])[("/route", "route route"), ("/service", "service s1"), ("/plugin_config", "plugin_config p1")])
+        foreach (var (path, place) in ((string, string)[])[("/route", "route route"), ("/service", "service s1"),
+            ("/plugin_config", "plugin_config p1")])
         {
             Assert.Equal($"{word}; {plugin} ({place})", await AskAsync(gateway, "x.test", path));
         }
-        Assert.StartsWith(off ? "on; proxy_buffering" : "off; proxy_buffering", await AskAsync(gateway, "x.test", "/none"), StringComparison.Ordinal);
+        Assert.StartsWith(off ? "on; proxy_buffering" : "off; proxy_buffering", await AskAsync(gateway, "x.test", "/none"),
+            StringComparison.Ordinal);
 
         await gateway.PutAsync("/global_rules/g1", $$"""{ {{plugins}} }""");
         Assert.Equal($"{word}; {plugin} (global_rule g1)", await AskAsync(gateway, "x.test", "/none"));
@@ -106,9 +110,11 @@ public class BufferingPrecedenceTests
     {
         await using var origin = Origin();
         await using var gateway = await TestGateway.StartAsync(Debug);
-        await gateway.PutAsync("/consumers/jack", """{"username":"jack","plugins":{"key-auth":{"key":"jacks"},"proxy-buffering":{"disable_proxy_buffering":true}}}""");
+        await gateway.PutAsync("/consumers/jack",
+            """{"username":"jack","plugins":{"key-auth":{"key":"jacks"},"proxy-buffering":{"disable_proxy_buffering":true}}}""");
         await gateway.PutAsync("/consumers/jill", """{"username":"jill","plugins":{"key-auth":{"key":"jills"}}}""");
-        await gateway.RouteAsync("r1", "/a", origin.Port, """ "plugins":{"key-auth":{},"proxy-buffering":{"disable_proxy_buffering":false}} """);
+        await gateway.RouteAsync("r1", "/a", origin.Port,
+            """ "plugins":{"key-auth":{},"proxy-buffering":{"disable_proxy_buffering":false}} """);
 
         Assert.Equal("off; proxy-buffering (consumer jack)", await AskAsync(gateway, "x.test", "/a", ("apikey", "jacks")));
         Assert.Equal("on; proxy-buffering (route r1)", await AskAsync(gateway, "x.test", "/a", ("apikey", "jills")));
@@ -131,7 +137,8 @@ public class BufferingPrecedenceTests
         Assert.Contains("proxy-rewrite", error, StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.NotFound, (await gateway.AdminAsync(HttpMethod.Get, "/routes/r1")).Status);
         // both saying the same is no contradiction
-        await gateway.RouteAsync("r1", "/a", 1, """ "plugins":{"proxy-buffering":{"disable_proxy_buffering":true},"proxy-rewrite":{"disable_buffering":true}} """);
+        await gateway.RouteAsync("r1", "/a", 1,
+            """ "plugins":{"proxy-buffering":{"disable_proxy_buffering":true},"proxy-rewrite":{"disable_buffering":true}} """);
     }
 
     [Fact]
@@ -161,7 +168,8 @@ public class BufferingPrecedenceTests
     }
 
     static IEnumerable<string> Levels(JsonNode told) =>
-        told["response"]!["overridden"]!.AsArray().Prepend(told["response"]!["rule"]).Select(rule => $"{rule!["level"]} {rule["buffering"]}");
+        told["response"]!["overridden"]!.AsArray().Prepend(told["response"]!["rule"])
+        .Select(rule => $"{rule!["level"]} {rule["buffering"]}");
 
     static async Task<string> AskAsync(TestGateway gateway, string host, string target, params (string Name, string Value)[] headers)
     {

@@ -3,7 +3,8 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Bodies;
 
-/// <summary>40 MB to a client that does not read, then reads: with buffering off the upstream is held back, with buffering on it is soon free.</summary>
+/// <summary>40 MB to a client that does not read, then reads: with buffering off the upstream is held back, with buffering on it is soon
+/// free.</summary>
 public class LargeDownloadTests
 {
     const int Megabyte = 1024 * 1024;
@@ -21,7 +22,8 @@ public class LargeDownloadTests
             _origin = ScriptedOrigin.Start(async connection =>
             {
                 await connection.ReadHeadAsync();
-                await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{(chunked ? "Transfer-Encoding: chunked" : $"Content-Length: {Size}")}\r\n\r\n");
+                await connection.SendAsync(
+                    $"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{(chunked ? "Transfer-Encoding: chunked" : $"Content-Length: {Size}")}\r\n\r\n");
                 var piece = new byte[64 * 1024];
                 try
                 {
@@ -158,7 +160,8 @@ public class LargeDownloadTests
         var mounted = Directory.CreateTempSubdirectory("sluice-disk-").FullName;
         var disk = TinyDisk.Mount(mounted, "2m");
         // who may not mount has a place at which nobody can write
-        var (directory, complaint) = disk is null ? ("/proc/sluice", "cannot create a temporary file") : (mounted, "No space left on device");
+        var (directory, complaint) = disk is null ? ("/proc/sluice", "cannot create a temporary file")
+            : (mounted, "No space left on device");
         try
         {
             await using var source = new Source();
@@ -228,7 +231,8 @@ public class LargeDownloadTests
         {
             try
             {
-                if (File.ResolveLinkTarget(descriptor, false)?.FullName is { } target && target.StartsWith(directory + "/", StringComparison.Ordinal))
+                if (File.ResolveLinkTarget(descriptor, false)?.FullName is { } target
+                    && target.StartsWith(directory + "/", StringComparison.Ordinal))
                 {
                     found.Add(target);
                 }

@@ -6,7 +6,8 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Bodies;
 
-/// <summary>Any stream of bytes, cut into any pieces, is the same stream at the client: through real sockets, in every way that a body goes.</summary>
+/// <summary>Any stream of bytes, cut into any pieces, is the same stream at the client: through real sockets, in every way that a body
+/// goes.</summary>
 public sealed class RelayedBytesTests
 {
     public enum BodyFraming
@@ -74,7 +75,8 @@ public sealed class RelayedBytesTests
 
     static readonly Gen<Answer> Answers = Gen.Select(
         Gen.Enum<BodyFraming>(), Gen.Frequency((4, Gen.Byte.Array[0, 200]), (1, Gen.Byte.Array[0, 40_000])),
-        Gen.Int[1, 3000].Array[1, 5], Gen.Frequency((1, Gen.Int[1, 3].Array[1, 3]), (2, Gen.Int[1, 5000].Array[1, 5])), Gen.OneOfConst([.. Ways.Keys]), Gen.Bool,
+        Gen.Int[1, 3000].Array[1, 5], Gen.Frequency((1, Gen.Int[1, 3].Array[1, 3]), (2, Gen.Int[1, 5000].Array[1, 5])),
+        Gen.OneOfConst([.. Ways.Keys]), Gen.Bool,
         (framing, body, chunks, cuts, path, trailer) => new Answer(framing, body, chunks, cuts, path, trailer));
 
     [Fact]

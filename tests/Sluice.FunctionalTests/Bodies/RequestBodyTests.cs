@@ -49,7 +49,8 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             var head = await connection.ReadHeadAsync();
-            Assert.Contains(withLength ? "\r\nContent-Length: 12\r\n" : "\r\nTransfer-Encoding: chunked\r\n", head, StringComparison.OrdinalIgnoreCase);
+            Assert.Contains(withLength ? "\r\nContent-Length: 12\r\n" : "\r\nTransfer-Encoding: chunked\r\n", head,
+                StringComparison.OrdinalIgnoreCase);
             foreach (var piece in (string[])["one.", "two.", "six."])
             {
                 content.Send(piece);
@@ -95,7 +96,8 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
     [Theory]
     [InlineData("", "http { proxy_request_buffering off; }", true)]
     [InlineData("", "http { proxy_request_buffering on; server { server_name up.test; proxy_request_buffering off; } }", true)]
-    [InlineData("", "http { proxy_request_buffering off; server { server_name up.test; location / { proxy_request_buffering on; } } }", false)]
+    [InlineData("", "http { proxy_request_buffering off; server { server_name up.test; location / { proxy_request_buffering on; } } }",
+        false)]
     [InlineData("nginx_config: {http: {proxy_request_buffering: off}}", "", true)]
     [InlineData("nginx_config: {http: {proxy_request_buffering: off}}", "http { proxy_request_buffering on; }", false)]
     [InlineData("nginx_config: {http: {proxy_request_buffering: false}}", "http { server { server_name up.test; } }", true)]
@@ -113,7 +115,8 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         });
         await using var gateway = await TestGateway.StartAsync(config, nginx);
         await gateway.RouteAsync("r1", "/up", origin.Port);
-        using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/up")) { Content = content, Headers = { Host = "up.test" } };
+        using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/up")) { Content = content,
+            Headers = { Host = "up.test" } };
         var sending = gateway.Client.SendAsync(request);
         content.Send("one.");
         if (streamed)
@@ -149,12 +152,14 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
                 at += more.Length;
                 sum += more.Sum(letter => (long)letter);
             }
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Length: {Size.ToString(CultureInfo.InvariantCulture).Length}\r\n\r\n{Size}");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Length: {Size.ToString(CultureInfo.InvariantCulture).Length}\r\n\r\n{Size}");
             await connection.ReadEndAsync();
             Assert.NotEqual(0, sum);
         });
         var path = await fixture.RouteAsync(origin.Port, buffered ? On : Off);
-        using var request = new HttpRequestMessage(HttpMethod.Put, fixture.Url(Protocol.Http1, path)) { Content = new ByteArrayContent(new byte[Size].Select((_, i) => (byte)i).ToArray()) };
+        using var request = new HttpRequestMessage(HttpMethod.Put,
+            fixture.Url(Protocol.Http1, path)) { Content = new ByteArrayContent(new byte[Size].Select((_, i) => (byte)i).ToArray()) };
         using var response = await fixture.Client(Protocol.Http1).SendAsync(request);
         Assert.Equal($"{Size}", await response.Content.ReadAsStringAsync());
         Assert.Empty(Directory.GetFiles(Path.Combine(fixture.Gateway.Prefix, "data", "tmp")));
@@ -250,7 +255,8 @@ public sealed class RequestBodyTests(ProtocolsGateway fixture) : IClassFixture<P
         });
         var path = await fixture.RouteAsync(origin.Port, Off);
         using var client = await RawConnection.ConnectAsync(fixture.Gateway.EndPoint);
-        await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n");
+        await client.SendAsync(
+            $"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 200 OK\r\n", await client.ReadHeadAsync(), StringComparison.Ordinal);
     }
 

@@ -16,10 +16,12 @@ public class RequestBodyTimeTests
             await connection.ReadHeadAsync();
             await connection.StallAsync();
         });
-        await using var gateway = await TestGateway.StartAsync(nginx: $$"""http { client_body_timeout 300ms; proxy_request_buffering {{requestBuffering}}; }""");
+        await using var gateway = await TestGateway.StartAsync(
+            nginx: $$"""http { client_body_timeout 300ms; proxy_request_buffering {{requestBuffering}}; }""");
         await gateway.RouteAsync("r1", "/*", origin.Port);
 
-        Assert.StartsWith("HTTP/1.1 408 ", await AnswerToAsync(gateway, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhel"), StringComparison.Ordinal);
+        Assert.StartsWith("HTTP/1.1 408 ", await AnswerToAsync(gateway, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhel"),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -35,7 +37,8 @@ public class RequestBodyTimeTests
         await gateway.RouteAsync("r1", "/*", origin.Port);
 
         // the client waits for the answer before it goes on
-        Assert.StartsWith("HTTP/1.1 401 ", await AnswerToAsync(gateway, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhel"), StringComparison.Ordinal);
+        Assert.StartsWith("HTTP/1.1 401 ", await AnswerToAsync(gateway, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhel"),
+            StringComparison.Ordinal);
     }
 
     static async Task<string> AnswerToAsync(TestGateway gateway, string request)

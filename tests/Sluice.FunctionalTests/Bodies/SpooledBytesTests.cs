@@ -22,7 +22,8 @@ public class SpooledBytesTests
             sent.SetResult();
         });
         await using var gateway = await TestGateway.StartAsync();
-        await gateway.RouteAsync("r1", "/*", origin.Port, """ "plugins":{"prometheus":{},"proxy-buffering":{"disable_proxy_buffering":false}} """);
+        await gateway.RouteAsync("r1", "/*", origin.Port,
+            """ "plugins":{"prometheus":{},"proxy-buffering":{"disable_proxy_buffering":false}} """);
 
         using var response = await gateway.Client.GetAsync(gateway.Url("/"), HttpCompletionOption.ResponseHeadersRead);
         // the client takes nothing: what no socket holds is in the file

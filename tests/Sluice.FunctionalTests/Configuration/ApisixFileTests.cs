@@ -31,7 +31,8 @@ public sealed class ApisixFileTests
                 "conf/apisix.yaml:9 (routes[0].plugins.limit-cuont): unknown plugin [limit-cuont]; did you mean \"limit-count\"?",
             ],
             problems.Select(problem => problem.ToString()).Where(line => line.Contains("unknown plugin", StringComparison.Ordinal)));
-        Assert.Contains(problems, problem => problem.Message.Contains("failed to check the configuration of plugin cors", StringComparison.Ordinal));
+        Assert.Contains(problems, problem =>
+            problem.Message.Contains("failed to check the configuration of plugin cors", StringComparison.Ordinal));
         Directory.Delete(prefix, recursive: true);
     }
 
@@ -80,13 +81,15 @@ public sealed class ApisixFileTests
         await old.PutAsync("/consumers/jack/credentials/one", """{"plugins":{"key-auth":{"key":"jacks key"}}}""");
         await old.PutAsync("/secrets/vault/1", """{"uri":"http://127.0.0.1:1","prefix":"kv/a","token":"t"}""");
         await old.PutAsync("/routes/r1", """{"uri":"/x y's","service_id":"s1","plugin_config_id":"p1","desc":"ä \"quoted\" \\n"}""");
-        var page = await File.ReadAllTextAsync(Path.Combine(Root(), "docs", "migration", "apisix.md"), TestContext.Current.CancellationToken);
+        var page = await File.ReadAllTextAsync(Path.Combine(Root(), "docs", "migration", "apisix.md"),
+            TestContext.Current.CancellationToken);
         var start = page.IndexOf("```bash\n", StringComparison.Ordinal) + 8;
         var loop = page[start..page.IndexOf("```", start, StringComparison.Ordinal)];
         var (exitCode, output) = await Tool.RunAsync("bash", "-c",
             $"OLD=http://{old.Gateway.AdminEndpoint} NEW=http://{gateway.Gateway.AdminEndpoint} OLD_KEY={TestGateway.AdminKey} KEY={TestGateway.AdminKey}\n{loop}");
         Assert.True(exitCode == 0, output);
-        foreach (var path in (string[])["upstreams/u1", "services/s1", "consumer_groups/g1", "plugin_configs/p1", "plugin_metadata/limit-count", "global_rules/1",
+        foreach (var path in (string[])["upstreams/u1", "services/s1", "consumer_groups/g1", "plugin_configs/p1",
+            "plugin_metadata/limit-count", "global_rules/1",
             "consumers/jack", "consumers/jack/credentials/one", "secrets/vault/1", "routes/r1"])
         {
             var (_, before) = await old.AdminAsync(HttpMethod.Get, "/" + path);

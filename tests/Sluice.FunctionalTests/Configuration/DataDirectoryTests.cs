@@ -15,9 +15,12 @@ public class DataDirectoryTests
         Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Get, "/routes/r1")).Status);
 
         var other = Directory.CreateTempSubdirectory("sluice-test-").FullName;
-        TestGateway.Write(other, "conf/config.yaml", TestGateway.Config($"sluice: {{data_dir: {Path.Combine(gateway.Prefix, "elsewhere", "store")}}}"));
+        TestGateway.Write(other, "conf/config.yaml",
+            TestGateway.Config($"sluice: {{data_dir: {Path.Combine(gateway.Prefix, "elsewhere", "store")}}}"));
         var refused = await Assert.ThrowsAsync<GatewayStartException>(() => Gateway.StartAsync(new GatewayOptions(other)));
-        Assert.Contains($"already runs on prefix {gateway.Prefix} with the same data directory {Path.Combine(gateway.Prefix, "elsewhere", "store")}", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"already runs on prefix {gateway.Prefix} with the same data directory {Path.Combine(gateway.Prefix, "elsewhere", "store")}",
+            refused.Message, StringComparison.Ordinal);
         Assert.Contains($"(pid {Environment.ProcessId})", refused.Message, StringComparison.Ordinal);
         Directory.Delete(other, recursive: true);
     }

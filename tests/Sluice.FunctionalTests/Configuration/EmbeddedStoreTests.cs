@@ -84,7 +84,8 @@ public sealed class EmbeddedStoreTests : IDisposable
         await using var store = Open();
         await Assert.ThrowsAsync<ArgumentException>(() => store.Put(key, "", Cancel));
         await Assert.ThrowsAsync<ArgumentException>(() => store.Put("/a", "nul \0 in it", Cancel));
-        await Assert.ThrowsAsync<ArgumentException>(() => store.Transaction([], [new StoreOp.Put("/a", ""), new StoreOp.Delete("/a")], Cancel));
+        await Assert.ThrowsAsync<ArgumentException>(
+            () => store.Transaction([], [new StoreOp.Put("/a", ""), new StoreOp.Delete("/a")], Cancel));
         Assert.Equal(1, store.Revision);
     }
 
@@ -258,7 +259,8 @@ public sealed class EmbeddedStoreTests : IDisposable
     {
         await using var store = Open();
         await store.Put("/a", "secret", Cancel);
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(Path.Combine(_prefix.Path, "data")));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute,
+            File.GetUnixFileMode(Path.Combine(_prefix.Path, "data")));
         Assert.All(Directory.GetFiles(Path.Combine(_prefix.Path, "data")),
             file => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file)));
         Assert.True(Directory.GetFiles(Path.Combine(_prefix.Path, "data")).Length >= 3);
@@ -301,7 +303,8 @@ public sealed class EmbeddedStoreTests : IDisposable
                 {
                     Damage.TruncatedHeader => bytes[..50],
                     Damage.Halved => bytes[..(bytes.Length / 2)],
-                    Damage.OtherText => "not a database at all, but long enough to have been one, if only it had begun with the right sixteen bytes"u8.ToArray(),
+                    Damage.OtherText =>
+                        "not a database at all, but long enough to have been one, if only it had begun with the right sixteen bytes"u8.ToArray(),
                     _ => [],
                 };
                 break;

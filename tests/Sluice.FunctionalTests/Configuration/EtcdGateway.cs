@@ -11,8 +11,10 @@ static class EtcdGateway
 
     /// <param name="prefix">The directory of an earlier gateway; null: a new one.</param>
     /// <param name="etcd">More of <c>deployment.etcd</c>.</param>
-    public static Task<TestGateway> StartAsync(EtcdServer server, string role = Traditional, string? prefix = null, string etcd = "", string? hosts = null, int retries = 5) =>
-        TestGateway.RunAsync(prefix ?? Directory.CreateTempSubdirectory("sluice-test-").FullName, Config(hosts ?? server.Url, role, etcd, retries));
+    public static Task<TestGateway> StartAsync(EtcdServer server, string role = Traditional, string? prefix = null, string etcd = "",
+        string? hosts = null, int retries = 5) =>
+        TestGateway.RunAsync(prefix ?? Directory.CreateTempSubdirectory("sluice-test-").FullName,
+            Config(hosts ?? server.Url, role, etcd, retries));
 
     static string Config(string hosts, string role, string etcd, int retries) => TestGateway.Config()
         .Replace("  role: traditional\n  role_traditional:\n    config_provider: embedded\n",
@@ -26,16 +28,19 @@ static class EtcdGateway
     public static async Task<string> WhereAsync(TestGateway gateway, string path)
     {
         using var response = await gateway.Client.GetAsync(gateway.Url(path));
-        return response.StatusCode == HttpStatusCode.Found ? response.Headers.Location!.ToString() : ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture);
+        return response.StatusCode == HttpStatusCode.Found ? response.Headers.Location!.ToString()
+            : ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture);
     }
 
     public static Task LeadsAsync(TestGateway gateway, string path, string where) =>
         Eventually.HoldsAsync(async () => await WhereAsync(gateway, path) == where, $"{path} does not lead to {where}", seconds: 30);
 
-    public static Task<string> ReadyAsync(TestGateway gateway) => gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.StatusEndpoint}/status/ready"));
+    public static Task<string> ReadyAsync(TestGateway gateway) =>
+        gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.StatusEndpoint}/status/ready"));
 
     public static Task ReadySaysAsync(TestGateway gateway, bool reachable) =>
-        Eventually.HoldsAsync(async () => (await ReadyAsync(gateway)).Contains("etcd", StringComparison.Ordinal) != reachable, $"ready does not say reachable: {reachable}", seconds: 30);
+        Eventually.HoldsAsync(async () => (await ReadyAsync(gateway)).Contains("etcd", StringComparison.Ordinal) != reachable,
+            $"ready does not say reachable: {reachable}", seconds: 30);
 
     public static Task<string> MetricsAsync(TestGateway gateway) =>
         gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));

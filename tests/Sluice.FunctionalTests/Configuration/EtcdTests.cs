@@ -16,7 +16,8 @@ public sealed class EtcdTests
     {
         await using var etcd = await EtcdServer.StartAsync();
         await etcd.PutAsync("/apisix/routes/good", Route("/good", "/1"));
-        await etcd.PutAsync("/apisix/routes/bad", """{"id":"bad","uri":"/bad","plugins":{"redirect":{"uri":"/2","ret_code":302},"nonexistent":{"key":"hush"}}}""");
+        await etcd.PutAsync("/apisix/routes/bad",
+            """{"id":"bad","uri":"/bad","plugins":{"redirect":{"uri":"/2","ret_code":302},"nonexistent":{"key":"hush"}}}""");
         await using var gateway = await StartAsync(etcd);
         Assert.Equal("404", await WhereAsync(gateway, "/bad"));
 
@@ -35,7 +36,8 @@ public sealed class EtcdTests
         Assert.Contains("/apisix/routes/bad: ", await ReadyAsync());
         Assert.Contains("sluice_resources_left_out 1\n", await MetricsAsync());
 
-        Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Patch, "/routes/bad", """{"plugins":{"nonexistent":null}}""")).Status);
+        Assert.Equal(HttpStatusCode.OK,
+            (await gateway.AdminAsync(HttpMethod.Patch, "/routes/bad", """{"plugins":{"nonexistent":null}}""")).Status);
         Assert.Equal("/2", await WhereAsync(gateway, "/bad"));
         Assert.Null((await gateway.AdminAsync(HttpMethod.Get, "/routes/bad")).Body!["left_out"]);
         Assert.DoesNotContain("warning", await ReadyAsync());
@@ -43,12 +45,14 @@ public sealed class EtcdTests
 
         // while it runs, what was in force before stays, and a write through the Admin API goes on top of what is stored
         await etcd.PutAsync("/apisix/routes/good", """{"id":"good","uri":5}""");
-        await Eventually.HoldsAsync(async () => (await gateway.AdminAsync(HttpMethod.Get, "/routes/good")).Body!["left_out"] is not null, "it is not shown");
+        await Eventually.HoldsAsync(async () => (await gateway.AdminAsync(HttpMethod.Get, "/routes/good")).Body!["left_out"] is not null,
+            "it is not shown");
         Assert.Equal("/1", await WhereAsync(gateway, "/good"));
         await gateway.PutAsync("/routes/good", Route("/good", "/3"));
         Assert.Equal("/3", await WhereAsync(gateway, "/good"));
         await etcd.PutAsync("/apisix/routes/good", "{");
-        await Eventually.HoldsAsync(async () => (await gateway.AdminAsync(HttpMethod.Get, "/routes/good")).Body!["left_out"] is not null, "it is not shown");
+        await Eventually.HoldsAsync(async () => (await gateway.AdminAsync(HttpMethod.Get, "/routes/good")).Body!["left_out"] is not null,
+            "it is not shown");
         Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Delete, "/routes/good")).Status);
         Assert.Equal(HttpStatusCode.NotFound, (await gateway.AdminAsync(HttpMethod.Get, "/routes/good")).Status);
 
@@ -113,10 +117,12 @@ public sealed class EtcdTests
         await using var two = await StartAsync(etcd);
         await one.PutAsync("/routes/r1", Route("/r1", "/x"));
         var gateways = new[] { one, two };
-        var patches = Enumerable.Range(0, 20).Select(i => gateways[i % 2].AdminAsync(HttpMethod.Patch, "/routes/r1", $$"""{"labels":{"l{{i}}":"v"} }"""));
+        var patches = Enumerable.Range(0, 20)
+            .Select(i => gateways[i % 2].AdminAsync(HttpMethod.Patch, "/routes/r1", $$"""{"labels":{"l{{i}}":"v"} }"""));
         Assert.All(await Task.WhenAll(patches), answer => Assert.Equal(HttpStatusCode.OK, answer.Status));
         Assert.Equal(20, JsonNode.Parse((await etcd.GetAsync("/apisix/routes/r1"))!)!["labels"]!.AsObject().Count);
-        var posts = await Task.WhenAll(Enumerable.Range(0, 10).Select(i => gateways[i % 2].AdminAsync(HttpMethod.Post, "/routes", Route($"/p{i}", "/p"))));
+        var posts = await Task.WhenAll(Enumerable.Range(0, 10)
+            .Select(i => gateways[i % 2].AdminAsync(HttpMethod.Post, "/routes", Route($"/p{i}", "/p"))));
         Assert.Equal(10, posts.Select(answer => (string?)answer.Body!["key"]).Distinct().Count());
     }
 
@@ -182,8 +188,10 @@ public sealed class EtcdTests
         {
             var consumer = $$"""{"plugins":{"key-auth":{"key":"k{{round}}"} } }""";
             var answers = await Task.WhenAll(
-                one.AdminAsync(HttpMethod.Put, $"/consumers/a{round}", consumer.Replace("{\"plugins", $"{{\"username\":\"a{round}\",\"plugins", StringComparison.Ordinal)),
-                two.AdminAsync(HttpMethod.Put, $"/consumers/b{round}", consumer.Replace("{\"plugins", $"{{\"username\":\"b{round}\",\"plugins", StringComparison.Ordinal)));
+                one.AdminAsync(HttpMethod.Put, $"/consumers/a{round}",
+                    consumer.Replace("{\"plugins", $"{{\"username\":\"a{round}\",\"plugins", StringComparison.Ordinal)),
+                two.AdminAsync(HttpMethod.Put, $"/consumers/b{round}",
+                    consumer.Replace("{\"plugins", $"{{\"username\":\"b{round}\",\"plugins", StringComparison.Ordinal)));
             Assert.Single(answers, answer => answer.Status == HttpStatusCode.Created);
         }
     }
@@ -357,7 +365,8 @@ public sealed class EtcdTests
         await using var careless = await StartAsync(etcd, etcd: $"{tls}, verify: false}}");
         await careless.PutAsync("/routes/r1", Route("/r1", "/1"));
         await using var careful = await TestGateway.RunAsync(prefix, TestGateway.Config()
-            .Replace("    config_provider: embedded\n", $"    config_provider: etcd\n  etcd: {{host: ['{etcd.Url}'], {tls}, sni: etcd.test}}}}\n", StringComparison.Ordinal)
+            .Replace("    config_provider: embedded\n",
+                $"    config_provider: etcd\n  etcd: {{host: ['{etcd.Url}'], {tls}, sni: etcd.test}}}}\n", StringComparison.Ordinal)
             .Replace("apisix:\n", $"apisix:\n  ssl: {{ssl_trusted_certificate: {prefix}/conf/cert.pem}}\n", StringComparison.Ordinal));
         Assert.Equal("/1", await WhereAsync(careful, "/r1"));
     }

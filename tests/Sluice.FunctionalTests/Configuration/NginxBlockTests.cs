@@ -110,10 +110,12 @@ public sealed class NginxBlockTests(NginxBlockTests.Fixture fixture) : IClassFix
 
     async Task<(string Block, string Buffering)> AskAsync(string host, string path)
     {
-        var (connection, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        var (connection, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint,
+            $"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         connection.Dispose();
         var headers = head.Split("\r\n");
-        string Header(string name) => headers.Single(line => line.StartsWith($"{name}: ", StringComparison.OrdinalIgnoreCase))[(name.Length + 2)..];
+        string Header(string name) =>
+            headers.Single(line => line.StartsWith($"{name}: ", StringComparison.OrdinalIgnoreCase))[(name.Length + 2)..];
         return (Header("X-Block"), Header("X-Sluice-Buffering").Split(';')[0]);
     }
 }

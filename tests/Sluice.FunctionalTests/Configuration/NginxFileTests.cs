@@ -105,11 +105,13 @@ public sealed class NginxFileTests(NginxFileTests.Fixture fixture) : IClassFixtu
     [InlineData("/t/%ff%fe%80x", "/t/%FF%FE%80x")]
     public async Task A_rewrite_of_headers_leaves_the_bytes_of_a_path_alone(string sent, string forwarded)
     {
-        await fixture.Gateway.RouteAsync("rewritten", "/t/*", fixture.OriginPort, """ "plugins":{"proxy-rewrite":{"headers":{"set":{"X-Set":"é $http_x_in","X-Uri":"$uri"}}}} """);
+        await fixture.Gateway.RouteAsync("rewritten", "/t/*", fixture.OriginPort,
+            """ "plugins":{"proxy-rewrite":{"headers":{"set":{"X-Set":"é $http_x_in","X-Uri":"$uri"}}}} """);
         var answer = await AskAsync(sent, "X-In: \x00e4\r\n");
         Assert.StartsWith($"GET {forwarded} HTTP/1.1\r\n", answer.Body, StringComparison.Ordinal);
         Assert.Contains("\r\nX-Set: \x00c3\x00a9 \x00e4\r\n", answer.Body, StringComparison.OrdinalIgnoreCase);
-        Assert.Contains($"\r\nX-Uri: {Encoding.Latin1.GetString(System.Web.HttpUtility.UrlDecodeToBytes(sent))}\r\n", answer.Body, StringComparison.Ordinal);
+        Assert.Contains($"\r\nX-Uri: {Encoding.Latin1.GetString(System.Web.HttpUtility.UrlDecodeToBytes(sent))}\r\n", answer.Body,
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -182,7 +184,8 @@ public sealed class NginxFileTests(NginxFileTests.Fixture fixture) : IClassFixtu
     [Fact]
     public async Task Large_heads_pass_over_HTTP2_too()
     {
-        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
         using var request = new HttpRequestMessage(HttpMethod.Get, fixture.Gateway.Url($"/x?{new string('q', 30_000)}"))
         {
             Version = HttpVersion.Version20,

@@ -48,13 +48,15 @@ public class ReloadTests
         await gateway.PutAsync("/routes/away", """{"uri":"/away","plugins":{"redirect":{"uri":"/there","ret_code":302}}}""");
         gateway.Write("conf/config.yaml", TestGateway.Config("plugins: [cors]"));
         await gateway.RestartAsync();
-        Assert.Equal(HttpStatusCode.NotFound, (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.NotFound,
+            (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
         await gateway.ReloadAsync();
         Assert.NotNull((await gateway.AdminAsync(HttpMethod.Get, "/routes/away")).Body!["left_out"]);
 
         gateway.Write("conf/config.yaml", TestGateway.Config("plugins: [cors, redirect]"));
         await gateway.ReloadAsync();
-        Assert.Equal(HttpStatusCode.Found, (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.Found,
+            (await gateway.Client.GetAsync(gateway.Url("/away"), TestContext.Current.CancellationToken)).StatusCode);
         Assert.Null((await gateway.AdminAsync(HttpMethod.Get, "/routes/away")).Body!["left_out"]);
     }
 
@@ -102,12 +104,14 @@ public class ReloadTests
 
         for (var round = 0; round < 15; round++)
         {
-            gateway.Write("conf/nginx.conf", $"http {{ proxy_buffering {(round % 2 == 0 ? "off" : "on")}; server {{ server_name s{round}.test; }} }}");
+            gateway.Write("conf/nginx.conf",
+                $"http {{ proxy_buffering {(round % 2 == 0 ? "off" : "on")}; server {{ server_name s{round}.test; }} }}");
             await gateway.ReloadAsync();
             await gateway.RouteAsync("r1", "/a", origin.Port, $$""" "labels":{"round":"{{round}}"} """);
             await gateway.RouteAsync($"other{round}", $"/other{round}", origin.Port);
             var before = Volatile.Read(ref answered);
-            await Eventually.TrueAsync(() => Volatile.Read(ref answered) > before || Array.Exists(asking, task => task.IsCompleted), "nobody is answered");
+            await Eventually.TrueAsync(() => Volatile.Read(ref answered) > before || Array.Exists(asking, task => task.IsCompleted),
+                "nobody is answered");
         }
 
         await stop.CancelAsync();
@@ -116,7 +120,8 @@ public class ReloadTests
 
     static bool Refused(IPEndPoint address)
     {
-        using var socket = new System.Net.Sockets.Socket(address.AddressFamily, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Tcp);
+        using var socket = new System.Net.Sockets.Socket(address.AddressFamily, System.Net.Sockets.SocketType.Stream,
+            System.Net.Sockets.ProtocolType.Tcp);
         try
         {
             socket.Connect(address);

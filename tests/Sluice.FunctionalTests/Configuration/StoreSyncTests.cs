@@ -6,8 +6,8 @@ using Sluice.Sources;
 namespace Sluice.FunctionalTests.Configuration;
 
 /// <summary>
-/// What the store has acknowledged is on the disk, not only with the kernel. <c>kill -9</c> cannot show that, for the kernel outlives it: here SQLite's calls
-/// to the disk are counted.
+/// What the store has acknowledged is on the disk, not only with the kernel. <c>kill -9</c> cannot show that, for the kernel outlives it:
+/// here SQLite's calls to the disk are counted.
 /// </summary>
 public sealed class StoreSyncTests : IDisposable
 {
@@ -33,7 +33,8 @@ public sealed class StoreSyncTests : IDisposable
         Assert.True(CountedSyncs.Of(_prefix.Path) > last, "a deletion was acknowledged without a sync");
     }
 
-    /// <summary>SQLite's default file system, with a count of the syncs of each file. Files that are open when it goes are counted on.</summary>
+    /// <summary>SQLite's default file system, with a count of the syncs of each file. Files that are open when it goes are counted
+    /// on.</summary>
     static unsafe class CountedSyncs
     {
         const string Library = "e_sqlite3";
@@ -99,7 +100,8 @@ public sealed class StoreSyncTests : IDisposable
             return ((delegate* unmanaged[Cdecl]<nint*, int, int>)((nint*)inner)[SyncIndex])(file, flags);
         }
 
-        /// <summary>Of sqlite3_io_methods, version 3: the version and 18 functions; xSync comes after xClose, xRead, xWrite and xTruncate.</summary>
+        /// <summary>Of sqlite3_io_methods, version 3: the version and 18 functions; xSync comes after xClose, xRead, xWrite and
+        /// xTruncate.</summary>
         const int MethodsCount = 19, SyncIndex = 5;
 
         /// <summary>sqlite3_vfs.</summary>
@@ -111,7 +113,8 @@ public sealed class StoreSyncTests : IDisposable
             public byte* Name;
             public nint Data;
             public delegate* unmanaged[Cdecl]<Vfs*, byte*, nint*, int, int*, int> Open;
-            readonly nint _delete, _access, _fullPath, _dlOpen, _dlError, _dlSym, _dlClose, _randomness, _sleep, _time, _lastError, _time64, _setCall, _getCall, _nextCall;
+            readonly nint _delete, _access, _fullPath, _dlOpen, _dlError, _dlSym, _dlClose, _randomness, _sleep, _time, _lastError, _time64,
+                _setCall, _getCall, _nextCall;
         }
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]

@@ -3,7 +3,8 @@ using Sluice.Sources;
 
 namespace Sluice.FunctionalTests.Configuration;
 
-/// <summary>A process that writes into the store from several tasks and prints each key once its write was answered, until it is killed.</summary>
+/// <summary>A process that writes into the store from several tasks and prints each key once its write was answered, until it is
+/// killed.</summary>
 static class StoreWriter
 {
     public static Process Start(string prefix)

@@ -2,12 +2,14 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Connections;
 
-/// <summary>What HTTP/1.1 has beside requests and answers: interim answers, trailers, connections that live on, and requests that are none.</summary>
+/// <summary>What HTTP/1.1 has beside requests and answers: interim answers, trailers, connections that live on, and requests that are
+/// none.</summary>
 public sealed class Http1Tests : IAsyncLifetime
 {
     TestGateway _gateway = null!;
 
-    public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync("nginx_config:\n  http:\n    access_log_format: '$request|$status|$body_bytes_sent'");
+    public async ValueTask InitializeAsync() =>
+        _gateway = await TestGateway.StartAsync("nginx_config:\n  http:\n    access_log_format: '$request|$status|$body_bytes_sent'");
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
@@ -98,7 +100,8 @@ public sealed class Http1Tests : IAsyncLifetime
 
     [Fact]
     public async Task An_expectation_that_is_unknown_is_refused() =>
-        Assert.Equal(417, (await RawClient.AskAsync(_gateway.EndPoint, "GET / HTTP/1.1\r\nHost: a.test\r\nExpect: a-miracle\r\n\r\n")).Status);
+        Assert.Equal(417,
+            (await RawClient.AskAsync(_gateway.EndPoint, "GET / HTTP/1.1\r\nHost: a.test\r\nExpect: a-miracle\r\n\r\n")).Status);
 
     [Fact]
     public async Task HTTP_1_0_keeps_its_connection_when_asked_to_and_the_answer_has_a_length()
@@ -134,7 +137,8 @@ public sealed class Http1Tests : IAsyncLifetime
         await _gateway.RouteAsync("limited", "/limited", origin.Port, """ "plugins":{"client-control":{"max_body_size":10}} """);
         await _gateway.RouteAsync("buffered", "/buffered", origin.Port, """ "plugins":{"proxy-buffering":{"request_buffering":true}} """);
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
-        await client.SendAsync($"POST {(status == 413 ? "/limited" : status == 404 ? "/nowhere" : "/buffered")} HTTP/1.1\r\nHost: a.test\r\n{head}");
+        await client.SendAsync(
+            $"POST {(status == 413 ? "/limited" : status == 404 ? "/nowhere" : "/buffered")} HTTP/1.1\r\nHost: a.test\r\n{head}");
         Assert.Equal(status, (await client.AnswerAsync()).Status);
         Assert.Equal("", await client.RestAsync());
         for (var i = 0; i < 20; i++)

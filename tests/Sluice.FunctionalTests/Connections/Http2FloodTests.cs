@@ -6,11 +6,13 @@ using static Sluice.FunctionalTests.RawHttp2;
 
 namespace Sluice.FunctionalTests.Connections;
 
-/// <summary>HTTP/2 frames that are work for nothing end their connection, with one line for the operator; what clients normally send does not.</summary>
+/// <summary>HTTP/2 frames that are work for nothing end their connection, with one line for the operator; what clients normally send does
+/// not.</summary>
 public sealed class Http2FloodTests
 {
     /// <summary>POST or GET http://a/</summary>
-    static byte[] Request(int stream, byte flags, bool post = true) => Frame(1, flags, stream, post ? (byte)0x83 : (byte)0x82, 0x86, 0x84, 0x41, 1, (byte)'a');
+    static byte[] Request(int stream, byte flags, bool post = true) =>
+        Frame(1, flags, stream, post ? (byte)0x83 : (byte)0x82, 0x86, 0x84, 0x41, 1, (byte)'a');
 
     /// <summary>What comes before a flood and what it is made of.</summary>
     static (byte[] First, Func<int, byte[]> Flood) FloodOf(string kind) => kind switch
@@ -21,7 +23,8 @@ public sealed class Http2FloodTests
         "WINDOW_UPDATE" => ([], _ => Frame(8, 0, 0, 0, 0, 0, 1)),
         "CONTINUATION" => (Request(1, EndStream), _ => Frame(9, 0, 1)),
         "empty DATA" => (Request(1, EndHeaders), _ => Frame(0, 0, 1)),
-        "RST_STREAM" => ([], turn => [.. Request((2 * turn) + 1, EndStream | EndHeaders, post: false), .. Frame(3, 0, (2 * turn) + 1, 0, 0, 0, 8)]),
+        "RST_STREAM" =>
+            ([], turn => [.. Request((2 * turn) + 1, EndStream | EndHeaders, post: false), .. Frame(3, 0, (2 * turn) + 1, 0, 0, 0, 8)]),
         _ => throw new ArgumentOutOfRangeException(nameof(kind)),
     };
 
@@ -79,7 +82,8 @@ public sealed class Http2FloodTests
         await ended.WaitAsync(TimeSpan.FromSeconds(60));
         Assert.True(sent < Most, "the gateway took it all");
         await gateway.ErrorLogSaysAsync("HTTP/2 flood");
-        Assert.Matches($@"\[warn\].*client 127\.0\.0\.1:\d+: HTTP/2 flood: \d+ {kind} frames on a connection of [\d.]+ s; it is closed", gateway.ErrorLog);
+        Assert.Matches($@"\[warn\].*client 127\.0\.0\.1:\d+: HTTP/2 flood: \d+ {kind} frames on a connection of [\d.]+ s; it is closed",
+            gateway.ErrorLog);
         Assert.DoesNotContain("[crit]", gateway.ErrorLog, StringComparison.Ordinal);
         Assert.DoesNotContain("xception", gateway.ErrorLog, StringComparison.Ordinal);
         Assert.Single(Regex.Matches(gateway.ErrorLog, "flood"));

@@ -28,7 +28,8 @@ public class TcpKeepAliveTests
             var descriptor = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
             if (client.Equals(Posix.RemoteEndPoint(descriptor)))
             {
-                return (Option(descriptor, SocketLevel, KeepAlive), Option(descriptor, Tcp, KeepIdle), Option(descriptor, Tcp, KeepInterval),
+                return (Option(descriptor, SocketLevel, KeepAlive), Option(descriptor, Tcp, KeepIdle),
+                    Option(descriptor, Tcp, KeepInterval),
                     Option(descriptor, Tcp, KeepCount), Option(descriptor, Tcp, UserTimeout));
             }
         }
@@ -48,7 +49,8 @@ public class TcpKeepAliveTests
 
     static async Task ChangeAsync(TestGateway gateway, string from, string to)
     {
-        gateway.Write("conf/config.yaml", File.ReadAllText(Path.Combine(gateway.Prefix, "conf/config.yaml")).Replace(from, to, StringComparison.Ordinal));
+        gateway.Write("conf/config.yaml",
+            File.ReadAllText(Path.Combine(gateway.Prefix, "conf/config.yaml")).Replace(from, to, StringComparison.Ordinal));
         await gateway.ReloadAsync();
     }
 

@@ -24,7 +24,8 @@ public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
         await using var upstream = SampleUpstream.Start(TimeProvider.System);
         var page = await OpenAsync(upstream);
 
-        await page.EvaluateAsync($"sluiceDemo.runEvents({{framing: '{framing}', transport: '{transport}', count: 5, interval: {Interval}}})");
+        await page.EvaluateAsync(
+            $"sluiceDemo.runEvents({{framing: '{framing}', transport: '{transport}', count: 5, interval: {Interval}}})");
 
         foreach (var side in (string[])["on", "off"])
         {
@@ -97,7 +98,8 @@ public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
         List<string> complaints = [];
         page.Request += (_, request) =>
         {
-            if (!request.Url.StartsWith($"http://{upstream.Endpoint}/", StringComparison.Ordinal) && !request.Url.StartsWith("data:", StringComparison.Ordinal))
+            if (!request.Url.StartsWith($"http://{upstream.Endpoint}/", StringComparison.Ordinal)
+                && !request.Url.StartsWith("data:", StringComparison.Ordinal))
             {
                 foreign.Add(request.Url);
             }
@@ -114,7 +116,8 @@ public class DemoPageTests(Chromium chromium) : IClassFixture<Chromium>
             foreach (var scheme in (ColorScheme[])[ColorScheme.Light, ColorScheme.Dark])
             {
                 await page.EmulateMediaAsync(new PageEmulateMediaOptions { ColorScheme = scheme });
-                await page.ScreenshotAsync(new PageScreenshotOptions { Path = Path.Combine(directory, $"demo-{scheme}.png"), FullPage = true });
+                await page.ScreenshotAsync(new PageScreenshotOptions { Path = Path.Combine(directory, $"demo-{scheme}.png"),
+                    FullPage = true });
             }
         }
 

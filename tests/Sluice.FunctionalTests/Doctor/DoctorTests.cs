@@ -25,12 +25,14 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
 
     static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    static readonly DoctorOptions s_options = new([], null, null, [], null, null, "sse", Events: 3, TimeSpan.FromSeconds(20), ConfigOnly: false, Json: false, Strict: false);
+    static readonly DoctorOptions s_options = new([], null, null, [], null, null, "sse", Events: 3, TimeSpan.FromSeconds(20),
+        ConfigOnly: false, Json: false, Strict: false);
 
     async Task<Outcome> RunAsync(DoctorOptions options)
     {
         await using StringWriter output = new(), error = new();
-        var run = new DoctorRun($"{Gateway.Gateway.ControlEndpoint}", $"{Gateway.EndPoint}", options, new(output, error, TimeProvider.System, static _ => null));
+        var run = new DoctorRun($"{Gateway.Gateway.ControlEndpoint}", $"{Gateway.EndPoint}", options,
+            new(output, error, TimeProvider.System, static _ => null));
         return new(await run.RunAsync(Cancel), output.ToString(), error.ToString());
     }
 
@@ -38,7 +40,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
     static ScriptedOrigin Events(double secondsApart, string more = "") => ScriptedOrigin.Start(async connection =>
     {
         await connection.ReadHeadAsync();
-        await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+        await connection.SendAsync(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
         for (var i = 1; i <= 3; i++)
         {
             if (secondsApart > 0)
@@ -74,7 +77,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
         var outcome = await RunAsync(s_options with { Targets = ["/held"], Through = nginx.Url });
 
         Assert.Equal(3, outcome.ExitCode);
-        Assert.Matches(@"(?m)^error D01 buffered: the hop in front of the gateway \(Server: nginx/[\d.]+\) holds [23] events for \d\.\d s$", outcome.Output);
+        Assert.Matches(@"(?m)^error D01 buffered: the hop in front of the gateway \(Server: nginx/[\d.]+\) holds [23] events for \d\.\d s$",
+            outcome.Output);
         Assert.Contains("fix: let it pass streams as they come (nginx: proxy_buffering off", outcome.Output, StringComparison.Ordinal);
         Assert.DoesNotContain("the gateway holds", outcome.Output, StringComparison.Ordinal);
     }
@@ -84,7 +88,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
     {
         await using var origin = Events(secondsApart: 0.5);
         await Gateway.RouteAsync("zipped", "/zipped", origin.Port, Sound);
-        await using var nginx = await NginxFront.StartAsync(Gateway.EndPoint, "proxy_http_version 1.1; proxy_buffering off; gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;");
+        await using var nginx = await NginxFront.StartAsync(Gateway.EndPoint,
+            "proxy_http_version 1.1; proxy_buffering off; gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;");
 
         var outcome = await RunAsync(s_options with { Targets = ["/zipped"], Through = nginx.Url, Json = true });
 
@@ -103,12 +108,14 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
     {
         await using var origin = Events(secondsApart: 6);
         await Gateway.RouteAsync("silent", "/silent", origin.Port, Sound);
-        await using var nginx = await NginxFront.StartAsync(Gateway.EndPoint, "proxy_http_version 1.1; proxy_buffering off; proxy_read_timeout 3s;");
+        await using var nginx = await NginxFront.StartAsync(Gateway.EndPoint,
+            "proxy_http_version 1.1; proxy_buffering off; proxy_read_timeout 3s;");
 
         var outcome = await RunAsync(s_options with { Targets = ["/silent"], Through = nginx.Url, Events = 2 });
 
         Assert.Equal(3, outcome.ExitCode);
-        Assert.Matches(@"(?m)^error D04 cut_when_silent: the hop in front of the gateway \(Server: nginx/[\d.]+\) closes the stream after \d\.\d s of silence \((FIN|RST)\)$", outcome.Output);
+        Assert.Matches(
+            @"(?m)^error D04 cut_when_silent: the hop in front of the gateway \(Server: nginx/[\d.]+\) closes the stream after \d\.\d s of silence \((FIN|RST)\)$", outcome.Output);
         Assert.Contains("fix: streaming.heartbeat.interval below ", outcome.Output, StringComparison.Ordinal);
     }
 
@@ -121,7 +128,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
         var outcome = await RunAsync(s_options with { Targets = ["quiet"] });
 
         Assert.Equal(3, outcome.ExitCode);
-        Assert.Contains("error D05 heartbeat_lost: the gateway drops comments, and heartbeats with them\n", outcome.Output, StringComparison.Ordinal);
+        Assert.Contains("error D05 heartbeat_lost: the gateway drops comments, and heartbeats with them\n", outcome.Output,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -131,7 +139,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
         {
             var head = await connection.ReadHeadAsync();
             await connection.SendAsync(head.Contains("Upgrade: websocket", StringComparison.OrdinalIgnoreCase)
-                ? "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" : "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
+                ? "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                : "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
             await connection.ReadEndAsync();
         });
         await Gateway.RouteAsync("socket", "/socket", origin.Port, Sound);
@@ -139,7 +148,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
         var outcome = await RunAsync(s_options with { Targets = ["socket"], Probe = "websocket" });
 
         Assert.Equal(3, outcome.ExitCode);
-        Assert.Contains("error D11 upgrade_refused: the gateway refuses the WebSocket handshake with 426\n", outcome.Output, StringComparison.Ordinal);
+        Assert.Contains("error D11 upgrade_refused: the gateway refuses the WebSocket handshake with 426\n", outcome.Output,
+            StringComparison.Ordinal);
         Assert.Contains("fix: enable_websocket: true on the route\n", outcome.Output, StringComparison.Ordinal);
     }
 
@@ -153,7 +163,8 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
 
         var locked = await RunAsync(s_options with { Targets = ["locked"] });
         Assert.Equal(1, locked.ExitCode);
-        Assert.Contains("gateway leg: http://" + Gateway.EndPoint + "/locked answers 401; --header 'K: V' gives what it asks for", locked.Error, StringComparison.Ordinal);
+        Assert.Contains("gateway leg: http://" + Gateway.EndPoint + "/locked answers 401; --header 'K: V' gives what it asks for",
+            locked.Error, StringComparison.Ordinal);
         var down = await RunAsync(s_options with { Targets = ["down"] });
         Assert.Equal(1, down.ExitCode);
         Assert.Contains("direct leg: ", down.Error, StringComparison.Ordinal);
@@ -166,33 +177,46 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
     /// <summary>A code, a route that has it, and the same route without what it complains of.</summary>
     public static TheoryData<string, string, string, string> Configurations => new()
     {
-        { "C01", "error", """ "timeout":{"connect":6,"send":6,"read":60000}, "plugins":{"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C01", "error", """ "plugins":{"streaming":{"idle_timeout":60000,"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C02", "error", """ "plugins":{"response-rewrite":{"filters":[{"regex":"a","replace":"b"}]},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C03", "warn", """ "plugins":{"proxy-buffering":{"disable_proxy_buffering":false},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C04", "warn", """ "plugins":{"gzip":{"types":["text/event-stream"]},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C01", "error",
+            """ "timeout":{"connect":6,"send":6,"read":60000}, "plugins":{"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C01", "error", """ "plugins":{"streaming":{"idle_timeout":60000,"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """,
+            Sound },
+        { "C02", "error",
+            """ "plugins":{"response-rewrite":{"filters":[{"regex":"a","replace":"b"}]},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C03", "warn",
+            """ "plugins":{"proxy-buffering":{"disable_proxy_buffering":false},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C04", "warn",
+            """ "plugins":{"gzip":{"types":["text/event-stream"]},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """,
+                Sound },
         { "C06", "warn", """ "plugins":{"streaming":{"heartbeat":{"interval":0},"reconnect":{"on":"auto"}}} """, Sound },
         { "C06", "warn", """ "plugins":{"streaming":{"heartbeat":{"interval":58},"reconnect":{"on":"auto"}}} """, Sound },
         { "C06", "warn", """ "plugins":{"streaming":{"idle_timeout":0,"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C07", "warn", """ "enable_websocket":true,"plugins":{"streaming":{"hold":"event","heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C07", "warn",
+            """ "enable_websocket":true,"plugins":{"streaming":{"hold":"event","heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """,
+                Sound },
         { "C10", "info", """ "plugins":{"jwt-auth":{},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
-        { "C11", "warn", """ "plugins":{"key-auth":{"query":"token"},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C11", "warn",
+            """ "plugins":{"key-auth":{"query":"token"},"streaming":{"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
         { "C12", "warn", """ "plugins":{"streaming":{"heartbeat":{"interval":15}}} """, Sound },
-        { "C15", "warn", """ "plugins":{"streaming":{"max_duration":"1h","jitter":0,"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
+        { "C15", "warn",
+            """ "plugins":{"streaming":{"max_duration":"1h","jitter":0,"heartbeat":{"interval":15},"reconnect":{"on":"auto"}}} """, Sound },
     };
 
     [Theory]
     [MemberData(nameof(Configurations))]
-    public async Task A_finding_of_the_configuration_is_found_once_and_gone_when_it_is_fixed(string code, string severity, string wrong, string right)
+    public async Task A_finding_of_the_configuration_is_found_once_and_gone_when_it_is_fixed(string code, string severity, string wrong,
+        string right)
     {
         await Gateway.RouteAsync("checked", "/checked", 1, wrong);
         var found = (await Gateway.ControlAsync("/v1/doctor?route=checked"))["targets"]![0]!["findings"]!.AsArray();
         Assert.True(found.Count == 1, found.ToJsonString());
-        Assert.Equal((code, severity, "route checked"), (found[0]!["code"]!.GetValue<string>(), found[0]!["severity"]!.GetValue<string>(), found[0]!["hop"]!.GetValue<string>()));
+        Assert.Equal((code, severity, "route checked"),
+            (found[0]!["code"]!.GetValue<string>(), found[0]!["severity"]!.GetValue<string>(), found[0]!["hop"]!.GetValue<string>()));
         var outcome = await RunAsync(s_options with { Targets = ["checked"], ConfigOnly = true });
         Assert.Equal(severity switch { "error" => 3, "warn" => 2, _ => 0 }, outcome.ExitCode);
         Assert.Contains($"{severity} {code} ", outcome.Output, StringComparison.Ordinal);
-        Assert.Equal(severity == "info" ? 0 : 3, (await RunAsync(s_options with { Targets = ["checked"], ConfigOnly = true, Strict = true })).ExitCode);
+        Assert.Equal(severity == "info" ? 0 : 3,
+            (await RunAsync(s_options with { Targets = ["checked"], ConfigOnly = true, Strict = true })).ExitCode);
 
         await Gateway.RouteAsync("checked", "/checked", 1, right);
         Assert.Equal(new Outcome(0, "nothing found\n", ""), await RunAsync(s_options with { Targets = ["checked"], ConfigOnly = true }));
@@ -219,6 +243,7 @@ public sealed class DoctorTests(DoctorTests.Fixture fixture) : IClassFixture<Doc
     {
         using var response = await Gateway.Client.GetAsync(new Uri($"http://{Gateway.Gateway.ControlEndpoint}/v1/doctor?rout=r1"), Cancel);
         Assert.Equal(HttpStatusCode.BadRequest, response.StatusCode);
-        Assert.Contains("unknown argument \\\"rout\\\"; did you mean \\\"route\\\"?", await response.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
+        Assert.Contains("unknown argument \\\"rout\\\"; did you mean \\\"route\\\"?", await response.Content.ReadAsStringAsync(Cancel),
+            StringComparison.Ordinal);
     }
 }

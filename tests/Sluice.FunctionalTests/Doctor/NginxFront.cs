@@ -31,7 +31,8 @@ sealed class NginxFront : IAsyncDisposable
               }
             }
             """);
-        _nginx = Process.Start(new ProcessStartInfo("nginx", ["-c", Path.Combine(_home, "nginx.conf"), "-p", _home, "-e", Path.Combine(_home, "error.log")]))!;
+        _nginx = Process.Start(new ProcessStartInfo("nginx",
+            ["-c", Path.Combine(_home, "nginx.conf"), "-p", _home, "-e", Path.Combine(_home, "error.log")]))!;
     }
 
     int Port { get; } = CommandFixture.FreePort();
@@ -41,7 +42,9 @@ sealed class NginxFront : IAsyncDisposable
     public static async Task<NginxFront> StartAsync(IPEndPoint gateway, string directives)
     {
         var front = new NginxFront(gateway, directives);
-        await Eventually.TrueAsync(front.Listens, () => File.Exists(Path.Combine(front._home, "error.log")) ? File.ReadAllText(Path.Combine(front._home, "error.log")) : "nginx does not start", seconds: 30);
+        await Eventually.TrueAsync(front.Listens,
+            () => File.Exists(Path.Combine(front._home, "error.log")) ? File.ReadAllText(Path.Combine(front._home, "error.log"))
+            : "nginx does not start", seconds: 30);
         return front;
     }
 

@@ -56,7 +56,8 @@ public class ArticleScriptTests
             uri = "/your-sse-endpoint",
             plugins = new Dictionary<string, object>
             {
-                ["serverless-pre-function"] = new { phase = "access", functions = new[] { "local function 逐字转发 = require('sse_stream') 逐字转发()" } },
+                ["serverless-pre-function"] = new { phase = "access",
+                    functions = new[] { "local function 逐字转发 = require('sse_stream') 逐字转发()" } },
             },
             upstream = new { type = "roundrobin", nodes = new Dictionary<string, int> { ["127.0.0.1:1"] = 1 } },
         }));
@@ -95,7 +96,8 @@ public class ArticleScriptTests
                 }
             }
         }, TestContext.Current.CancellationToken);
-        using var curl = Process.Start(new ProcessStartInfo("curl", ["-sN", gateway.Url("/your-sse-endpoint").ToString()]) { RedirectStandardOutput = true })!;
+        using var curl = Process.Start(
+            new ProcessStartInfo("curl", ["-sN", gateway.Url("/your-sse-endpoint").ToString()]) { RedirectStandardOutput = true })!;
         var buffer = new byte[64];
         var pieces = 0;
         var received = new MemoryStream();
@@ -132,7 +134,8 @@ public class ArticleScriptTests
     {
         using var backend = Backend(out var port);
         await using var gateway = await StartAsync(port);
-        using var response = gateway.Client.GetAsync(gateway.Url("/your-sse-endpoint"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        using var response = gateway.Client.GetAsync(gateway.Url("/your-sse-endpoint"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken);
         using var client = await backend.AcceptTcpClientAsync(TestContext.Current.CancellationToken);
         await client.GetStream().WriteAsync("x"u8.ToArray(), TestContext.Current.CancellationToken);
         (await response).Dispose();

@@ -19,8 +19,10 @@ public sealed class EventFilterTests : IAsyncLifetime
         _origin = ScriptedOrigin.Start(async connection =>
         {
             var head = await connection.ReadHeadAsync();
-            var (type, body) = head.Contains("/lines", StringComparison.Ordinal) ? ("application/x-ndjson", "{\"a\":1}\r\n\n{\"a\":2}\n{\"a\":3}") : ("text/event-stream", Stream);
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+            var (type, body) = head.Contains("/lines", StringComparison.Ordinal)
+                ? ("application/x-ndjson", "{\"a\":1}\r\n\n{\"a\":2}\n{\"a\":3}") : ("text/event-stream", Stream);
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
             foreach (var piece in body.Chunk(7))
             {
                 await connection.SendAsync($"{piece.Length:x}\r\n{new string(piece)}\r\n");
@@ -28,7 +30,9 @@ public sealed class EventFilterTests : IAsyncLifetime
             await connection.SendAsync("0\r\n\r\n");
             await connection.ReadEndAsync();
         });
-        _gateway = await TestGateway.StartAsync("plugins: [serverless-pre-function, serverless-post-function, marks, sse]\nnginx_config: {http: {access_log_format: '$uri|$sluice_stream_end|$sluice_events|$sluice_stream_mode'}}");
+        _gateway = await TestGateway.StartAsync(
+            "plugins: [serverless-pre-function, serverless-post-function, marks, sse]\nnginx_config: {http: {access_log_format: "
+                + "'$uri|$sluice_stream_end|$sluice_events|$sluice_stream_mode'}}");
     }
 
     public async ValueTask DisposeAsync()
@@ -40,7 +44,8 @@ public sealed class EventFilterTests : IAsyncLifetime
     Task RouteAsync(string path, params string[] functions) => _gateway.RouteAsync("r", path, _origin.Port,
         "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
         {
-            ["serverless-post-function"] = new { phase = "event_filter", functions = functions.Select(code => $"return function(conf, ctx, event) {code} end") },
+            ["serverless-post-function"] = new { phase = "event_filter",
+                functions = functions.Select(code => $"return function(conf, ctx, event) {code} end") },
         }));
 
     Task<string> GetAsync(string path) => _gateway.Client.GetStringAsync(_gateway.Url(path), Cancel);
@@ -49,10 +54,12 @@ public sealed class EventFilterTests : IAsyncLifetime
     [InlineData("", Stream)]
     [InlineData("event.data = 'not returned'", Stream)]
     [InlineData("if event.name == 'a' then return false end", ": note\n\nretry: 5\ndata: two\ndata: more\n\nevent: c\ndata: three\n\n")]
-    [InlineData("if event.name == 'message' then return event.data:upper() end", "event: a\nid: 1\ndata: one\n\n: note\n\nretry: 5\ndata: TWO\ndata: MORE\n\nevent: c\ndata: three\n\n")]
+    [InlineData("if event.name == 'message' then return event.data:upper() end",
+        "event: a\nid: 1\ndata: one\n\n: note\n\nretry: 5\ndata: TWO\ndata: MORE\n\nevent: c\ndata: three\n\n")]
     [InlineData("return { name = 'n' .. event.n, id = event.id, data = #event.raw }",
         "id: 1\nevent: n1\ndata: 26\n\n: note\n\nretry: 5\nevent: n2\ndata: 31\n\nevent: n3\ndata: 22\n\n")]
-    [InlineData("event.id = event.n .. 'x\\ny' return event", "id: 1x\nevent: a\ndata: one\n\n: note\n\nid: 2x\nretry: 5\ndata: two\ndata: more\n\nid: 3x\nevent: c\ndata: three\n\n")]
+    [InlineData("event.id = event.n .. 'x\\ny' return event",
+        "id: 1x\nevent: a\ndata: one\n\n: note\n\nid: 2x\nretry: 5\ndata: two\ndata: more\n\nid: 3x\nevent: c\ndata: three\n\n")]
     [InlineData("if event.n == 2 then require('apisix.core').stream.finish() return false end", "event: a\nid: 1\ndata: one\n\n: note\n\n")]
     [InlineData("return ctx.var.sluice_stream_id:find('^%x+%-%w+$') and ctx.var.sluice_stream_kind or 'no id'",
         "id: 1\nevent: a\ndata: sse\n\n: note\n\nretry: 5\ndata: sse\n\nevent: c\ndata: sse\n\n")]
@@ -72,7 +79,9 @@ public sealed class EventFilterTests : IAsyncLifetime
     [Fact]
     public async Task Lines_are_events_too()
     {
-        await RouteAsync("/lines", "local line = require('cjson').decode(event.data) if line.a == 2 then return false end return event.data .. tostring(event.name)");
+        await RouteAsync("/lines",
+            "local line = require('cjson').decode(event.data) if line.a == 2 then return false end return event.data .. "
+                + "tostring(event.name)");
         Assert.Equal("{\"a\":1}nil\n\n{\"a\":3}nil\n", await GetAsync("/lines"));
     }
 
@@ -84,7 +93,8 @@ public sealed class EventFilterTests : IAsyncLifetime
         await Eventually.TrueAsync(() => AccessLog().Contains("/events|max_events|1|events\n", StringComparison.Ordinal), AccessLog);
     }
 
-    string AccessLog() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log")) ? File.ReadAllText(Path.Combine(_gateway.Prefix, "logs", "access.log")) : "";
+    string AccessLog() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log"))
+        ? File.ReadAllText(Path.Combine(_gateway.Prefix, "logs", "access.log")) : "";
 
     [Theory]
     [InlineData("ngx.sleep(0)", "API disabled in the context of event_filter")]
@@ -97,7 +107,8 @@ public sealed class EventFilterTests : IAsyncLifetime
         await RouteAsync("/events", code);
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => GetAsync("/events"));
         await _gateway.ErrorLogSaysAsync(error);
-        Assert.Single(File.ReadAllLines(Path.Combine(_gateway.Prefix, "logs", "error.log")), line => line.Contains("failed to run event_filter: ", StringComparison.Ordinal));
+        Assert.Single(File.ReadAllLines(Path.Combine(_gateway.Prefix, "logs", "error.log")),
+            line => line.Contains("failed to run event_filter: ", StringComparison.Ordinal));
         await Eventually.TrueAsync(() => AccessLog().Contains("/events|body_filter_failed|", StringComparison.Ordinal), AccessLog);
     }
 
@@ -122,7 +133,8 @@ public sealed class EventFilterTests : IAsyncLifetime
             return _M
             """);
         await LuaPluginTests.ReloadAsync(_gateway);
-        await _gateway.RouteAsync("r", "/events", _origin.Port, "\"plugins\":{\"marks\":{\"mark\":\"!\"},\"sse\":{\"filter\":{\"include_events\":[\"c\"]}}}");
+        await _gateway.RouteAsync("r", "/events", _origin.Port,
+            "\"plugins\":{\"marks\":{\"mark\":\"!\"},\"sse\":{\"filter\":{\"include_events\":[\"c\"]}}}");
         Assert.Equal(": note\n\nevent: c\ndata: !three\n\n", await GetAsync("/events"));
         using var plugins = JsonDocument.Parse((await _gateway.ControlAsync("/v1/plugins")).ToJsonString());
         Assert.Contains("event_filter", plugins.RootElement.GetRawText(), StringComparison.Ordinal);

@@ -13,7 +13,8 @@ public sealed class HostileScriptTests() : LuaGatewayTests("plugins: [serverless
     [Fact]
     public async Task Hostile_scripts_harm_no_other_request()
     {
-        string[] scripts = [.. (await File.ReadAllLinesAsync(Path.Combine(AppContext.BaseDirectory, "Lua", "hostile.lua"), TestContext.Current.CancellationToken))
+        string[] scripts =
+            [.. (await File.ReadAllLinesAsync(Path.Combine(AppContext.BaseDirectory, "Lua", "hostile.lua"), TestContext.Current.CancellationToken))
             .Where(line => !line.StartsWith("--", StringComparison.Ordinal))];
         await FunctionAsync("fine", "ngx.print('fine')");
         for (var i = 0; i < scripts.Length; i++)
@@ -27,7 +28,8 @@ public sealed class HostileScriptTests() : LuaGatewayTests("plugins: [serverless
             using var client = new HttpClient();
             await Eventually.HoldsAsync(async () => await TryAsync(client) == "fine", "nobody gets an answer any more");
         }
-        await Eventually.TrueAsync(() => Enumerable.Range(0, scripts.Length).All(i => Ended().Contains($"GET /s{i} ")), "a script goes on without its client");
+        await Eventually.TrueAsync(() => Enumerable.Range(0, scripts.Length).All(i => Ended().Contains($"GET /s{i} ")),
+            "a script goes on without its client");
     }
 
     string Ended() => File.ReadAllText(Path.Combine(Gateway.Prefix, "logs", "access.log"));

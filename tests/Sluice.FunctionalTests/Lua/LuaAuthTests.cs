@@ -3,7 +3,8 @@ using System.Net;
 namespace Sluice.FunctionalTests.Lua;
 
 /// <summary>Auth plugins in Lua: consumers found, merged in and told to the upstream as with the built-in ones.</summary>
-public sealed class LuaAuthTests() : LuaGatewayTests("plugins: [token-auth, old-auth, response-rewrite, key-auth]", ("token-auth", Token), ("old-auth", Old))
+public sealed class LuaAuthTests()
+    : LuaGatewayTests("plugins: [token-auth, old-auth, response-rewrite, key-auth]", ("token-auth", Token), ("old-auth", Old))
 {
     /// <summary>key-auth as APISIX writes it.</summary>
     const string Token =
@@ -95,7 +96,8 @@ public sealed class LuaAuthTests() : LuaGatewayTests("plugins: [token-auth, old-
         await Gateway.RouteAsync("r", "/r", Origin, "\"plugins\":{\"token-auth\":{}}");
         Assert.Equal("{\"message\":\"Missing token\"}\n", (await GetAsync("/r")).Body);
         Assert.Equal("{\"message\":\"Missing related consumer\"}\n", (await GetAsync("/r", ("token", "one"))).Body);
-        await Gateway.PutAsync("/consumer_groups/g", """{"plugins":{"response-rewrite":{"headers":{"set":{"X-Group":"$consumer_group_id"}}}}}""");
+        await Gateway.PutAsync("/consumer_groups/g",
+            """{"plugins":{"response-rewrite":{"headers":{"set":{"X-Group":"$consumer_group_id"}}}}}""");
         await Gateway.PutAsync("/consumers/jack",
             """{"username":"jack","group_id":"g","labels":{"custom_id":"7"},"plugins":{"token-auth":{"token":"one"}}}""");
         await Gateway.PutAsync("/consumers/jack/credentials/c1", """{"plugins":{"token-auth":{"token":"two"}}}""");

@@ -11,11 +11,13 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Lua;
 
-/// <summary>The same scripts (<c>conformance.lua</c>) in nginx's Lua module and in Sluice: status, headers and body must be the same.</summary>
+/// <summary>The same scripts (<c>conformance.lua</c>) in nginx's Lua module and in Sluice: status, headers and body must be the
+/// same.</summary>
 public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) : IClassFixture<LuaConformanceTests.Both>
 {
     public static TheoryData<string> Cases =>
-        [.. CaseName().Matches(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Lua", "conformance.lua"))).Select(match => match.Groups[1].Value)];
+        [.. CaseName().Matches(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Lua", "conformance.lua")))
+            .Select(match => match.Groups[1].Value)];
 
     [GeneratedRegex(@"^cases\.(\w+) =", RegexOptions.Multiline)]
     private static partial Regex CaseName();
@@ -26,7 +28,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
     {
         var nginx = await both.AskNginxAsync(name);
         var sluice = await both.AskSluiceAsync(name);
-        Assert.True(nginx == sluice, $"nginx and Sluice differ:\n{Difference(nginx.Split('\n'), sluice.Split('\n'))}\n{string.Join('\n', both.Log.Split('\n').TakeLast(3))}");
+        Assert.True(nginx == sluice,
+            $"nginx and Sluice differ:\n{Difference(nginx.Split('\n'), sluice.Split('\n'))}\n{string.Join('\n', both.Log.Split('\n').TakeLast(3))}");
         Assert.False(nginx.StartsWith("500", StringComparison.Ordinal), nginx);
     }
 
@@ -44,11 +47,15 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
         Assert.StartsWith("200", nginx, StringComparison.Ordinal);
     }
 
-    static string Difference(string[] nginx, string[] sluice) => string.Join('\n', Enumerable.Range(0, Math.Max(nginx.Length, sluice.Length))
+    static string Difference(string[] nginx, string[] sluice) =>
+        string.Join('\n', Enumerable.Range(0, Math.Max(nginx.Length, sluice.Length))
         .Where(line => nginx.ElementAtOrDefault(line) != sluice.ElementAtOrDefault(line))
-        .Select(line => $"{line + 1}: {nginx.ElementAtOrDefault(line)}\n{new string(' ', $"{line + 1}: ".Length)}{sluice.ElementAtOrDefault(line)}"));
+        .Select(
+            line =>
+            $"{line + 1}: {nginx.ElementAtOrDefault(line)}\n{new string(' ', $"{line + 1}: ".Length)}{sluice.ElementAtOrDefault(line)}"));
 
-    [GeneratedRegex(@"\[(\w+)\] \d+#\d+: (?:\*\d+ )?(\[lua\] conformance.*?)(?:, client: .*|, route .*|, context: .*)?$", RegexOptions.Multiline)]
+    [GeneratedRegex(@"\[(\w+)\] \d+#\d+: (?:\*\d+ )?(\[lua\] conformance.*?)(?:, client: .*|, route .*|, context: .*)?$",
+        RegexOptions.Multiline)]
     private static partial Regex ScriptLine();
 
     [Fact]
@@ -90,7 +97,9 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
 
         // nginx has entries of several lines; how often a body filter runs is its own business
         string[] Lines(string log) => [.. FailureLine().Matches(InnerLineEnd().Replace(log, @"\n"))
-            .Select(line => $"{line.Groups[1]}{line.Groups[2]}{line.Groups[3]} {line.Groups[4].Value.Contains("'deep'", StringComparison.Ordinal)}")
+            .Select(
+                line =>
+                $"{line.Groups[1]}{line.Groups[2]}{line.Groups[3]} {line.Groups[4].Value.Contains("'deep'", StringComparison.Ordinal)}")
             .Where(line => said.Any(text => line.Contains(text, StringComparison.Ordinal))).Distinct().Order()];
     }
 
@@ -98,7 +107,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
     public sealed class Both : IAsyncLifetime
     {
         /// <summary>Headers that say how an answer is sent, not what.</summary>
-        static readonly HashSet<string> Framing = new(StringComparer.OrdinalIgnoreCase) { "Server", "Date", "Connection", "Transfer-Encoding", "Content-Length" };
+        static readonly HashSet<string> Framing = new(StringComparer.OrdinalIgnoreCase) { "Server", "Date", "Connection",
+            "Transfer-Encoding", "Content-Length" };
 
         /// <summary>Cases after whose answers nginx closes the connection without having said so.</summary>
         static readonly HashSet<string> Closing = ["eof_then_fails", "raw_behind_head"];
@@ -128,7 +138,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             _gateway.Write("lua/conformance.lua", cases);
             await _gateway.RouteAsync("cases", "/*", 1, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
             {
-                ["serverless-pre-function"] = new { functions = new[] { "return function() return require('conformance')[ngx.var.uri:sub(2)]() end" } },
+                ["serverless-pre-function"] =
+                    new { functions = new[] { "return function() return require('conformance')[ngx.var.uri:sub(2)]() end" } },
             }));
             await _gateway.RouteAsync("phases", "/phases", 1, "\"script\":" + JsonSerializer.Serialize(
                 """
@@ -191,7 +202,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
                   }
                 }
                 """);
-            _nginx = Process.Start(new ProcessStartInfo("nginx", ["-c", Path.Combine(home, "nginx.conf"), "-p", home, "-e", Path.Combine(home, "error.log")]))!;
+            _nginx = Process.Start(new ProcessStartInfo("nginx",
+                ["-c", Path.Combine(home, "nginx.conf"), "-p", home, "-e", Path.Combine(home, "error.log")]))!;
             await Eventually.TrueAsync(() => File.Exists(Socket) || _nginx.HasExited, "nginx does not start");
             Assert.False(_nginx.HasExited, "nginx does not start");
             _client = new HttpClient(new SocketsHttpHandler
@@ -271,15 +283,18 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
 
         public Task<string> AskNginxAsync(string name) => AskNginxAsync(name, Form, chunked: false);
 
-        public Task<string> AskNginxAsync(string name, string body, bool chunked) => AskAsync(_client, new Uri("http://localhost/"), name, body, chunked);
+        public Task<string> AskNginxAsync(string name, string body, bool chunked) =>
+            AskAsync(_client, new Uri("http://localhost/"), name, body, chunked);
 
         public Task<string> AskSluiceAsync(string name) => AskSluiceAsync(name, Form, chunked: false);
 
-        public Task<string> AskSluiceAsync(string name, string body, bool chunked) => AskAsync(_gateway.Client, _gateway.Url("/"), name, body, chunked);
+        public Task<string> AskSluiceAsync(string name, string body, bool chunked) =>
+            AskAsync(_gateway.Client, _gateway.Url("/"), name, body, chunked);
 
         async Task<string> AskAsync(HttpClient client, Uri server, string name, string body, bool chunked)
         {
-            var query = $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}&tls={((IPEndPoint)_tls.LocalEndpoint).Port}";
+            var query =
+                $"x=1&y=a%20b&x=2&e&tcp={((IPEndPoint)_tcp.LocalEndpoint).Port}&udp={((IPEndPoint)_udp.Client.LocalEndPoint!).Port}&tls={((IPEndPoint)_tls.LocalEndpoint).Port}";
             using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{name}?{query}"))
             {
                 Content = new StringContent(body, Encoding.Latin1, "application/x-www-form-urlencoded"),
@@ -291,7 +306,8 @@ public sealed partial class LuaConformanceTests(LuaConformanceTests.Both both) :
             using var answer = await client.SendAsync(request, TestContext.Current.CancellationToken);
             var text = new StringBuilder().Append((int)answer.StatusCode).Append('\n');
             foreach (var (header, values) in answer.Headers.Concat(answer.Content.Headers)
-                .Where(pair => !Framing.Contains(pair.Key) && ((int)answer.StatusCode < 300 || pair.Key != "Content-Type")).OrderBy(pair => pair.Key, StringComparer.Ordinal))
+                .Where(pair => !Framing.Contains(pair.Key) && ((int)answer.StatusCode < 300 || pair.Key != "Content-Type"))
+                .OrderBy(pair => pair.Key, StringComparer.Ordinal))
             {
                 text.Append(header).Append(": ").AppendJoin(" | ", values).Append('\n');
             }

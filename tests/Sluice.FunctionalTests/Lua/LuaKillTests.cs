@@ -61,7 +61,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         {
             await Gateway.RouteAsync(how, "/" + how, Origin, $$"""  "plugins":{"broken":{"phase":"{{phase}}","how":"{{how}}"} }  """);
             var answered = await GetAsync("/" + how);
-            Assert.True(answered == status || (phase == "body_filter" && answered == 500), $"{phase} {how}: {answered}\n{Gateway.ErrorLog}");
+            Assert.True(answered == status || (phase == "body_filter" && answered == 500),
+                $"{phase} {how}: {answered}\n{Gateway.ErrorLog}");
             await Gateway.ErrorLogSaysAsync(logged);
             await Gateway.ErrorLogSaysAsync($"in {phase}, route {how}, plugin broken");
             Assert.Equal(200, await GetAsync("/ok"));
@@ -88,7 +89,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine' } function _M.init() " + init + " end return _M");
         await Gateway.ErrorLogSaysAsync("failed to load plugin [fine] err: ");
         await Gateway.ErrorLogSaysAsync(logged);
-        var (_, body) = await Gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"fine":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
+        var (_, body) = await Gateway.AdminAsync(HttpMethod.Put, "/routes/r",
+            """{"uri":"/r","plugins":{"fine":{}},"upstream":{"nodes":{"127.0.0.1:1":1}}}""");
         Assert.Equal("unknown plugin [fine]", (string?)body!["error_msg"]);
         await Gateway.RouteAsync("ok", "/ok", Origin, "\"plugins\":{\"broken\":{}}");
         Assert.Equal(200, await GetAsync("/ok"));
@@ -98,11 +100,14 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
     public async Task A_destroy_that_fails_holds_up_no_reload()
     {
         const string Phase = "function _M.access() return 200, _M.word end return _M";
-        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'old' } function _M.destroy() error('no end') end " + Phase);
+        await PluginAsync("fine",
+            "local _M = { version = 1, priority = 1, name = 'fine', word = 'old' } function _M.destroy() error('no end') end " + Phase);
         await Gateway.RouteAsync("f", "/f", Origin, "\"plugins\":{\"fine\":{}}");
         Assert.Equal("old", await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken));
-        await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'new' } function _M.destroy() while true do end end " + Phase);
-        Assert.True("new" == await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken), Gateway.ErrorLog);
+        await PluginAsync("fine",
+            "local _M = { version = 1, priority = 1, name = 'fine', word = 'new' } function _M.destroy() while true do end end " + Phase);
+        Assert.True("new" == await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken),
+            Gateway.ErrorLog);
         await PluginAsync("fine", "local _M = { version = 1, priority = 1, name = 'fine', word = 'newer' } " + Phase);
         Assert.Equal("newer", await Gateway.Client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken));
     }
@@ -111,7 +116,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
     public async Task Timers_that_go_wrong_are_stopped_and_others_run()
     {
         await FunctionAsync("t", "ngx.timer.at(0, function() error('late trouble') end) ngx.timer.at(0, function() while true do end end) "
-            + "ngx.timer.at(0, function() local s = ('x'):rep(1e9) end) ngx.timer.at(0.01, function() ngx.shared.t:set('ran', true) end) ngx.exit(204)");
+            + "ngx.timer.at(0, function() local s = ('x'):rep(1e9) end) ngx.timer.at(0.01, function() ngx.shared.t:set('ran', true) end) "
+                + "ngx.exit(204)");
         await FunctionAsync("ran", "ngx.exit(ngx.shared.t:get('ran') and 200 or 404)");
         Assert.Equal(204, await GetAsync("/t"));
         foreach (var logged in new[] { "late trouble", "stopped: it ran for", "not enough memory" })
@@ -128,7 +134,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         await FunctionAsync("clock", "for i = 1, 30 do ngx.say(ngx.now()) ngx.flush(true) ngx.sleep(0.02) end");
         await FunctionAsync("forever", "while true do end");
         await FunctionAsync("regex", "local m, err = ngx.re.match(('a'):rep(5000), [[(a+)+\\1b]]) ngx.print(tostring(m), ' ', err)");
-        using var answer = await Gateway.Client.GetAsync(Gateway.Url("/clock"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        using var answer = await Gateway.Client.GetAsync(Gateway.Url("/clock"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken);
         using var lines = new StreamReader(await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
         var away = Enumerable.Range(0, 4).Select(_ => GetAsync("/forever")).ToArray();
         var regex = GetStringAsync("/regex");
@@ -152,7 +159,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         await FunctionAsync("ok", "ngx.print('ok')");
         for (var client = 0; client < Connections; client++)
         {
-            using var answer = await Gateway.Client.GetAsync(Gateway.Url("/flood"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+            using var answer = await Gateway.Client.GetAsync(Gateway.Url("/flood"), HttpCompletionOption.ResponseHeadersRead,
+                TestContext.Current.CancellationToken);
             var body = await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
             await body.ReadExactlyAsync(new byte[10_000_000], TestContext.Current.CancellationToken);
             await AllAnswerAsync("/ok", "ok");
@@ -164,7 +172,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
     [Fact]
     public async Task A_script_whose_waits_end_at_once_holds_up_nobody()
     {
-        await FunctionAsync("busy", "local s = require('ngx.semaphore').new(0) repeat s:post() s:wait(1) until ngx.shared.b:get('stop') ngx.print('stopped')");
+        await FunctionAsync("busy",
+            "local s = require('ngx.semaphore').new(0) repeat s:post() s:wait(1) until ngx.shared.b:get('stop') ngx.print('stopped')");
         await FunctionAsync("ok", "ngx.print('ok')");
         await FunctionAsync("stop", "ngx.shared.b:set('stop', true)");
         var busy = Gateway.Client.GetStringAsync(Gateway.Url("/busy"), TestContext.Current.CancellationToken);
@@ -218,7 +227,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         using var client = new HttpClient();
         for (var i = 0; i < 2; i++)
         {
-            Assert.Contains("GET /f", await client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken), StringComparison.Ordinal);
+            Assert.Contains("GET /f", await client.GetStringAsync(Gateway.Url("/f"), TestContext.Current.CancellationToken),
+                StringComparison.Ordinal);
         }
     }
 
@@ -231,7 +241,8 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
         Assert.True(Gateway.ErrorLog.Length < 100_000);
     }
 
-    int Logged(string request) => File.ReadLines(Path.Combine(Gateway.Prefix, "logs", "access.log")).Count(line => line.Contains(request, StringComparison.Ordinal));
+    int Logged(string request) => File.ReadLines(Path.Combine(Gateway.Prefix, "logs", "access.log"))
+        .Count(line => line.Contains(request, StringComparison.Ordinal));
 
     const int Connections = 8;
 
@@ -265,8 +276,10 @@ public sealed class LuaKillTests() : LuaGatewayTests("plugins: [broken, fine, se
                 one.Dispose();
             }
         });
-        await FunctionAsync("w", $"local s = ngx.socket.tcp() s:settimeout(20000) assert(s:connect('127.0.0.1', {((IPEndPoint)server.LocalEndpoint).Port})) ngx.print((s:receive())) s:close()");
-        var answers = await Task.WhenAll(Enumerable.Range(0, Scripts).Select(_ => Gateway.Client.GetStringAsync(Gateway.Url("/w"), TestContext.Current.CancellationToken)));
+        await FunctionAsync("w",
+            $"local s = ngx.socket.tcp() s:settimeout(20000) assert(s:connect('127.0.0.1', {((IPEndPoint)server.LocalEndpoint).Port})) ngx.print((s:receive())) s:close()");
+        var answers = await Task.WhenAll(Enumerable.Range(0, Scripts)
+            .Select(_ => Gateway.Client.GetStringAsync(Gateway.Url("/w"), TestContext.Current.CancellationToken)));
         await serving;
         Assert.All(answers, answer => Assert.Equal("done", answer));
     }

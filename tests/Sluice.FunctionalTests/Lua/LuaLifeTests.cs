@@ -44,7 +44,8 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
             var now = await CountsAsync();
             Assert.All(now, counts => Assert.Equal(counts.Value.Init, counts.Value.Destroyed + 1));
             // a state in which the plugin was begins it anew once
-            Assert.All(now.Where(counts => seen.ContainsKey(counts.Key)), counts => Assert.Equal(seen[counts.Key].Init + 1, counts.Value.Init));
+            Assert.All(now.Where(counts => seen.ContainsKey(counts.Key)),
+                counts => Assert.Equal(seen[counts.Key].Init + 1, counts.Value.Init));
             seen = now;
         }
     }
@@ -74,7 +75,8 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
     /// <summary>An auth plugin with a slip in it must not leave routes without any.</summary>
     [Theory]
     [InlineData("this is no lua", "counted.lua:1: '=' expected near 'is'")]
-    [InlineData("return { version = 1, priority = 1, name = 'counted', init = function() error('not today') end }", "init of plugin [counted]: ")]
+    [InlineData("return { version = 1, priority = 1, name = 'counted', init = function() error('not today') end }",
+        "init of plugin [counted]: ")]
     [InlineData("return { version = 1, priority = 1, name = 'counted', init = function() while true do end end }", "stopped: it ran for")]
     public async Task A_reload_that_would_lose_a_plugin_changes_nothing(string file, string said)
     {
@@ -85,7 +87,8 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         Assert.Equal(HttpStatusCode.InternalServerError, status);
         Assert.Contains("plugin counted: ", (string?)body!["error_msg"], StringComparison.Ordinal);
         Assert.Contains(said, (string?)body["error_msg"], StringComparison.Ordinal);
-        Assert.Contains(said, Assert.Single(await Gateway.Gateway.ReloadAsync(), problem => problem.Severity == Severity.Error).ToString(), StringComparison.Ordinal);
+        Assert.Contains(said, Assert.Single(await Gateway.Gateway.ReloadAsync(), problem => problem.Severity == Severity.Error).ToString(),
+            StringComparison.Ordinal);
         Assert.Equal(seen, (await CountsAsync()).Where(counts => seen.ContainsKey(counts.Key)).ToDictionary());
         await PluginAsync("counted", Counted);
         Assert.All(await CountsAsync(), counts => Assert.Equal(counts.Value.Init, counts.Value.Destroyed + 1));
@@ -117,7 +120,8 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         await FunctionAsync("id", Code);
         var id = await GetStringAsync("/id");
         Assert.True(Guid.TryParse(id, out _));
-        Assert.Equal(id, await File.ReadAllTextAsync(Path.Combine(Gateway.Prefix, "conf/apisix.uid"), TestContext.Current.CancellationToken));
+        Assert.Equal(id,
+            await File.ReadAllTextAsync(Path.Combine(Gateway.Prefix, "conf/apisix.uid"), TestContext.Current.CancellationToken));
         await Gateway.RestartAsync();
         Assert.Equal(id, await GetStringAsync("/id"));
         Gateway.Write("conf/apisix.uid", "chosen\n");
@@ -150,7 +154,9 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         using var client = new TcpClient();
         await client.ConnectAsync(Gateway.EndPoint, TestContext.Current.CancellationToken);
         var stream = client.GetStream();
-        await stream.WriteAsync("GET /late HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"u8.ToArray(), TestContext.Current.CancellationToken);
+        await stream.WriteAsync(
+            "GET /late HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"u8.ToArray(),
+            TestContext.Current.CancellationToken);
         var answers = await new StreamReader(stream, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken);
         Assert.Contains("whole", answers, StringComparison.Ordinal);
         Assert.EndsWith("next", answers, StringComparison.Ordinal);
@@ -160,7 +166,9 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
     [Fact]
     public async Task Timers_end_with_their_state()
     {
-        await FunctionAsync("wait", "ngx.timer.at(3600, function(premature, what) ngx.log(ngx.WARN, what, ' came prematurely: ', premature) end, ngx.var.arg_what) ngx.exit(204)");
+        await FunctionAsync("wait",
+            "ngx.timer.at(3600, function(premature, what) ngx.log(ngx.WARN, what, ' came prematurely: ', premature) end, "
+                + "ngx.var.arg_what) ngx.exit(204)");
         await FunctionAsync("loop", """
             ngx.timer.at(0, function()
               while not ngx.worker.exiting() do ngx.sleep(0.01) end
@@ -203,13 +211,15 @@ public sealed class LuaLifeTests() : LuaGatewayTests(
         using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         listener.Bind(new UnixDomainSocketEndPoint(path));
         listener.Listen();
-        await FunctionAsync("unix", $"local s = ngx.socket.tcp() assert(s:connect('unix:{path}')) s:send('ping\\n') ngx.print((s:receive()))");
+        await FunctionAsync("unix",
+            $"local s = ngx.socket.tcp() assert(s:connect('unix:{path}')) s:send('ping\\n') ngx.print((s:receive()))");
         var answer = GetStringAsync("/unix");
         using (var connection = await listener.AcceptAsync(TestContext.Current.CancellationToken))
         {
             var asked = new byte[5];
             await new NetworkStream(connection).ReadExactlyAsync(asked, TestContext.Current.CancellationToken);
-            await connection.SendAsync(Encoding.Latin1.GetBytes("pong to " + Encoding.Latin1.GetString(asked)), TestContext.Current.CancellationToken);
+            await connection.SendAsync(Encoding.Latin1.GetBytes("pong to " + Encoding.Latin1.GetString(asked)),
+                TestContext.Current.CancellationToken);
         }
         Assert.Equal("pong to ping", await answer);
     }

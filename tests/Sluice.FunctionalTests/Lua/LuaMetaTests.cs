@@ -4,7 +4,8 @@ using System.Text.Json;
 namespace Sluice.FunctionalTests.Lua;
 
 /// <summary><c>_meta</c> of plugins in Lua, and <c>_meta.pre_function</c> of all.</summary>
-public sealed class LuaMetaTests() : LuaGatewayTests("plugins: [one, two, proxy-rewrite, response-rewrite]", ("one", Plugin("one", 20)), ("two", Plugin("two", 10)))
+public sealed class LuaMetaTests()
+    : LuaGatewayTests("plugins: [one, two, proxy-rewrite, response-rewrite]", ("one", Plugin("one", 20)), ("two", Plugin("two", 10)))
 {
     static string Plugin(string name, int priority) =>
         $$"""
@@ -31,7 +32,8 @@ public sealed class LuaMetaTests() : LuaGatewayTests("plugins: [one, two, proxy-
     {
         await Gateway.RouteAsync("m", "/m", Origin, "\"plugins\":" + JsonSerializer.Serialize(plugins));
         using var answer = await Gateway.Client.GetAsync(Gateway.Url("/m" + query), TestContext.Current.CancellationToken);
-        return ((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), Header("X-Order"), Header("X-Before"));
+        return ((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), Header("X-Order"),
+            Header("X-Before"));
 
         string? Header(string name) => answer.Headers.TryGetValues(name, out var values) ? values.Single() : null;
     }
@@ -55,7 +57,10 @@ public sealed class LuaMetaTests() : LuaGatewayTests("plugins: [one, two, proxy-
     [Fact]
     public async Task A_pre_function_runs_before_each_phase_and_shares_the_configuration()
     {
-        var answer = await GetAsync(new { one = Meta(new { pre_function = "return function(conf, ctx) ctx.before = (ctx.before or 0) + 1 conf.word = '!' end" }) });
+        var answer =
+            await GetAsync(
+                new { one = Meta(
+                    new { pre_function = "return function(conf, ctx) ctx.before = (ctx.before or 0) + 1 conf.word = '!' end" }) });
         Assert.Equal((200, "one!", "2"), (answer.Status, answer.Order, answer.Before));
         Assert.Contains("before=", answer.Body, StringComparison.Ordinal);
         Assert.DoesNotContain("before=2", answer.Body, StringComparison.Ordinal);
@@ -66,8 +71,11 @@ public sealed class LuaMetaTests() : LuaGatewayTests("plugins: [one, two, proxy-
     {
         Dictionary<string, object> plugins = new()
         {
-            ["proxy-rewrite"] = new { uri = "/elsewhere", _meta = new { pre_function = "return function(conf, ctx) ngx.req.set_header('X-Seen', ctx.var.uri .. ' ' .. conf.uri) return 500 end" } },
-            ["response-rewrite"] = new { headers = new { set = new Dictionary<string, string> { ["X-Order"] = "later" } }, _meta = new { pre_function = "return function(conf, ctx) ngx.header['X-Before'] = ngx.get_phase() end" } },
+            ["proxy-rewrite"] = new { uri = "/elsewhere",
+                _meta = new { pre_function = "return function(conf, ctx) ngx.req.set_header('X-Seen', ctx.var.uri .. ' ' .. conf.uri) "
+                    + "return 500 end" } },
+            ["response-rewrite"] = new { headers = new { set = new Dictionary<string, string> { ["X-Order"] = "later" } },
+                _meta = new { pre_function = "return function(conf, ctx) ngx.header['X-Before'] = ngx.get_phase() end" } },
         };
         var answer = await GetAsync(plugins);
         Assert.Equal((200, "later", "header_filter"), (answer.Status, answer.Order, answer.Before));

@@ -78,10 +78,12 @@ public class LuaPluginTests
         await using var gateway = await StartAsync();
         await gateway.RouteAsync("r", "/r", ((IPEndPoint)origin.LocalEndpoint).Port, "\"plugins\":{\"shout\":{}}");
         await gateway.PutAsync("/plugin_metadata/shout", "{\"tail\":\" tail \"}");
-        var answering = gateway.Client.GetAsync(gateway.Url("/r"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        var answering = gateway.Client.GetAsync(gateway.Url("/r"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken);
         using var upstream = await origin.AcceptTcpClientAsync(TestContext.Current.CancellationToken);
         var stream = upstream.GetStream();
-        await stream.WriteAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\none"u8.ToArray(), TestContext.Current.CancellationToken);
+        await stream.WriteAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\none"u8.ToArray(),
+            TestContext.Current.CancellationToken);
         using var answer = await answering;
         Assert.Equal("!", answer.Headers.GetValues("X-Shout").Single());
         await using var body = await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
@@ -109,7 +111,8 @@ public class LuaPluginTests
             ("{\"mark\":\"?\"}", "no questions"),
         })
         {
-            var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r", $$"""{"uri":"/r","plugins":{"shout":{{config}}},"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
+            var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r",
+                $$"""{"uri":"/r","plugins":{"shout":{{config}}},"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
             Assert.Equal(HttpStatusCode.BadRequest, status);
             Assert.Equal("failed to check the configuration of plugin shout err: " + error, (string?)body!["error_msg"]);
         }
@@ -135,7 +138,8 @@ public class LuaPluginTests
         gateway.Write("lua/apisix/plugins/greeter.lua", "return { version = 1 ");
         await gateway.RestartAsync();
         await gateway.ErrorLogSaysAsync("failed to load plugin [greeter] err: error loading module 'apisix.plugins.greeter'");
-        var (_, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r", """{"uri":"/r","plugins":{"greeter":{} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
+        var (_, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r",
+            """{"uri":"/r","plugins":{"greeter":{} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal("unknown plugin [greeter]", (string?)body!["error_msg"]);
     }
 
@@ -146,7 +150,8 @@ public class LuaPluginTests
         await gateway.PutAsync("/routes/one", JsonSerializer.Serialize(new
         {
             uri = "/f", priority = 1, filter_func = "function(vars) return vars['arg_v'] == '1' end",
-            plugins = new Dictionary<string, object> { ["serverless-pre-function"] = new { functions = new[] { "return function() ngx.say('one') end" } } },
+            plugins = new Dictionary<string, object> { ["serverless-pre-function"] =
+                new { functions = new[] { "return function() ngx.say('one') end" } } },
             upstream = new { nodes = new Dictionary<string, int> { ["127.0.0.1:1"] = 1 } },
         }));
         Assert.Equal("one\n", await gateway.Client.GetStringAsync(gateway.Url("/f?v=1"), TestContext.Current.CancellationToken));

@@ -4,7 +4,8 @@ namespace Sluice.FunctionalTests.Lua;
 
 /// <summary>Variables as scripts read them: APISIX's own, those of the connection, and those that scripts register.</summary>
 public sealed class LuaVariableTests() : LuaGatewayTests(
-    "plugins: [tell, tags, key-auth, proxy-rewrite, serverless-pre-function]\nnginx_config: {http: {access_log_format: '$uri|$team'}}", ("tell", Tell), ("tags", Tags))
+    "plugins: [tell, tags, key-auth, proxy-rewrite, serverless-pre-function]\nnginx_config: {http: {access_log_format: '$uri|$team'}}",
+    ("tell", Tell), ("tags", Tags))
 {
     const string Tell =
         """
@@ -50,7 +51,8 @@ public sealed class LuaVariableTests() : LuaGatewayTests(
         return _M
         """;
 
-    async Task<(int Status, string Body, string? Vars)> AskAsync(string path, Version? version = null, HttpContent? body = null, params (string Name, string Value)[] headers)
+    async Task<(int Status, string Body, string? Vars)> AskAsync(string path, Version? version = null, HttpContent? body = null,
+        params (string Name, string Value)[] headers)
     {
         using var request = new HttpRequestMessage(body is null ? HttpMethod.Get : HttpMethod.Post, Gateway.Url(path))
         {
@@ -70,13 +72,17 @@ public sealed class LuaVariableTests() : LuaGatewayTests(
     {
         await Gateway.PutAsync("/consumer_groups/g", """{"plugins":{}}""");
         await Gateway.PutAsync("/consumers/jack", """{"username":"jack","group_id":"g","plugins":{"key-auth":{"key":"one"}}}""");
-        await Gateway.PutAsync("/services/s", $$"""{"name":"orders","plugins":{"key-auth":{} },"upstream":{"nodes":{"127.0.0.1:{{Origin}}":1} } }""");
-        await Gateway.PutAsync("/routes/r", """{"name":"first","uri":"/v/:what","service_id":"s","plugins":{"tell":{},"proxy-rewrite":{"uri":"/up"}}}""");
+        await Gateway.PutAsync("/services/s",
+            $$"""{"name":"orders","plugins":{"key-auth":{} },"upstream":{"nodes":{"127.0.0.1:{{Origin}}":1} } }""");
+        await Gateway.PutAsync("/routes/r",
+            """{"name":"first","uri":"/v/:what","service_id":"s","plugins":{"tell":{},"proxy-rewrite":{"uri":"/up"}}}""");
         var (status, _, vars) = await AskAsync("/v/x?q=a%20b&q=c", headers: [("apikey", "one"), ("X-Names",
-            "route_id route_name service_id service_name consumer_name consumer_group_id balancer_ip balancer_port upstream_addr upstream_status upstream_scheme "
+            "route_id route_name service_id service_name consumer_name consumer_group_id balancer_ip balancer_port upstream_addr "
+                + "upstream_status upstream_scheme "
             + "upstream_uri matched_uri uri_param_what arg_q post_arg_x method nothing")]);
         Assert.True(status == 200, Gateway.ErrorLog);
-        var expected = $"route_id=r route_name=first service_id=s service_name=orders consumer_name=jack consumer_group_id=g balancer_ip=127.0.0.1 balancer_port={Origin} "
+        var expected =
+            $"route_id=r route_name=first service_id=s service_name=orders consumer_name=jack consumer_group_id=g balancer_ip=127.0.0.1 balancer_port={Origin} "
             + $"upstream_addr=127.0.0.1:{Origin} upstream_status=200 upstream_scheme=http upstream_uri=/up?q=a%20b&q=c matched_uri=/v/:what uri_param_what=x arg_q=a b post_arg_x=nil method=GET nothing=nil";
         Assert.Equal(expected, vars);
         await Gateway.ErrorLogSaysAsync("at the end: " + expected);
@@ -100,13 +106,16 @@ public sealed class LuaVariableTests() : LuaGatewayTests(
         Assert.Equal($"{parts[0]} {parts[0]} 3\n\n", (await AskAsync("/outer", new Version(version))).Body);
     }
 
-    /// <summary>That of HTTP/1 is compared with nginx's in <see cref="LuaConformanceTests"/>; that of HTTP/2 is the length of the headers as they are now.</summary>
+    /// <summary>That of HTTP/1 is compared with nginx's in <see cref="LuaConformanceTests"/>; that of HTTP/2 is the length of the headers
+    /// as they are now.</summary>
     [Theory]
     [InlineData("1.1")]
     [InlineData("2.0")]
     public async Task The_length_of_a_request_is_what_the_client_has_sent(string version)
     {
-        await FunctionAsync("l", "local before = ngx.var.request_length ngx.req.read_body() ngx.req.set_body_data('is longer') ngx.say(tonumber(before) > 20 and 'head', ' ', ngx.var.request_length - before)");
+        await FunctionAsync("l",
+            "local before = ngx.var.request_length ngx.req.read_body() ngx.req.set_body_data('is longer') ngx.say(tonumber(before) > 20 "
+                + "and 'head', ' ', ngx.var.request_length - before)");
         using var body = new StringContent("12345");
         Assert.Equal("head 5\n", (await AskAsync("/l", new Version(version), body)).Body);
     }
@@ -129,7 +138,8 @@ public sealed class LuaVariableTests() : LuaGatewayTests(
             Assert.Contains("X-Seen: red!-\r\n", seen, StringComparison.OrdinalIgnoreCase);
         }
         var log = Path.Combine(Gateway.Prefix, "logs", "access.log");
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadLines(log).Intersect(["/to/red!|red!", "/t|-"]).Count() == 2, "not in the access log");
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadLines(log).Intersect(["/to/red!|red!", "/t|-"]).Count() == 2,
+            "not in the access log");
         await Gateway.ErrorLogSaysAsync("failed to get a registered variable: ");
         await Gateway.ErrorLogSaysAsync("no value");
         // kept for the request unless it is said to change, and none of nginx's

@@ -5,7 +5,8 @@ using System.Text;
 
 namespace Sluice.FunctionalTests.Lua;
 
-/// <summary><c>ngx.req.socket(true)</c>: a script has the client's connection. What it says to each call is compared with nginx in <see cref="LuaConformanceTests"/>.</summary>
+/// <summary><c>ngx.req.socket(true)</c>: a script has the client's connection. What it says to each call is compared with nginx in
+/// <see cref="LuaConformanceTests"/>.</summary>
 public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {access_log_format: '$uri $status $body_bytes_sent'}}")
 {
     /// <summary>As lua-resty-websocket serves it: its own 101, then frames.</summary>
@@ -33,14 +34,17 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
         return stream;
     }
 
-    static ValueTask SendAsync(NetworkStream stream, string text) => stream.WriteAsync(Encoding.Latin1.GetBytes(text), TestContext.Current.CancellationToken);
+    static ValueTask SendAsync(NetworkStream stream, string text) =>
+        stream.WriteAsync(Encoding.Latin1.GetBytes(text), TestContext.Current.CancellationToken);
 
-    static Task<string> RestAsync(NetworkStream stream) => new StreamReader(stream, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(30));
+    static Task<string> RestAsync(NetworkStream stream) =>
+        new StreamReader(stream, Encoding.Latin1).ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(30));
 
     [Fact]
     public async Task Client_and_script_talk_as_they_like()
     {
-        await FunctionAsync("talk", "local s = assert(ngx.req.socket(true)) s:send('HELLO\\n') while true do local line, err, part = s:receive() "
+        await FunctionAsync("talk",
+            "local s = assert(ngx.req.socket(true)) s:send('HELLO\\n') while true do local line, err, part = s:receive() "
             + "if not line then return s:send('END ' .. err .. ' ' .. part) end s:send(line:upper() .. '\\n') end");
         await using var client = await ConnectAsync("GET /talk HTTP/1.1\r\nHost: a\r\n\r\none\n");
         using var lines = new StreamReader(client, Encoding.Latin1, leaveOpen: true);
@@ -76,7 +80,9 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
     [Fact]
     public async Task A_client_that_resets_its_connection_is_noticed_by_the_next_read()
     {
-        await FunctionAsync("gone", "local s = assert(ngx.req.socket(true)) s:send('up') local _, err = s:receive() ngx.log(ngx.WARN, 'the client: ', err) ngx.log(ngx.WARN, 'then: ', select(2, s:send('x')) or 'sent')");
+        await FunctionAsync("gone",
+            "local s = assert(ngx.req.socket(true)) s:send('up') local _, err = s:receive() ngx.log(ngx.WARN, 'the client: ', err) "
+                + "ngx.log(ngx.WARN, 'then: ', select(2, s:send('x')) or 'sent')");
         var client = await ConnectAsync("GET /gone HTTP/1.1\r\nHost: a\r\n\r\n");
         await client.ReadExactlyAsync(new byte[2], TestContext.Current.CancellationToken);
         client.Socket.LingerState = new(true, 0);
@@ -100,7 +106,8 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
     public async Task HTTP2_has_no_connection_to_give()
     {
         await FunctionAsync("two", "ngx.print(select(2, ngx.req.socket(true)))");
-        using var request = new HttpRequestMessage(HttpMethod.Get, Gateway.Url("/two")) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        using var request = new HttpRequestMessage(HttpMethod.Get, Gateway.Url("/two")) { Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact };
         using var answer = await Gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
         Assert.Equal("http v2 not supported yet", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
     }
@@ -108,12 +115,15 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
     [Fact]
     public async Task A_body_that_is_being_read_stands_in_the_way()
     {
-        await FunctionAsync("busy", "local t = ngx.thread.spawn(function() ngx.req.read_body() end) ngx.sleep(0) ngx.say(select(2, ngx.req.socket(true))) ngx.flush(true) ngx.thread.wait(t) "
+        await FunctionAsync("busy",
+            "local t = ngx.thread.spawn(function() ngx.req.read_body() end) ngx.sleep(0) ngx.say(select(2, ngx.req.socket(true))) "
+                + "ngx.flush(true) ngx.thread.wait(t) "
             + "ngx.req.socket(true):send('raw')");
         await using var client = await ConnectAsync("POST /busy HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
         using var lines = new StreamReader(client, Encoding.Latin1, leaveOpen: true);
         string? line;
-        while ((line = await lines.ReadLineAsync(TestContext.Current.CancellationToken)) != "pending request body reading in some other thread")
+        while ((line = await lines.ReadLineAsync(
+            TestContext.Current.CancellationToken)) != "pending request body reading in some other thread")
         {
             Assert.NotNull(line);
         }
@@ -132,7 +142,8 @@ public sealed class RawSocketTests() : LuaGatewayTests("nginx_config: {http: {ac
     [Fact]
     public async Task The_gateways_stop_ends_a_script_that_has_the_connection()
     {
-        await FunctionAsync("held", "local s = assert(ngx.req.socket(true)) s:send('here\\n') ngx.log(ngx.WARN, 'it ends: ', select(2, s:receive()))");
+        await FunctionAsync("held",
+            "local s = assert(ngx.req.socket(true)) s:send('here\\n') ngx.log(ngx.WARN, 'it ends: ', select(2, s:receive()))");
         await using var client = await ConnectAsync("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
         await client.ReadExactlyAsync(new byte[5], TestContext.Current.CancellationToken);
         await Gateway.RestartAsync().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);

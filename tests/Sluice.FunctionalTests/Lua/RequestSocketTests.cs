@@ -15,7 +15,8 @@ public sealed class RequestSocketTests : IAsyncLifetime
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
-    Task RouteAsync(string id, string code, int port = 1) => _gateway.RouteAsync(id, $"/{id}", port, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
+    Task RouteAsync(string id, string code, int port = 1) =>
+        _gateway.RouteAsync(id, $"/{id}", port, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
     {
         ["serverless-pre-function"] = new { phase = "access", functions = new[] { $"return function() {code} end" } },
     }));
@@ -42,7 +43,8 @@ public sealed class RequestSocketTests : IAsyncLifetime
             var buffer = new byte[4096];
             while (!_received.Contains(last, StringComparison.Ordinal))
             {
-                var count = await stream.ReadAsync(buffer, TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+                var count = await stream.ReadAsync(buffer, TestContext.Current.CancellationToken).AsTask()
+                    .WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
                 Assert.True(count > 0, $"the end came after: {_received}");
                 _received += Encoding.Latin1.GetString(buffer, 0, count);
             }
@@ -75,12 +77,16 @@ public sealed class RequestSocketTests : IAsyncLifetime
     [Fact]
     public async Task It_reads_bytes_lines_and_up_to_patterns_and_waits_as_long_as_it_was_told()
     {
-        await RouteAsync("all", "local s = assert(ngx.req.socket()) local function tell(...) local t = {...} for i = 1, select('#', ...) do t[i] = tostring(t[i]) end ngx.say(table.concat(t, ' ')) end "
-            + "tell(s:receive(3)) tell(s:receive('*l')) tell(s:receive()) tell(s:receiveuntil('--')()) s:settimeout(20) tell(s:receive(2)) ngx.flush(true) s:settimeouts(1000, 1000, 20000) "
+        await RouteAsync("all",
+            "local s = assert(ngx.req.socket()) local function tell(...) local t = {...} for i = 1, select('#', ...) do t[i] = "
+                + "tostring(t[i]) end ngx.say(table.concat(t, ' ')) end "
+            + "tell(s:receive(3)) tell(s:receive('*l')) tell(s:receive()) tell(s:receiveuntil('--')()) s:settimeout(20) "
+                + "tell(s:receive(2)) ngx.flush(true) s:settimeouts(1000, 1000, 20000) "
             + "tell(s:receive(4)) tell(s:receive(10)) tell(s:receive(1)) tell(s.send, s.connect)");
         using var client = await ConnectAsync("/all", "Content-Length: 31");
         await client.SendAsync("abcdef\r\nsecond line\nuntil--x");
-        Assert.Contains("abc\ndef\nsecond line\nuntil\nnil timeout x\n", await client.ReceiveAsync("timeout x\n"), StringComparison.Ordinal);
+        Assert.Contains("abc\ndef\nsecond line\nuntil\nnil timeout x\n", await client.ReceiveAsync("timeout x\n"),
+            StringComparison.Ordinal);
         await client.SendAsync("yz1");
         var rest = await client.ReceiveAsync("0\r\n\r\n");
         Assert.Contains("nil closed yz1\nnil closed\nnil closed\nnil nil\n", rest, StringComparison.Ordinal);
@@ -113,7 +119,8 @@ public sealed class RequestSocketTests : IAsyncLifetime
         await origin.StartAsync(TestContext.Current.CancellationToken);
         await RouteAsync("left", "ngx.req.set_header('X-First', ngx.req.socket():receive('*l'))", new Uri(origin.Urls.First()).Port);
         var body = "first\n" + new string('x', 300_000);
-        using var answer = await _gateway.Client.PostAsync(_gateway.Url("/left"), new StringContent(body), TestContext.Current.CancellationToken);
+        using var answer = await _gateway.Client.PostAsync(_gateway.Url("/left"), new StringContent(body),
+            TestContext.Current.CancellationToken);
         Assert.Equal(body[6..], await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
     }
 
@@ -121,10 +128,13 @@ public sealed class RequestSocketTests : IAsyncLifetime
     [Fact]
     public async Task A_connection_serves_the_next_request_after_the_body_was_read()
     {
-        await RouteAsync("sum", "local s, sum = ngx.req.socket(), 0 while true do local piece = s:receiveany(8192) if not piece then break end sum = sum + #piece end ngx.print(sum)");
+        await RouteAsync("sum",
+            "local s, sum = ngx.req.socket(), 0 while true do local piece = s:receiveany(8192) if not piece then break end sum = sum + "
+                + "#piece end ngx.print(sum)");
         foreach (var size in new[] { 10, 200_000, 1 })
         {
-            using var answer = await _gateway.Client.PostAsync(_gateway.Url("/sum"), new ByteArrayContent(new byte[size]), TestContext.Current.CancellationToken);
+            using var answer = await _gateway.Client.PostAsync(_gateway.Url("/sum"), new ByteArrayContent(new byte[size]),
+                TestContext.Current.CancellationToken);
             Assert.Equal($"{size}", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
         }
     }

@@ -26,7 +26,9 @@ public sealed class RestyHttpTests : IAsyncLifetime
                 {
                     functions = new[]
                     {
-                        "return function() local http, port = require('resty.http'), " + port + " local url = 'http://127.0.0.1:' .. port local function p(...) local out = {} for i = 1, select('#', ...) do out[i] = tostring((select(i, ...))) end ngx.say(table.concat(out, ' ')) end "
+                        "return function() local http, port = require('resty.http'), " + port
+                            + " local url = 'http://127.0.0.1:' .. port local function p(...) local out = {} for i = 1, select('#', ...) "
+                                + "do out[i] = tostring((select(i, ...))) end ngx.say(table.concat(out, ' ')) end "
                             + code + " ngx.exit(200) end",
                     },
                 },
@@ -45,20 +47,32 @@ public sealed class RestyHttpTests : IAsyncLifetime
         var body = await reader.ReadToEndAsync();
         context.Response.Headers["X-Twice"] = new[] { "a", "b" };
         context.Response.StatusCode = context.Request.Path == "/none" ? 404 : 200;
-        await context.Response.WriteAsync($"{context.Request.Method} {context.Request.Path}{context.Request.QueryString} {context.Request.Headers.Host == $"127.0.0.1:{context.Connection.LocalPort}"} {context.Request.Headers["X-A"]} {context.Request.Headers.ContentLength}{context.Request.Headers.TransferEncoding} [{body}]");
+        await context.Response.WriteAsync(
+            $"{context.Request.Method} {context.Request.Path}{context.Request.QueryString} {context.Request.Headers.Host == $"127.0.0.1:{context.Connection.LocalPort}"} {context.Request.Headers["X-A"]} {context.Request.Headers.ContentLength}{context.Request.Headers.TransferEncoding} [{body}]");
     });
 
     [Theory]
-    [InlineData("local res = http.new():request_uri(url .. '/p?x=1') p(res.status, res.reason, res.body, res.headers['x-twice'][2], res.has_body)", "200 OK GET /p?x=1 True   [] b true")]
-    [InlineData("local res = http.new():request_uri(url, {method = 'POST', path = '/q', query = {y = 2}, body = 'hello', headers = {['X-A'] = 'a'}}) p(res.status, res.body)", "200 POST /q?y=2 True a 5 [hello]")]
+    [InlineData(
+        "local res = http.new():request_uri(url .. '/p?x=1') p(res.status, res.reason, res.body, res.headers['x-twice'][2], res.has_body)",
+        "200 OK GET /p?x=1 True   [] b true")]
+    [InlineData(
+        "local res = http.new():request_uri(url, {method = 'POST', path = '/q', query = {y = 2}, body = 'hello', headers = {['X-A'] = "
+            + "'a'}}) p(res.status, res.body)", "200 POST /q?y=2 True a 5 [hello]")]
     [InlineData("local res = http.new():request_uri(url .. '/none') p(res.status, res.reason)", "404 Not Found")]
     [InlineData("local res = http.new():request_uri(url .. '/', {method = 'HEAD'}) p(res.status, res.has_body, #res.body)", "200 false 0")]
-    [InlineData("local parts, i = {'one', 'two'}, 0 local res = http.new():request_uri(url, {method = 'PUT', body = function() i = i + 1 return parts[i] end}) p(res.body)", "PUT / True  chunked [onetwo]")]
-    [InlineData("local c = http.new() c:connect({scheme = 'http', host = '127.0.0.1', port = port}) local res = c:request({path = '/r'}) p(res.status, res:read_body()) p(c:set_keepalive(1000, 5)) c:connect({scheme = 'http', host = '127.0.0.1', port = port}) p(c:get_reused_times())",
+    [InlineData(
+        "local parts, i = {'one', 'two'}, 0 local res = http.new():request_uri(url, {method = 'PUT', body = function() i = i + 1 return "
+            + "parts[i] end}) p(res.body)", "PUT / True  chunked [onetwo]")]
+    [InlineData(
+        "local c = http.new() c:connect({scheme = 'http', host = '127.0.0.1', port = port}) local res = c:request({path = '/r'}) "
+            + "p(res.status, res:read_body()) p(c:set_keepalive(1000, 5)) c:connect({scheme = 'http', host = '127.0.0.1', port = port}) "
+                + "p(c:get_reused_times())",
         "200 GET /r True   []\n1\n1")]
-    [InlineData("local c = http.new() c:set_timeouts(1000, 1000, 1000) p(c:connect('127.0.0.1', port)) p(c:request({path = '/a b'}))", "1\nnil bad request line")]
+    [InlineData("local c = http.new() c:set_timeouts(1000, 1000, 1000) p(c:connect('127.0.0.1', port)) p(c:request({path = '/a b'}))",
+        "1\nnil bad request line")]
     [InlineData("p(http.new():request_uri(url, {headers = {['X-A'] = 'a\\r\\nX-B: b'}}))", "nil bad header X-A")]
-    [InlineData("local m = http:parse_uri('https://example.org/a?b=c') p(m[1], m[2], m[3], m[4], m[5]) p(http:parse_uri('nonsense'))", "https example.org 443 /a b=c\nnil bad uri: nonsense")]
+    [InlineData("local m = http:parse_uri('https://example.org/a?b=c') p(m[1], m[2], m[3], m[4], m[5]) p(http:parse_uri('nonsense'))",
+        "https example.org 443 /a b=c\nnil bad uri: nonsense")]
     [InlineData("p(http.new():request_uri('http://127.0.0.1:1/'))", "nil connection refused")]
     public async Task Requests_and_answers_are_what_lua_resty_http_makes_of_them(string code, string expected)
     {
@@ -110,7 +124,8 @@ public sealed class RestyHttpTests : IAsyncLifetime
             await connection.ReadHeadAsync();
             await connection.SendAsync(bytes);
         });
-        Assert.Equal(expected, await RunAsync(origin.Port, "local res, err = http.new():request_uri(url) if res then p(res.body) else p(nil, err) end"));
+        Assert.Equal(expected,
+            await RunAsync(origin.Port, "local res, err = http.new():request_uri(url) if res then p(res.body) else p(nil, err) end"));
     }
 
     [Fact]
@@ -131,7 +146,8 @@ public sealed class RestyHttpTests : IAsyncLifetime
     {
         using var certificate = ScriptedOrigin.SelfSigned("localhost");
         await using var origin = await WebOrigin.StartAsync(
-            context => context.Response.WriteAsync(context.Request.Scheme), https: new HttpsConnectionAdapterOptions { ServerCertificate = certificate });
+            context => context.Response.WriteAsync(context.Request.Scheme),
+            https: new HttpsConnectionAdapterOptions { ServerCertificate = certificate });
         Assert.Equal("200 https\nnil", await RunAsync(origin.Port,
             """
             local res = http.new():request_uri('https://localhost:' .. port .. '/', {ssl_verify = false})

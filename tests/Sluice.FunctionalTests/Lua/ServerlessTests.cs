@@ -47,21 +47,28 @@ public class ServerlessTests : IAsyncLifetime
     [Fact]
     public async Task Empty_statements_are_taken_and_lines_stay()
     {
-        await RouteAsync("empty", "access", "return function();\n  if true then; ngx.print('a');;\n  ngx.print(';;') end\n  error('here') end");
+        await RouteAsync("empty", "access",
+            "return function();\n  if true then; ngx.print('a');;\n  ngx.print(';;') end\n  error('here') end");
         Assert.Equal(500, (await GetAsync("/empty")).Status);
         await _gateway.ErrorLogSaysAsync(":4: here");
         Assert.Equal(";;b", await SayAsync("ngx.print(loadstring(\"local a = ';;';; return a\")(), 'b')"));
     }
 
     [Theory]
-    [InlineData("local u = require('net.url').parse('https://me:pw@Ex.org:8443/a%20b?x=1&y[k]=2#f') ngx.print(u.scheme, u.host, u.port, u.path, u.query.x, u.query.y.k, u.user, u.fragment)",
+    [InlineData(
+        "local u = require('net.url').parse('https://me:pw@Ex.org:8443/a%20b?x=1&y[k]=2#f') ngx.print(u.scheme, u.host, u.port, u.path, "
+            + "u.query.x, u.query.y.k, u.user, u.fragment)",
         "httpsex.org8443/a%20b12mef")]
     [InlineData("ngx.print(require('net.url').parse('@%23$%25%5E&').path)", "@%23$%25%5E&")]
-    [InlineData("local u = require('net.url').parse('http://a.b:80/p') u.query.q = 'x y' ngx.print(tostring(u), ' ', tostring(u:resolve('../c')))", "http://a.b/p?q=x%20y http://a.b/c")]
+    [InlineData(
+        "local u = require('net.url').parse('http://a.b:80/p') u.query.q = 'x y' ngx.print(tostring(u), ' ', tostring(u:resolve('../c')))",
+        "http://a.b/p?q=x%20y http://a.b/c")]
     [InlineData("ngx.print(require('net.url').parse('a=1').path, tostring(require('net.url').parse('/x').host))", "a=1nil")]
     [InlineData("ngx.print(ctx.curr_req_matched._path, ctx.curr_req_matched._host)", "/saynil")]
-    [InlineData("ngx.print(ctx.matched_route.value.uri, ctx.matched_route.value.id, tostring(ctx.matched_route == ctx.matched_route))", "/saysaytrue")]
-    public async Task Modules_and_facts_that_plugins_of_APISIX_use_are_there(string code, string said) => Assert.Equal(said, await SayAsync(code));
+    [InlineData("ngx.print(ctx.matched_route.value.uri, ctx.matched_route.value.id, tostring(ctx.matched_route == ctx.matched_route))",
+        "/saysaytrue")]
+    public async Task Modules_and_facts_that_plugins_of_APISIX_use_are_there(string code, string said) =>
+        Assert.Equal(said, await SayAsync(code));
 
     /// <summary>As in APISIX, where all plugins up to the upstream run in one handler of nginx's.</summary>
     [Fact]
@@ -121,31 +128,53 @@ public class ServerlessTests : IAsyncLifetime
 
     [Theory]
     [InlineData("ngx.say('a', 1, true, nil, {'b', {2}})", "a1truenilb2\n")]
-    [InlineData("ngx.print(ngx.var.uri, ' ', ngx.var.arg_b, ' ', ctx.var.request_method, ' ', tostring(ngx.var.nothing))", "/say x%20y GET nil")]
+    [InlineData("ngx.print(ngx.var.uri, ' ', ngx.var.arg_b, ' ', ctx.var.request_method, ' ', tostring(ngx.var.nothing))",
+        "/say x%20y GET nil")]
     [InlineData("local a = ngx.req.get_uri_args() ngx.print(a.a[1], a.a[2], a.b)", "12x y")]
     [InlineData("ngx.print(ngx.req.get_method(), ngx.req.http_version(), ngx.get_phase())", "GET1.1access")]
     [InlineData("ngx.req.set_header('X-A', 'q') ngx.print(ngx.req.get_headers()['x_a'], ngx.var.http_x_a)", "qq")]
     [InlineData("ngx.print(ngx.escape_uri('a b/é'), ngx.unescape_uri('a%20b+c'))", "a%20b%2F%C3%A9a b c")]
-    [InlineData("ngx.print(ngx.encode_base64('hi!'), ngx.decode_base64('aGkh'), ngx.md5('a'), ngx.crc32_long('a'))", "aGkhhi!0cc175b9c0f1b6a831c399e2697726613904355907")]
+    [InlineData("ngx.print(ngx.encode_base64('hi!'), ngx.decode_base64('aGkh'), ngx.md5('a'), ngx.crc32_long('a'))",
+        "aGkhhi!0cc175b9c0f1b6a831c399e2697726613904355907")]
     [InlineData("ngx.print(ngx.encode_args({a = 'x y'}), ngx.decode_args('q=1&z').q)", "a=x%20y1")]
     [InlineData("local m = ngx.re.match('hello 42', '([a-z]+) (?<n>[0-9]+)', 'jo') ngx.print(m[0], m[1], m.n)", "hello 42hello42")]
-    [InlineData("ngx.print((ngx.re.gsub('a1b2', '[0-9]', '<$0>', 'jo')), ' ', (ngx.re.sub('aa', 'a', function(m) return m[0] .. '!' end)))", "a<1>b<2> a!a")]
-    [InlineData("local from, to = ngx.re.find('xaby', 'ab') ngx.print(from, to) for m in ngx.re.gmatch('a,b', '[a-z]') do ngx.print(m[0]) end", "23ab")]
-    [InlineData("local c = require('cjson') ngx.print(c.encode({1, 'x', {a = c.null}}), c.decode('{\"q\":[1,2]}').q[2])", "[1,\"x\",{\"a\":null}]2")]
-    [InlineData("local v, e = require('cjson.safe').decode('{') ngx.print(tostring(v), ' ', e)", "nil Expected object key string but found T_END at character 2")]
-    [InlineData("local d = ngx.shared.d d:set('k', 1) ngx.print((d:incr('k', 2)), (d:get('k')), tostring(d:get('q')), tostring(d:add('k', 1)), (d:incr('n', 1, 5)))", "33nilfalse6")]
+    [InlineData("ngx.print((ngx.re.gsub('a1b2', '[0-9]', '<$0>', 'jo')), ' ', (ngx.re.sub('aa', 'a', function(m) return m[0] .. '!' end)))",
+        "a<1>b<2> a!a")]
+    [InlineData(
+        "local from, to = ngx.re.find('xaby', 'ab') ngx.print(from, to) for m in ngx.re.gmatch('a,b', '[a-z]') do ngx.print(m[0]) end",
+        "23ab")]
+    [InlineData("local c = require('cjson') ngx.print(c.encode({1, 'x', {a = c.null}}), c.decode('{\"q\":[1,2]}').q[2])",
+        "[1,\"x\",{\"a\":null}]2")]
+    [InlineData("local v, e = require('cjson.safe').decode('{') ngx.print(tostring(v), ' ', e)",
+        "nil Expected object key string but found T_END at character 2")]
+    [InlineData(
+        "local d = ngx.shared.d d:set('k', 1) ngx.print((d:incr('k', 2)), (d:get('k')), tostring(d:get('q')), tostring(d:add('k', 1)), "
+            + "(d:incr('n', 1, 5)))", "33nilfalse6")]
     [InlineData("local d = ngx.shared.l ngx.print(d:lpush('q', 'a'), d:rpush('q', 'b'), d:lpop('q'), d:llen('q'))", "12a1")]
-    [InlineData("local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield('in') ngx.flush(true) return 'out' end) ngx.print(co(), co())", "inout")]
-    [InlineData("local t = ngx.thread.spawn(function(x) ngx.sleep(0.001) return x end, 'th') local ok, r = ngx.thread.wait(t) ngx.print(tostring(ok), r)", "trueth")]
-    [InlineData("local t = ngx.thread.spawn(function() return {5}, nil, print end) local ok, r, n, f = ngx.thread.wait(t) ngx.print(tostring(ok), r[1], tostring(n), type(f))", "true5nilfunction")]
-    [InlineData("local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), (l:get('c')))", "nil3")]
-    [InlineData("local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
+    [InlineData(
+        "local co = coroutine.wrap(function() ngx.sleep(0.001) coroutine.yield('in') ngx.flush(true) return 'out' end) ngx.print(co(), "
+            + "co())", "inout")]
+    [InlineData(
+        "local t = ngx.thread.spawn(function(x) ngx.sleep(0.001) return x end, 'th') local ok, r = ngx.thread.wait(t) "
+            + "ngx.print(tostring(ok), r)", "trueth")]
+    [InlineData(
+        "local t = ngx.thread.spawn(function() return {5}, nil, print end) local ok, r, n, f = ngx.thread.wait(t) "
+            + "ngx.print(tostring(ok), r[1], tostring(n), type(f))", "true5nilfunction")]
+    [InlineData(
+        "local l = require('resty.lrucache').new(2) l:set('a', 1) l:set('b', 2) l:set('c', 3) ngx.print(tostring(l:get('a')), (l:get('c')))", "nil3")]
+    [InlineData(
+        "local core = require('apisix.core') ngx.print(core.json.encode({a = 1}), core.string.has_prefix('abc', 'ab'), "
+            + "core.table.nkeys({1, 2}))", "{\"a\":1}true2")]
     [InlineData("ngx.print(pcall(require, 'no.such'))", null)]
-    [InlineData("local m = require('apisix.core').ip.create_ip_matcher({'10.1.2.3/8', '::1', '1.2.3.4'}) ngx.print(m:match('10.9.9.9'), m:match('11.0.0.1'), m:match('::1'), m:match('1.2.3.4'), m:match('x'))", "truefalsetruetruefalse")]
+    [InlineData(
+        "local m = require('apisix.core').ip.create_ip_matcher({'10.1.2.3/8', '::1', '1.2.3.4'}) ngx.print(m:match('10.9.9.9'), "
+            + "m:match('11.0.0.1'), m:match('::1'), m:match('1.2.3.4'), m:match('x'))", "truefalsetruetruefalse")]
     [InlineData("ngx.print(require('apisix.core').ip.create_ip_matcher({'1.2.3.4/33'}))", "nilinvalid ip address: 1.2.3.4/33")]
-    [InlineData("ngx.print(tostring(os.execute), tostring(io.popen), tostring(package.loadlib), tostring(pcall(require, 'ffi')))", "nilnilnilfalse")]
+    [InlineData("ngx.print(tostring(os.execute), tostring(io.popen), tostring(package.loadlib), tostring(pcall(require, 'ffi')))",
+        "nilnilnilfalse")]
     [InlineData("local ok, e = pcall(ngx.sleep, -1) ngx.print(tostring(ok))", "false")]
-    [InlineData("ngx.status = 200 ngx.print(ngx.now() > 1e9, ngx.time() > 1e9, #ngx.localtime(), ngx.http_time(0))", "truetrue19Thu, 01 Jan 1970 00:00:00 GMT")]
+    [InlineData("ngx.status = 200 ngx.print(ngx.now() > 1e9, ngx.time() > 1e9, #ngx.localtime(), ngx.http_time(0))",
+        "truetrue19Thu, 01 Jan 1970 00:00:00 GMT")]
     [InlineData("ngx.print(require('resty.string').to_hex(require('resty.sha256'):new():final()):sub(1, 8))", "e3b0c442")]
     public async Task Lua_finds_what_it_knows_from_OpenResty(string code, string? expected)
     {
@@ -196,7 +225,10 @@ public class ServerlessTests : IAsyncLifetime
     {
         await RouteAsync("meet", "access", "return function() local d = ngx.shared.meet d:incr('n', 1, 0) "
             + "while d:get('n') < 2 do ngx.sleep(0.002) end ngx.status = 201 ngx.print(ngx.var.arg_q) end");
-        Assert.Equal("201a201b", await SayAsync("local a, b = ngx.location.capture_multi({{'/meet?q=a'}, {'/meet', {args = {q = 'b'}}}}) ngx.print(a.status, a.body, b.status, b.body)"));
+        Assert.Equal("201a201b",
+            await SayAsync(
+                "local a, b = ngx.location.capture_multi({{'/meet?q=a'}, {'/meet', {args = {q = 'b'}}}}) ngx.print(a.status, a.body, "
+                    + "b.status, b.body)"));
     }
 
     [Fact]
@@ -217,7 +249,8 @@ public class ServerlessTests : IAsyncLifetime
     public async Task Light_threads_that_print_and_flush_at_once_lose_and_mix_nothing()
     {
         var body = await SayAsync("local all = {} for i = 1, 8 do all[i] = ngx.thread.spawn(function() for j = 1, 100 do "
-            + "ngx.say(i, '-', j) if j % 3 == 0 then ngx.sleep(0) end ngx.flush(j % 2 == 0) end end) end for i = 1, 8 do ngx.thread.wait(all[i]) end");
+            + "ngx.say(i, '-', j) if j % 3 == 0 then ngx.sleep(0) end ngx.flush(j % 2 == 0) end end) end for i = 1, 8 do "
+                + "ngx.thread.wait(all[i]) end");
         var lines = body.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(Enumerable.Range(1, 8).SelectMany(i => Enumerable.Range(1, 100).Select(j => $"{i}-{j}")).Order(), lines.Order());
     }
@@ -226,7 +259,8 @@ public class ServerlessTests : IAsyncLifetime
     public async Task Closures_keep_their_state_and_functions_run_in_their_order()
     {
         await using var gateway = await TestGateway.StartAsync();
-        await RouteAsync("count", "access", "local n = 0 return function() n = n + 1 ngx.ctx.n = n end", "return function() ngx.print(ngx.ctx.n > 0) end");
+        await RouteAsync("count", "access", "local n = 0 return function() n = n + 1 ngx.ctx.n = n end",
+            "return function() ngx.print(ngx.ctx.n > 0) end");
         Assert.Equal((200, "true"), await GetAsync("/count"));
     }
 
@@ -274,17 +308,20 @@ public class ServerlessTests : IAsyncLifetime
         origin.Urls.Add("http://127.0.0.1:0");
         origin.Run(async http => await http.Request.Body.CopyToAsync(http.Response.Body));
         await origin.StartAsync(TestContext.Current.CancellationToken);
-        await _gateway.RouteAsync("body", "/body", new Uri(origin.Urls.First()).Port, "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
+        await _gateway.RouteAsync("body", "/body", new Uri(origin.Urls.First()).Port,
+            "\"plugins\":" + JsonSerializer.Serialize(new Dictionary<string, object>
         {
             ["serverless-pre-function"] = new
             {
-                functions = new[] { "return function() ngx.req.read_body() local b = ngx.req.get_body_data() if ngx.var.arg_new then ngx.req.set_body_data('<' .. b .. '>') end ngx.req.set_header('X-L', #b) end" },
+                functions = new[] { "return function() ngx.req.read_body() local b = ngx.req.get_body_data() if ngx.var.arg_new then "
+                    + "ngx.req.set_body_data('<' .. b .. '>') end ngx.req.set_header('X-L', #b) end" },
             },
         }));
         foreach (var (query, expected) in new[] { ("", "the body"), ("?new=1", "<the body>") })
         {
             using var content = new StringContent("the body");
-            using var answer = await _gateway.Client.PostAsync(_gateway.Url("/body" + query), content, TestContext.Current.CancellationToken);
+            using var answer = await _gateway.Client.PostAsync(_gateway.Url("/body" + query), content,
+                TestContext.Current.CancellationToken);
             Assert.Equal(expected, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
         }
     }
@@ -296,12 +333,14 @@ public class ServerlessTests : IAsyncLifetime
     public async Task A_body_beyond_client_body_buffer_size_is_in_a_file_as_long_as_the_request_lives(int size, string expected)
     {
         await using var origin = EchoOrigin.Start();
-        await RouteAsync("kept", "access", "return function() ngx.req.read_body() local data, name, size = ngx.req.get_body_data(), ngx.req.get_body_file() "
+        await RouteAsync("kept", "access",
+            "return function() ngx.req.read_body() local data, name, size = ngx.req.get_body_data(), ngx.req.get_body_file() "
             + "if name then local f = io.open(name) size = #f:read('*a') f:close() end ngx.shared.kept:set('name', name or '') "
             + "assert(#require('apisix.core').request.get_body() == tonumber(ngx.var.arg_size)) "
             + "ngx.print(tostring(data and #data), ' ', tostring(size), ' ', select(2, ngx.req.get_post_args()) or '') end");
         await RouteAsync("name", "access", "return function() ngx.print(ngx.shared.kept:get('name')) end");
-        using var answer = await _gateway.Client.PostAsync(_gateway.Url($"/kept?size={size}"), new ByteArrayContent(new byte[size]), TestContext.Current.CancellationToken);
+        using var answer = await _gateway.Client.PostAsync(_gateway.Url($"/kept?size={size}"), new ByteArrayContent(new byte[size]),
+            TestContext.Current.CancellationToken);
         Assert.Equal(expected, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
         var (_, file) = await GetAsync("/name");
         await Eventually.TrueAsync(() => !File.Exists(file), "the file is still there");
@@ -321,28 +360,39 @@ public class ServerlessTests : IAsyncLifetime
     [Fact]
     public async Task A_subrequest_has_the_variables_that_it_is_given()
     {
-        await RouteAsync("sub", "access", "return function() ngx.req.read_body() ngx.print(tostring(ngx.var.mine), ' ', tostring(ngx.var.given), ' ', ngx.req.get_body_data() or '-') ngx.var.mine = 'sub' end");
-        Assert.Equal("nil nil -|m nil -|m 1 -|main|m nil -|sub", await SayAsync("ngx.var.mine = 'm' local c = ngx.location.capture local out = {} "
-            + "for _, o in ipairs {{}, {copy_all_vars = true}, {copy_all_vars = true, vars = {given = 1}}} do out[#out + 1] = c('/sub', o).body end "
-            + "out[#out + 1] = ngx.var.mine == 'm' and 'main' or ngx.var.mine out[#out + 1] = c('/sub', {share_all_vars = true}).body out[#out + 1] = ngx.var.mine ngx.print(table.concat(out, '|'))"));
+        await RouteAsync("sub", "access",
+            "return function() ngx.req.read_body() ngx.print(tostring(ngx.var.mine), ' ', tostring(ngx.var.given), ' ', "
+                + "ngx.req.get_body_data() or '-') ngx.var.mine = 'sub' end");
+        Assert.Equal("nil nil -|m nil -|m 1 -|main|m nil -|sub",
+            await SayAsync("ngx.var.mine = 'm' local c = ngx.location.capture local out = {} "
+            + "for _, o in ipairs {{}, {copy_all_vars = true}, {copy_all_vars = true, vars = {given = 1}}} do out[#out + 1] = c('/sub', "
+                + "o).body end "
+            + "out[#out + 1] = ngx.var.mine == 'm' and 'main' or ngx.var.mine out[#out + 1] = c('/sub', {share_all_vars = true}).body "
+                + "out[#out + 1] = ngx.var.mine ngx.print(table.concat(out, '|'))"));
     }
 
     /// <summary>What functions get as <c>ctx</c> is each request's own.</summary>
     [Fact]
     public async Task A_subrequest_may_have_the_requests_ngx_ctx()
     {
-        await RouteAsync("sub", "access", "return function(conf, ctx) ngx.print(ngx.ctx.word, ' ', tostring(ctx.word), ' ', ctx.var.uri) ngx.ctx.word, ctx.word = 'changed', 'inner' end");
+        await RouteAsync("sub", "access",
+            "return function(conf, ctx) ngx.print(ngx.ctx.word, ' ', tostring(ctx.word), ' ', ctx.var.uri) ngx.ctx.word, ctx.word = "
+                + "'changed', 'inner' end");
         Assert.Equal("shared nil /sub changed true /say", await SayAsync("ngx.ctx.word, ctx.word = 'shared', 'outer' "
-            + "ngx.print(ngx.location.capture('/sub', {ctx = ngx.ctx}).body, ' ', ngx.ctx.word, ' ', ngx.ctx.api_ctx == ctx and ctx.word == 'outer', ' ', ngx.var.uri)"));
+            + "ngx.print(ngx.location.capture('/sub', {ctx = ngx.ctx}).body, ' ', ngx.ctx.word, ' ', ngx.ctx.api_ctx == ctx and ctx.word "
+                + "== 'outer', ' ', ngx.var.uri)"));
     }
 
     [Fact]
     public async Task A_subrequest_that_may_have_a_body_gets_the_requests()
     {
         await RouteAsync("sub", "access", "return function() ngx.req.read_body() ngx.print(ngx.req.get_body_data() or '-') end");
-        await RouteAsync("say", "access", "return function() ngx.req.read_body() local c = ngx.location.capture for _, o in ipairs {{}, {method = ngx.HTTP_POST}, "
-            + "{method = ngx.HTTP_PUT, body = 'other'}, {method = ngx.HTTP_PATCH, always_forward_body = true}} do ngx.say(c('/sub', o).body) end end");
-        using var answer = await _gateway.Client.PostAsync(_gateway.Url("/say"), new StringContent("the body"), TestContext.Current.CancellationToken);
+        await RouteAsync("say", "access",
+            "return function() ngx.req.read_body() local c = ngx.location.capture for _, o in ipairs {{}, {method = ngx.HTTP_POST}, "
+            + "{method = ngx.HTTP_PUT, body = 'other'}, {method = ngx.HTTP_PATCH, always_forward_body = true}} do ngx.say(c('/sub', "
+                + "o).body) end end");
+        using var answer = await _gateway.Client.PostAsync(_gateway.Url("/say"), new StringContent("the body"),
+            TestContext.Current.CancellationToken);
         Assert.Equal("-\nthe body\nother\nthe body\n", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
     }
 
@@ -367,7 +417,9 @@ public class ServerlessTests : IAsyncLifetime
     [Fact]
     public async Task Threads_and_timers_end_with_their_request_and_say_what_went_wrong()
     {
-        await RouteAsync("threads", "access", "return function() ngx.thread.spawn(function() ngx.sleep(60) end) ngx.timer.at(0, function() error('late') end) ngx.exit(204) end");
+        await RouteAsync("threads", "access",
+            "return function() ngx.thread.spawn(function() ngx.sleep(60) end) ngx.timer.at(0, function() error('late') end) "
+                + "ngx.exit(204) end");
         Assert.Equal(204, (await GetAsync("/threads")).Status);
         await _gateway.ErrorLogSaysAsync("late");
     }

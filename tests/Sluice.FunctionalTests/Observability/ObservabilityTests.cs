@@ -11,7 +11,8 @@ public sealed class ObservabilityTests : IAsyncLifetime
     TestGateway _gateway = null!;
 
     public async ValueTask InitializeAsync() => _gateway = await TestGateway.StartAsync(
-        "nginx_config:\n  http:\n    access_log_format: '$remote_addr|$request|$status|$body_bytes_sent|$route_id|$upstream_addr|$upstream_status|$http_x_mark|$arg_q|$host|$uri|$consumer_name|$request_time'");
+        "nginx_config:\n  http:\n    access_log_format: "
+            + "'$remote_addr|$request|$status|$body_bytes_sent|$route_id|$upstream_addr|$upstream_status|$http_x_mark|$arg_q|$host|$uri|$consumer_name|$request_time'");
 
     public async ValueTask DisposeAsync()
     {
@@ -25,7 +26,8 @@ public sealed class ObservabilityTests : IAsyncLifetime
     public async Task The_access_log_has_nginxs_and_APISIXs_variables()
     {
         await _gateway.RouteAsync("logged", "/logged/*", _origin.Port);
-        using var request = new HttpRequestMessage(HttpMethod.Get, _gateway.Url("/logged/a%20b?q=1")) { Headers = { Host = "Log.test:80" } };
+        using var request = new HttpRequestMessage(HttpMethod.Get,
+            _gateway.Url("/logged/a%20b?q=1")) { Headers = { Host = "Log.test:80" } };
         request.Headers.Add("X-Mark", "quo\"te");
         using var answer = await _gateway.Client.SendAsync(request, Cancel);
         var length = (await answer.Content.ReadAsByteArrayAsync(Cancel)).Length;
@@ -33,9 +35,11 @@ public sealed class ObservabilityTests : IAsyncLifetime
 
         var lines = await LinesAsync(2);
         var line = lines.Single(one => one.Contains("/logged", StringComparison.Ordinal));
-        Assert.StartsWith($"127.0.0.1|GET /logged/a%20b?q=1 HTTP/1.1|200|{length}|logged|127.0.0.1:{_origin.Port}|200|quo\\x22te|1|log.test|/logged/a b|-|", line, StringComparison.Ordinal);
+        Assert.StartsWith(
+            $"127.0.0.1|GET /logged/a%20b?q=1 HTTP/1.1|200|{length}|logged|127.0.0.1:{_origin.Port}|200|quo\\x22te|1|log.test|/logged/a b|-|", line, StringComparison.Ordinal);
         Assert.Matches(@"\|\d+\.\d{3}$", line);
-        Assert.StartsWith("127.0.0.1|GET /none HTTP/1.1|404|", lines.Single(one => one.Contains("/none", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.StartsWith("127.0.0.1|GET /none HTTP/1.1|404|", lines.Single(one => one.Contains("/none", StringComparison.Ordinal)),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -80,7 +84,8 @@ public sealed class ObservabilityTests : IAsyncLifetime
         Assert.Single((await _gateway.ControlAsync("/v1/services")).AsArray());
         Assert.Equal(50, (int)(await _gateway.ControlAsync("/v1/plugin_metadata/batch-requests"))["max_body_size"]!);
         Assert.Empty((await _gateway.ControlAsync("/v1/healthcheck")).AsArray());
-        Assert.Contains((await _gateway.ControlAsync("/v1/plugins")).AsArray(), plugin => (string?)plugin!["name"] == "key-auth" && (int)plugin["priority"]! == 2500);
+        Assert.Contains((await _gateway.ControlAsync("/v1/plugins")).AsArray(),
+            plugin => (string?)plugin!["name"] == "key-auth" && (int)plugin["priority"]! == 2500);
         var schema = await _gateway.ControlAsync("/v1/schema");
         Assert.NotNull(schema["main"]!["route"]);
         Assert.NotNull(schema["plugins"]!["limit-count"]!["schema"]);
@@ -99,7 +104,8 @@ public sealed class ObservabilityTests : IAsyncLifetime
     {
         foreach (var path in (string[])["/status", "/status/ready"])
         {
-            Assert.Equal("""{"status":"ok"}""", (await _gateway.Client.GetStringAsync(new Uri($"http://{_gateway.Gateway.StatusEndpoint}{path}"), Cancel)).TrimEnd());
+            Assert.Equal("""{"status":"ok"}""",
+                (await _gateway.Client.GetStringAsync(new Uri($"http://{_gateway.Gateway.StatusEndpoint}{path}"), Cancel)).TrimEnd());
         }
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
         await _gateway.RouteAsync("stream", "/stream", origin.Port);

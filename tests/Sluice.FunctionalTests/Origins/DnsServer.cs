@@ -35,11 +35,14 @@ sealed class DnsServer : IDisposable
     }
 
     public void Services(string name, params (int Priority, int Weight, int Port, string Target)[] services) =>
-        _records[(name, 33)] = [.. services.Select(service => (byte[])[.. Short(service.Priority), .. Short(service.Weight), .. Short(service.Port), .. Name(service.Target)])];
+        _records[(name, 33)] =
+        [.. services.Select(service =>
+            (byte[])[.. Short(service.Priority), .. Short(service.Weight), .. Short(service.Port), .. Name(service.Target)])];
 
     static byte[] Short(int number) => [(byte)(number >> 8), (byte)number];
 
-    static byte[] Name(string name) => [.. name.Split('.').SelectMany(label => (byte[])[(byte)label.Length, .. Encoding.ASCII.GetBytes(label)]), 0];
+    static byte[] Name(string name) =>
+        [.. name.Split('.').SelectMany(label => (byte[])[(byte)label.Length, .. Encoding.ASCII.GetBytes(label)]), 0];
 
     async Task ServeAsync()
     {
@@ -72,7 +75,8 @@ sealed class DnsServer : IDisposable
         var name = string.Join('.', labels);
         var known = _records.Keys.Any(key => key.Name == name);
         var records = Fails ? [] : _records.GetValueOrDefault((name, type)) ?? [];
-        List<byte> answer = [.. query[..2], 0x81, (byte)(0x80 | (Fails ? 2 : known ? 0 : 3)), 0, 1, 0, (byte)records.Length, 0, 0, 0, 0, .. query[12..(at + 5)]];
+        List<byte> answer = [.. query[..2], 0x81, (byte)(0x80 | (Fails ? 2 : known ? 0 : 3)), 0, 1, 0, (byte)records.Length, 0, 0, 0, 0,
+            .. query[12..(at + 5)]];
         foreach (var record in records)
         {
             answer.AddRange([0xc0, 12, 0, (byte)type, 0, 1, 0, 0, .. Short(Ttl), .. Short(record.Length), .. record]);

@@ -12,9 +12,11 @@ static partial class EchoOrigin
         {
             var head = await connection.ReadHeadAsync();
             onRequest?.Invoke();
-            var body = Length().Match(head) is { Success: true } length ? await connection.ReadAsync(int.Parse(length.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture)) : "";
+            var body = Length().Match(head) is { Success: true } length
+                ? await connection.ReadAsync(int.Parse(length.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture)) : "";
             var echo = head + body;
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {Encoding.Latin1.GetByteCount(echo)}\r\n\r\n{(head.StartsWith("HEAD ", StringComparison.Ordinal) ? "" : echo)}");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {Encoding.Latin1.GetByteCount(echo)}\r\n\r\n{(head.StartsWith("HEAD ", StringComparison.Ordinal) ? "" : echo)}");
         }
     });
 

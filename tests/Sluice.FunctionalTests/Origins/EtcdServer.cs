@@ -13,8 +13,8 @@ using Sluice.Sources.Etcd;
 namespace Sluice.FunctionalTests.Origins;
 
 /// <summary>
-/// Debian's etcd in a directory of its own, listening on unix sockets only, with a proxy in front of it: kill it, start it again with its data, refuse
-/// connections, or let everything disappear in between as a broken network does.
+/// Debian's etcd in a directory of its own, listening on unix sockets only, with a proxy in front of it: kill it, start it again with its
+/// data, refuse connections, or let everything disappear in between as a broken network does.
 /// </summary>
 public sealed class EtcdServer : IAsyncDisposable
 {
@@ -54,10 +54,12 @@ public sealed class EtcdServer : IAsyncDisposable
     {
         File.Delete(SocketPath);
         File.Delete(Path.Combine(_directory, "localhost:2"));
-        var start = new ProcessStartInfo("etcd") { WorkingDirectory = _directory, RedirectStandardError = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo("etcd") { WorkingDirectory = _directory, RedirectStandardError = true,
+            RedirectStandardOutput = true };
         foreach (var argument in (string[])[
             "--name=t", "--data-dir=data", "--listen-client-urls=unix://localhost:1", "--advertise-client-urls=unix://localhost:1",
-            "--listen-peer-urls=unix://localhost:2", "--initial-advertise-peer-urls=unix://localhost:2", "--initial-cluster=t=unix://localhost:2", "--unsafe-no-fsync",
+            "--listen-peer-urls=unix://localhost:2", "--initial-advertise-peer-urls=unix://localhost:2",
+            "--initial-cluster=t=unix://localhost:2", "--unsafe-no-fsync",
             // alone, it need not wait long for others
             "--heartbeat-interval=10", "--election-timeout=100"])
         {
@@ -145,14 +147,16 @@ public sealed class EtcdServer : IAsyncDisposable
     }
 
     /// <summary>As somebody else writes, past all checks.</summary>
-    public Task<JsonNode> PutAsync(string key, string value) => CallAsync("kv/put", $$"""{"key":"{{Base64(key)}}","value":"{{Base64(value)}}"}""");
+    public Task<JsonNode> PutAsync(string key, string value) =>
+        CallAsync("kv/put", $$"""{"key":"{{Base64(key)}}","value":"{{Base64(value)}}"}""");
 
     public Task<JsonNode> DeleteAsync(string key) => CallAsync("kv/deleterange", $$"""{"key":"{{Base64(key)}}"}""");
 
     public async Task<string?> GetAsync(string key)
     {
         var answer = await CallAsync("kv/range", $$"""{"key":"{{Base64(key)}}"}""");
-        return answer["kvs"] is JsonArray { Count: 1 } found ? Encoding.UTF8.GetString(Convert.FromBase64String((string)found[0]!["value"]!)) : null;
+        return answer["kvs"] is JsonArray { Count: 1 } found
+            ? Encoding.UTF8.GetString(Convert.FromBase64String((string)found[0]!["value"]!)) : null;
     }
 
     /// <summary>Forgets the history up to now.</summary>
@@ -208,7 +212,8 @@ public sealed class EtcdServer : IAsyncDisposable
             await using var server = await ConnectAsync(default);
             await Task.WhenAny(CopyAsync(client, server), CopyAsync(server, client));
         }
-        catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException or System.Security.Authentication.AuthenticationException)
+        catch (Exception e)
+            when (e is IOException or SocketException or ObjectDisposedException or System.Security.Authentication.AuthenticationException)
         {
             // one side is gone
         }

@@ -63,7 +63,8 @@ public sealed class EventOrigin : IAsyncDisposable
                 }
                 await connection.SendAsync(framing == Framing.ChunkPerEvent ? $"{text.Length:x}\r\n{text}\r\n" : text);
             }
-            await connection.SendAsync(framing switch { Framing.ChunkPerEvent => "0\r\n\r\n", Framing.DrippedChunk => "\r\n0\r\n\r\n", _ => "" });
+            await connection.SendAsync(framing switch { Framing.ChunkPerEvent => "0\r\n\r\n", Framing.DrippedChunk => "\r\n0\r\n\r\n",
+                _ => "" });
             if (framing == Framing.CloseDelimited)
             {
                 await connection.SayGoodbyeAsync();

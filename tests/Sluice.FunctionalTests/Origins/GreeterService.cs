@@ -25,12 +25,14 @@ public sealed class GreeterService : Greeter.GreeterBase
                 await Turns.WaitAsync(context.CancellationToken);
                 throw new RpcException(new Status(StatusCode.NotFound, "nobody: ä"));
             case "fail":
-                throw new RpcException(new Status(StatusCode.Unavailable, "out of service"), new Metadata { { "grpc-status-details-bin", Details() } });
+                throw new RpcException(new Status(StatusCode.Unavailable, "out of service"),
+                    new Metadata { { "grpc-status-details-bin", Details() } });
             case "hang":
                 await Task.Delay(Timeout.Infinite, context.CancellationToken);
                 break;
         }
-        return new Reply { Message = $"Hello {request.Name}{(request.Person is { } person ? $", {person.Name} is {person.Age}" : "")}", Number = request.Number };
+        return new Reply { Message = $"Hello {request.Name}{(request.Person is { } person ? $", {person.Name} is {person.Age}" : "")}",
+            Number = request.Number };
     }
 
     static byte[] Details()
@@ -72,7 +74,8 @@ public sealed class GreeterService : Greeter.GreeterBase
         return new Reply { Message = string.Join(' ', names) };
     }
 
-    public override async Task Chat(IAsyncStreamReader<Request> requestStream, IServerStreamWriter<Reply> responseStream, ServerCallContext context)
+    public override async Task Chat(IAsyncStreamReader<Request> requestStream, IServerStreamWriter<Reply> responseStream,
+        ServerCallContext context)
     {
         await foreach (var request in requestStream.ReadAllAsync(context.CancellationToken))
         {

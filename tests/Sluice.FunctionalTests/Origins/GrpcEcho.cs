@@ -10,7 +10,8 @@ public class GrpcEcho
 {
     const string Service = "test.Echo";
 
-    static readonly Marshaller<string> Text = Marshallers.Create(static text => Encoding.UTF8.GetBytes(text), static bytes => Encoding.UTF8.GetString(bytes));
+    static readonly Marshaller<string> Text = Marshallers.Create(static text => Encoding.UTF8.GetBytes(text),
+        static bytes => Encoding.UTF8.GetString(bytes));
 
     static Method<string, string> Of(MethodType type, string name) => new(type, Service, name, Text, Text);
 
@@ -36,7 +37,8 @@ public class GrpcEcho
 
     public virtual async Task<string> Unary(string request, ServerCallContext context)
     {
-        Seen.Enqueue($"{context.Method} host={context.Host} x={context.RequestHeaders.GetValue("x-test")} deadline={context.Deadline != DateTime.MaxValue}");
+        Seen.Enqueue(
+            $"{context.Method} host={context.Host} x={context.RequestHeaders.GetValue("x-test")} deadline={context.Deadline != DateTime.MaxValue}");
         context.ResponseTrailers.Add("x-trailer", "after");
         await context.WriteResponseHeadersAsync(new Metadata { { "x-header", "before" } });
         switch (request)

@@ -6,7 +6,8 @@ using Microsoft.AspNetCore.Http;
 namespace Sluice.FunctionalTests.Origins;
 
 /// <summary>
-/// A provider of language models that does what a model's name says, in the dialect that is asked for (chat completions, responses, messages, embeddings):
+/// A provider of language models that does what a model's name says, in the dialect that is asked for (chat completions, responses,
+/// messages, embeddings):
 /// <c>mock/tokens=3,gated</c>. What a request without such a name gets, the test says.
 /// <list type="bullet">
 /// <item><c>tokens=n</c>: so many words (3)</item>
@@ -61,7 +62,8 @@ sealed class MockProvider : IAsyncDisposable
         var text = await reader.ReadToEndAsync();
         Requests.Enqueue(new(
             context.Request.Method, context.Request.Path + context.Request.QueryString,
-            context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase), text));
+            context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase),
+            text));
         var body = text.Length == 0 ? [] : JsonNode.Parse(text)!.AsObject();
         var name = (string?)body["model"] ?? "";
         var script = Script.Of(name.StartsWith("mock/", StringComparison.Ordinal) ? name["mock/".Length..] : otherwise);
@@ -139,14 +141,18 @@ sealed class MockProvider : IAsyncDisposable
     {
         public static Script Of(string text)
         {
-            var words = text.Split(',', StringSplitOptions.RemoveEmptyEntries).Select(word => word.Split('=', 2)).ToDictionary(word => word[0], word => word.ElementAtOrDefault(1) ?? "");
+            var words = text.Split(',', StringSplitOptions.RemoveEmptyEntries).Select(word => word.Split('=', 2))
+                .ToDictionary(word => word[0], word => word.ElementAtOrDefault(1) ?? "");
             return new(
-                Number("tokens", 3), words.ContainsKey("gated"), Number("status", 200), !words.ContainsKey("nousage"), words.ContainsKey("tool"), Number("cut", -1), words.ContainsKey("bytes"));
+                Number("tokens", 3), words.ContainsKey("gated"), Number("status", 200), !words.ContainsKey("nousage"),
+                words.ContainsKey("tool"), Number("cut", -1), words.ContainsKey("bytes"));
 
-            int Number(string name, int otherwise) => words.TryGetValue(name, out var value) ? int.Parse(value, CultureInfo.InvariantCulture) : otherwise;
+            int Number(string name, int otherwise) =>
+                words.TryGetValue(name, out var value) ? int.Parse(value, CultureInfo.InvariantCulture) : otherwise;
         }
 
-        public IEnumerable<string> Words => Enumerable.Range(1, Tokens).Select(number => string.Create(CultureInfo.InvariantCulture, $"wörd{number} "));
+        public IEnumerable<string> Words =>
+            Enumerable.Range(1, Tokens).Select(number => string.Create(CultureInfo.InvariantCulture, $"wörd{number} "));
     }
 }
 
@@ -165,7 +171,8 @@ abstract class MockDialect(MockProvider.Script script, string model)
 
     public virtual string Error() => """{"error":{"message":"the mock refuses","type":"mock_error","param":null,"code":"mock"}}""";
 
-    protected static string Event(string? name, JsonNode data) => $"{(name is null ? "" : $"event: {name}\n")}data: {data.ToJsonString()}\n\n";
+    protected static string Event(string? name, JsonNode data) =>
+        $"{(name is null ? "" : $"event: {name}\n")}data: {data.ToJsonString()}\n\n";
 }
 
 sealed class ChatDialect(MockProvider.Script script, string model) : MockDialect(script, model)
@@ -173,14 +180,20 @@ sealed class ChatDialect(MockProvider.Script script, string model) : MockDialect
     JsonObject Usage => new()
     {
         ["prompt_tokens"] = 10, ["completion_tokens"] = Script.Tokens, ["total_tokens"] = 10 + Script.Tokens,
-        ["prompt_tokens_details"] = new JsonObject { ["cached_tokens"] = 4 }, ["completion_tokens_details"] = new JsonObject { ["reasoning_tokens"] = 1 },
+        ["prompt_tokens_details"] = new JsonObject { ["cached_tokens"] = 4 },
+            ["completion_tokens_details"] = new JsonObject { ["reasoning_tokens"] = 1 },
     };
 
-    JsonObject Chunk(JsonArray choices) => new() { ["id"] = "c1", ["object"] = "chat.completion.chunk", ["created"] = 1, ["model"] = Model, ["choices"] = choices, ["usage"] = null };
+    JsonObject Chunk(JsonArray choices) =>
+        new() { ["id"] = "c1", ["object"] = "chat.completion.chunk", ["created"] = 1, ["model"] = Model, ["choices"] = choices,
+            ["usage"] = null };
 
-    static JsonObject Choice(JsonObject delta, string? finish = null) => new() { ["index"] = 0, ["delta"] = delta, ["finish_reason"] = finish };
+    static JsonObject Choice(JsonObject delta, string? finish = null) =>
+        new() { ["index"] = 0, ["delta"] = delta, ["finish_reason"] = finish };
 
-    static JsonArray Calls => [new JsonObject { ["index"] = 0, ["id"] = "call_1", ["type"] = "function", ["function"] = new JsonObject { ["name"] = "weather", ["arguments"] = """{"city":"Bern"}""" } }];
+    static JsonArray Calls =>
+        [new JsonObject { ["index"] = 0, ["id"] = "call_1", ["type"] = "function",
+            ["function"] = new JsonObject { ["name"] = "weather", ["arguments"] = """{"city":"Bern"}""" } }];
 
     public override IEnumerable<string> Events()
     {
@@ -212,7 +225,8 @@ sealed class ChatDialect(MockProvider.Script script, string model) : MockDialect
         return new JsonObject
         {
             ["id"] = "c1", ["object"] = "chat.completion", ["created"] = 1, ["model"] = Model,
-            ["choices"] = new JsonArray(new JsonObject { ["index"] = 0, ["message"] = message, ["finish_reason"] = Script.Tool ? "tool_calls" : "stop" }),
+            ["choices"] = new JsonArray(new JsonObject { ["index"] = 0, ["message"] = message,
+                ["finish_reason"] = Script.Tool ? "tool_calls" : "stop" }),
             ["usage"] = Script.HasUsage ? Usage : null,
         }.ToJsonString();
     }
@@ -231,7 +245,8 @@ sealed class ResponsesDialect(MockProvider.Script script, string model) : MockDi
         ["usage"] = status == "in_progress" || !Script.HasUsage ? null : new JsonObject
         {
             ["input_tokens"] = 10, ["output_tokens"] = Script.Tokens, ["total_tokens"] = 10 + Script.Tokens,
-            ["input_tokens_details"] = new JsonObject { ["cached_tokens"] = 4 }, ["output_tokens_details"] = new JsonObject { ["reasoning_tokens"] = 1 },
+            ["input_tokens_details"] = new JsonObject { ["cached_tokens"] = 4 },
+                ["output_tokens_details"] = new JsonObject { ["reasoning_tokens"] = 1 },
         },
     };
 
@@ -242,15 +257,18 @@ sealed class ResponsesDialect(MockProvider.Script script, string model) : MockDi
         yield return Of("response.output_item.added", new()
         {
             ["output_index"] = 0,
-            ["item"] = new JsonObject { ["id"] = "m1", ["type"] = "message", ["role"] = "assistant", ["status"] = "in_progress", ["content"] = new JsonArray() },
+            ["item"] = new JsonObject { ["id"] = "m1", ["type"] = "message", ["role"] = "assistant", ["status"] = "in_progress",
+                ["content"] = new JsonArray() },
         });
         yield return Of("response.content_part.added", new()
         {
-            ["item_id"] = "m1", ["output_index"] = 0, ["content_index"] = 0, ["part"] = new JsonObject { ["type"] = "output_text", ["text"] = "", ["annotations"] = new JsonArray() },
+            ["item_id"] = "m1", ["output_index"] = 0, ["content_index"] = 0,
+                ["part"] = new JsonObject { ["type"] = "output_text", ["text"] = "", ["annotations"] = new JsonArray() },
         });
         foreach (var word in Script.Words)
         {
-            yield return Of("response.output_text.delta", new() { ["item_id"] = "m1", ["output_index"] = 0, ["content_index"] = 0, ["delta"] = word });
+            yield return Of("response.output_text.delta",
+                new() { ["item_id"] = "m1", ["output_index"] = 0, ["content_index"] = 0, ["delta"] = word });
         }
         yield return Of("response.completed", new() { ["response"] = Response("completed") });
 
@@ -267,32 +285,42 @@ sealed class ResponsesDialect(MockProvider.Script script, string model) : MockDi
 
 sealed class MessagesDialect(MockProvider.Script script, string model) : MockDialect(script, model)
 {
-    JsonObject Usage(int output) => new() { ["input_tokens"] = 10, ["output_tokens"] = output, ["cache_read_input_tokens"] = 4, ["cache_creation_input_tokens"] = 2 };
+    JsonObject Usage(int output) =>
+        new() { ["input_tokens"] = 10, ["output_tokens"] = output, ["cache_read_input_tokens"] = 4, ["cache_creation_input_tokens"] = 2 };
 
     JsonObject Message(JsonArray content, string? stop, int output) => new()
     {
-        ["id"] = "msg_1", ["type"] = "message", ["role"] = "assistant", ["model"] = Model, ["content"] = content, ["stop_reason"] = stop, ["stop_sequence"] = null, ["usage"] = Usage(output),
+        ["id"] = "msg_1", ["type"] = "message", ["role"] = "assistant", ["model"] = Model, ["content"] = content, ["stop_reason"] = stop,
+            ["stop_sequence"] = null, ["usage"] = Usage(output),
     };
 
     public override IEnumerable<string> Events()
     {
         yield return Of("message_start", new() { ["message"] = Message([], null, 1) });
-        yield return Of("content_block_start", new() { ["index"] = 0, ["content_block"] = new JsonObject { ["type"] = "text", ["text"] = "" } });
+        yield return Of("content_block_start",
+            new() { ["index"] = 0, ["content_block"] = new JsonObject { ["type"] = "text", ["text"] = "" } });
         yield return Of("ping", []);
         foreach (var word in Script.Words)
         {
-            yield return Of("content_block_delta", new() { ["index"] = 0, ["delta"] = new JsonObject { ["type"] = "text_delta", ["text"] = word } });
+            yield return Of("content_block_delta",
+                new() { ["index"] = 0, ["delta"] = new JsonObject { ["type"] = "text_delta", ["text"] = word } });
         }
         yield return Of("content_block_stop", new() { ["index"] = 0 });
         if (Script.Tool)
         {
-            yield return Of("content_block_start", new() { ["index"] = 1, ["content_block"] = new JsonObject { ["type"] = "tool_use", ["id"] = "t1", ["name"] = "weather", ["input"] = new JsonObject() } });
-            yield return Of("content_block_delta", new() { ["index"] = 1, ["delta"] = new JsonObject { ["type"] = "input_json_delta", ["partial_json"] = """{"city":"Bern"}""" } });
+            yield return Of("content_block_start",
+                new() { ["index"] = 1,
+                    ["content_block"] = new JsonObject { ["type"] = "tool_use", ["id"] = "t1", ["name"] = "weather",
+                        ["input"] = new JsonObject() } });
+            yield return Of("content_block_delta",
+                new() { ["index"] = 1,
+                    ["delta"] = new JsonObject { ["type"] = "input_json_delta", ["partial_json"] = """{"city":"Bern"}""" } });
             yield return Of("content_block_stop", new() { ["index"] = 1 });
         }
         yield return Of("message_delta", new()
         {
-            ["delta"] = new JsonObject { ["stop_reason"] = Script.Tool ? "tool_use" : "end_turn", ["stop_sequence"] = null }, ["usage"] = new JsonObject { ["output_tokens"] = Script.Tokens },
+            ["delta"] = new JsonObject { ["stop_reason"] = Script.Tool ? "tool_use" : "end_turn", ["stop_sequence"] = null },
+                ["usage"] = new JsonObject { ["output_tokens"] = Script.Tokens },
         });
         yield return Of("message_stop", []);
 
@@ -303,7 +331,8 @@ sealed class MessagesDialect(MockProvider.Script script, string model) : MockDia
         }
     }
 
-    public override string Whole() => Message([new JsonObject { ["type"] = "text", ["text"] = Text }], "end_turn", Script.Tokens).ToJsonString();
+    public override string Whole() =>
+        Message([new JsonObject { ["type"] = "text", ["text"] = Text }], "end_turn", Script.Tokens).ToJsonString();
 
     public override string Error() => """{"type":"error","error":{"type":"mock_error","message":"the mock refuses"}}""";
 }

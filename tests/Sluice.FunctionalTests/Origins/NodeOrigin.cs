@@ -28,7 +28,8 @@ sealed class NodeOrigin : IAsyncDisposable
     public static async Task<NodeOrigin> StartAsync(string script)
     {
         _ = Module("socket.io/package.json");
-        var process = Process.Start(new ProcessStartInfo("node", [Path.Combine(Directory, script)]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        var process = Process.Start(new ProcessStartInfo("node", [Path.Combine(Directory, script)]) { RedirectStandardInput = true,
+            RedirectStandardOutput = true })!;
         var port = await process.StandardOutput.ReadLineAsync().WaitAsync(TimeSpan.FromSeconds(30));
         return new(process, int.Parse(port ?? throw new InvalidOperationException($"{script} ended"), CultureInfo.InvariantCulture));
     }

@@ -32,7 +32,10 @@ sealed class OpenIdServer : IAsyncDisposable
         var server = new OpenIdServer();
         server._origin = await WebOrigin.StartAppAsync(app =>
         {
-            app.MapGet("/.well-known/openid-configuration", () => Json($$"""{"issuer":"{{server.Issuer}}","jwks_uri":"{{server.Issuer}}/keys","introspection_endpoint":"{{server.Issuer}}/introspect"}"""));
+            app.MapGet("/.well-known/openid-configuration",
+                () =>
+                Json(
+                    $$"""{"issuer":"{{server.Issuer}}","jwks_uri":"{{server.Issuer}}/keys","introspection_endpoint":"{{server.Issuer}}/introspect"}"""));
             app.MapGet("/keys", () => Json(server.Keys()));
             app.MapPost("/introspect", async (HttpRequest request) =>
             {

@@ -29,7 +29,8 @@ public sealed class RedisNode : IAsyncDisposable
             var (port, bus) = (CommandFixture.FreePort(), CommandFixture.FreePort());
             var directory = Directory.CreateTempSubdirectory("sluice-redis-").FullName;
             await File.WriteAllLinesAsync(
-                Path.Combine(directory, "redis.conf"), ["bind 127.0.0.1", $"port {port}", .. sentinel ? (string[])[] : [$"cluster-port {bus}", "save \"\""], .. settings]);
+                Path.Combine(directory, "redis.conf"),
+                ["bind 127.0.0.1", $"port {port}", .. sentinel ? (string[])[] : [$"cluster-port {bus}", "save \"\""], .. settings]);
             var start = new ProcessStartInfo("redis-server", ["redis.conf", .. sentinel ? (string[])["--sentinel"] : []])
             {
                 WorkingDirectory = directory,
@@ -41,8 +42,10 @@ public sealed class RedisNode : IAsyncDisposable
             process.ErrorDataReceived += static (_, _) => { };
             process.BeginOutputReadLine();
             process.BeginErrorReadLine();
-            var options = new ConfigurationOptions { EndPoints = { { "127.0.0.1", port } }, AllowAdmin = true, AbortOnConnectFail = false, CommandMap = sentinel ? CommandMap.Sentinel : CommandMap.Default };
-            options.Password = settings.FirstOrDefault(line => line.StartsWith("requirepass ", StringComparison.Ordinal))?["requirepass ".Length..];
+            var options = new ConfigurationOptions { EndPoints = { { "127.0.0.1", port } }, AllowAdmin = true, AbortOnConnectFail = false,
+                CommandMap = sentinel ? CommandMap.Sentinel : CommandMap.Default };
+            options.Password = settings.FirstOrDefault(
+                line => line.StartsWith("requirepass ", StringComparison.Ordinal))?["requirepass ".Length..];
             var own = await ConnectionMultiplexer.ConnectAsync(options);
             await Eventually.TrueAsync(() => own.IsConnected || process.HasExited, "redis-server did not start", seconds: 30);
             if (!process.HasExited || attempt == 3)
@@ -55,7 +58,8 @@ public sealed class RedisNode : IAsyncDisposable
         }
     }
 
-    public Task<RedisResult> AskAsync(string command, params object[] arguments) => _own.GetServer("127.0.0.1", Port).ExecuteAsync(command, arguments);
+    public Task<RedisResult> AskAsync(string command, params object[] arguments) =>
+        _own.GetServer("127.0.0.1", Port).ExecuteAsync(command, arguments);
 
     public async ValueTask DisposeAsync()
     {

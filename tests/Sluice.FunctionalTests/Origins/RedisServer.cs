@@ -9,7 +9,8 @@ using StackExchange.Redis;
 
 namespace Sluice.FunctionalTests.Origins;
 
-/// <summary>Debian's redis-server in a directory of its own, listening on a unix socket only, behind a port that stays the same when it is killed and started again.</summary>
+/// <summary>Debian's redis-server in a directory of its own, listening on a unix socket only, behind a port that stays the same when it is
+/// killed and started again.</summary>
 public sealed class RedisServer : IAsyncDisposable
 {
     readonly string _directory = Directory.CreateTempSubdirectory("sluice-redis-").FullName;
@@ -33,7 +34,7 @@ public sealed class RedisServer : IAsyncDisposable
 
     /// <summary>The end of a limit plugin's configuration.</summary>
     public string Policy => $"""
-        "policy":"redis","redis_host":"127.0.0.1","redis_port":{Port}
+        "policy":"redis","redis_host":"127.0.0.1","redis_port":{Port},"redis_timeout":10000
         """;
 
     string SocketPath => Path.Combine(_directory, "redis.sock");
@@ -52,7 +53,8 @@ public sealed class RedisServer : IAsyncDisposable
     public async Task RunAsync()
     {
         File.Delete(SocketPath);
-        var start = new ProcessStartInfo("redis-server") { WorkingDirectory = _directory, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("redis-server") { WorkingDirectory = _directory, RedirectStandardOutput = true,
+            RedirectStandardError = true };
         foreach (var argument in (string[])["--port", "0", "--unixsocket", SocketPath, "--save", "", "--appendonly", "no", .. _settings])
         {
             start.ArgumentList.Add(argument);
@@ -80,7 +82,8 @@ public sealed class RedisServer : IAsyncDisposable
     /// <summary>Asks it past the port.</summary>
     public async Task<RedisResult> AskAsync(string command, params object[] arguments)
     {
-        _own ??= await ConnectionMultiplexer.ConnectAsync(new ConfigurationOptions { EndPoints = { new UnixDomainSocketEndPoint(SocketPath) }, AllowAdmin = true });
+        _own ??= await ConnectionMultiplexer.ConnectAsync(
+            new ConfigurationOptions { EndPoints = { new UnixDomainSocketEndPoint(SocketPath) }, AllowAdmin = true });
         return await _own.GetDatabase().ExecuteAsync(command, arguments);
     }
 

@@ -9,8 +9,8 @@ using System.Text;
 namespace Sluice.FunctionalTests.Origins;
 
 /// <summary>
-/// An upstream on 127.0.0.1, port 0, that does exactly what a script says, byte by byte: for everything that a proper server would never do.
-/// The first connection runs the first script, the second the second …; the last script serves all further ones.
+/// An upstream on 127.0.0.1, port 0, that does exactly what a script says, byte by byte: for everything that a proper server would never
+/// do. The first connection runs the first script, the second the second …; the last script serves all further ones.
 /// When a script returns, its connection is closed with FIN. A failed expectation of a script makes <see cref="DisposeAsync"/> throw.
 /// <code>
 /// await using var origin = ScriptedOrigin.Start(async connection =>
@@ -45,7 +45,8 @@ public sealed class ScriptedOrigin : IAsyncDisposable
     public static ScriptedOrigin Start(params Func<OriginConnection, Task>[] scripts) => new(null, scripts);
 
     /// <summary>The same over TLS; <see cref="SelfSigned"/> makes a certificate.</summary>
-    public static ScriptedOrigin StartTls(X509Certificate2 certificate, params Func<OriginConnection, Task>[] scripts) => new(certificate, scripts);
+    public static ScriptedOrigin StartTls(X509Certificate2 certificate, params Func<OriginConnection, Task>[] scripts) =>
+        new(certificate, scripts);
 
     public IPEndPoint EndPoint => (IPEndPoint)listener.LocalEndPoint!;
 
@@ -159,7 +160,8 @@ public sealed class OriginConnection(Socket socket, int number, CancellationToke
         stream = tls;
     }
 
-    /// <summary>Bytes up to and including <paramref name="marker"/>, as Latin-1. Throws <see cref="EndOfStreamException"/> when the end comes first.</summary>
+    /// <summary>Bytes up to and including <paramref name="marker"/>, as Latin-1. Throws <see cref="EndOfStreamException"/> when the end
+    /// comes first.</summary>
     public async Task<string> ReadUntilAsync(string marker)
     {
         var wanted = Encoding.Latin1.GetBytes(marker);

@@ -14,7 +14,8 @@ public class ScriptedOriginTests
             await connection.ReadEndAsync();
         });
         using var client = new HttpClient();
-        Assert.Equal("ok", await client.GetStringAsync(new Uri($"http://127.0.0.1:{origin.Port}/a"), TestContext.Current.CancellationToken));
+        Assert.Equal("ok",
+            await client.GetStringAsync(new Uri($"http://127.0.0.1:{origin.Port}/a"), TestContext.Current.CancellationToken));
         Assert.Equal(1, origin.Accepted);
     }
 

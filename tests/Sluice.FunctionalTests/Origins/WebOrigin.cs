@@ -27,7 +27,8 @@ public sealed class WebOrigin : IAsyncDisposable
     /// <param name="port">0: a free one.</param>
     /// <param name="https">Null: without TLS.</param>
     public static async Task<WebOrigin> StartAppAsync(
-        Action<WebApplication> map, int port = 0, HttpProtocols protocols = HttpProtocols.Http1, HttpsConnectionAdapterOptions? https = null,
+        Action<WebApplication> map, int port = 0, HttpProtocols protocols = HttpProtocols.Http1,
+        HttpsConnectionAdapterOptions? https = null,
         Action<IServiceCollection>? services = null)
     {
         var builder = WebApplication.CreateSlimBuilder();

@@ -12,11 +12,15 @@ public sealed class AiProxyMultiTests
         """;
 
     static Task RouteAsync(TestGateway gateway, string instances, string more = "", string plugins = "") =>
-        gateway.PutAsync("/routes/r1", $$$"""{"uri":"/*","plugins":{"ai-proxy-multi":{"instances":[{{{instances}}}]{{{more}}} }{{{plugins}}} } }""");
+        gateway.PutAsync("/routes/r1",
+            $$$"""{"uri":"/*","plugins":{"ai-proxy-multi":{"instances":[{{{instances}}}]{{{more}}} }{{{plugins}}} } }""");
 
-    static async Task<(int Status, string Body, HttpResponseMessage Response)> AskAsync(TestGateway gateway, bool stream = false, string body = "")
+    static async Task<(int Status, string Body, HttpResponseMessage Response)> AskAsync(TestGateway gateway, bool stream = false,
+        string body = "")
     {
-        var content = new StringContent(body.Length > 0 ? body : $$"""{"messages":[{"role":"user","content":"hi"}],"stream":{{(stream ? "true" : "false")}}}""", Encoding.UTF8, "application/json");
+        var content = new StringContent(body.Length > 0 ? body
+            : $$"""{"messages":[{"role":"user","content":"hi"}],"stream":{{(stream ? "true" : "false")}}}""", Encoding.UTF8,
+            "application/json");
         var response = await gateway.Client.PostAsync(gateway.Url("/v1/chat/completions"), content);
         return ((int)response.StatusCode, await response.Content.ReadAsStringAsync(), response);
     }
@@ -35,10 +39,12 @@ public sealed class AiProxyMultiTests
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
         await RouteAsync(
-            gateway, $"{Fails("first", first.Port, script, ""","priority":1""")},{Instance("second", second.Port)}", $$""","fallback_strategy":{{strategy}}{{more}}""");
+            gateway, $"{Fails("first", first.Port, script, ""","priority":1""")},{Instance("second", second.Port)}",
+            $$""","fallback_strategy":{{strategy}}{{more}}""");
         var (status, body, _) = await AskAsync(gateway, stream: true);
         Assert.Equal((200, string.Concat(MockProvider.EventsOf("/v1/chat/completions", "mock/tokens=2"))), (status, body));
-        Assert.Equal(("Bearer first", "Bearer second"), (Assert.Single(first.Requests).Headers["Authorization"], Assert.Single(second.Requests).Headers["Authorization"]));
+        Assert.Equal(("Bearer first", "Bearer second"),
+            (Assert.Single(first.Requests).Headers["Authorization"], Assert.Single(second.Requests).Headers["Authorization"]));
         await gateway.ErrorLogSaysAsync("falling back to second. upstream error body: {\"error\":{\"message\":\"the mock refuses\"");
     }
 
@@ -47,7 +53,8 @@ public sealed class AiProxyMultiTests
     {
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
-        await RouteAsync(gateway, $"{Instance("first", 1, ""","priority":1""")},{Instance("second", second.Port)}", ""","fallback_strategy":["http_5xx"]""");
+        await RouteAsync(gateway, $"{Instance("first", 1, ""","priority":1""")},{Instance("second", second.Port)}",
+            ""","fallback_strategy":["http_5xx"]""");
         Assert.Equal(200, (await AskAsync(gateway)).Status);
     }
 
@@ -57,7 +64,8 @@ public sealed class AiProxyMultiTests
         await using var first = await MockProvider.StartAsync();
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
-        await RouteAsync(gateway, $"{Fails("first", first.Port, "status=503", ""","priority":1""")},{Instance("second", second.Port)}", ""","fallback_strategy":["http_429"]""");
+        await RouteAsync(gateway, $"{Fails("first", first.Port, "status=503", ""","priority":1""")},{Instance("second", second.Port)}",
+            ""","fallback_strategy":["http_429"]""");
         Assert.Equal(503, (await AskAsync(gateway)).Status);
         Assert.Empty(second.Requests);
     }
@@ -68,7 +76,8 @@ public sealed class AiProxyMultiTests
         await using var first = await MockProvider.StartAsync();
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
-        await RouteAsync(gateway, $"{Fails("first", first.Port, "status=500")},{Fails("second", second.Port, "status=500")}", ""","fallback_strategy":["http_5xx"]""");
+        await RouteAsync(gateway, $"{Fails("first", first.Port, "status=500")},{Fails("second", second.Port, "status=500")}",
+            ""","fallback_strategy":["http_5xx"]""");
         var (status, body, _) = await AskAsync(gateway);
         Assert.Equal((502, """{"error":{"message":"the mock refuses","type":"mock_error","param":null,"code":"mock"}}"""), (status, body));
         Assert.Equal((1, 1), (first.Requests.Count, second.Requests.Count));
@@ -92,7 +101,8 @@ public sealed class AiProxyMultiTests
         await using var first = await MockProvider.StartAsync();
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
-        var instances = $"{Instance("first", first.Port).Replace("\"weight\":1", "\"weight\":3", StringComparison.Ordinal)},{Instance("second", second.Port)}";
+        var instances =
+            $"{Instance("first", first.Port).Replace("\"weight\":1", "\"weight\":3", StringComparison.Ordinal)},{Instance("second", second.Port)}";
         await RouteAsync(gateway, instances);
         for (var i = 0; i < 8; i++)
         {
@@ -113,10 +123,13 @@ public sealed class AiProxyMultiTests
         await using var sick = await MockProvider.StartAsync("status=500");
         await using var well = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
-        const string Checks = ""","checks":{"active":{"type":"http","http_path":"/status","unhealthy":{"interval":1,"http_failures":1},"healthy":{"interval":1,"successes":1}}}""";
+        const string Checks =
+            ""","checks":{"active":{"type":"http","http_path":"/status","unhealthy":{"interval":1,"http_failures":1},"healthy":{"interval":1,"successes":1}}}""";
         await RouteAsync(gateway, $"{Instance("sick", sick.Port, $"{Checks},\"priority\":1")},{Instance("well", well.Port)}");
         _ = await AskAsync(gateway);
-        await Eventually.TrueAsync(() => sick.Requests.Any(seen => seen.Target == "/status" && seen.Headers["Authorization"] == "Bearer sick"), "its health was not asked for", seconds: 30);
+        await Eventually.TrueAsync(() =>
+            sick.Requests.Any(seen => seen.Target == "/status" && seen.Headers["Authorization"] == "Bearer sick"),
+            "its health was not asked for", seconds: 30);
         await Eventually.HoldsAsync(
             async () =>
             {
@@ -131,9 +144,12 @@ public sealed class AiProxyMultiTests
     [Theory]
     [InlineData("""{"limit":10,"time_window":1000,"rejected_code":429,"rejected_msg":"no more"}""", "10 10 1000", 1)]
     [InlineData("""{"limit":20,"time_window":1000,"rejected_code":429,"rejected_msg":"no more"}""", "20 20 1000", 2)]
-    [InlineData("""{"limit":20,"time_window":1000,"limit_strategy":"completion_tokens","rejected_code":429,"rejected_msg":"no more"}""", "20 20 1000", 10)]
-    [InlineData("""{"limit":20,"time_window":1000,"limit_strategy":"expression","cost_expr":"max(prompt_tokens, 3) * 2 + missing","rejected_code":429,"rejected_msg":"no more"}""", "20 20 1000", 1)]
-    [InlineData("""{"instances":[{"name":"only","limit":15,"time_window":1000}],"rejected_code":429,"rejected_msg":"no more"}""", "15 15 1000", 2)]
+    [InlineData("""{"limit":20,"time_window":1000,"limit_strategy":"completion_tokens","rejected_code":429,"rejected_msg":"no more"}""",
+        "20 20 1000", 10)]
+    [InlineData(
+        """{"limit":20,"time_window":1000,"limit_strategy":"expression","cost_expr":"max(prompt_tokens, 3) * 2 + missing","rejected_code":429,"rejected_msg":"no more"}""", "20 20 1000", 1)]
+    [InlineData("""{"instances":[{"name":"only","limit":15,"time_window":1000}],"rejected_code":429,"rejected_msg":"no more"}""",
+        "15 15 1000", 2)]
     public async Task A_window_closes_when_its_tokens_are_used(string limits, string headers, int passing)
     {
         await using var provider = await MockProvider.StartAsync();
@@ -145,11 +161,15 @@ public sealed class AiProxyMultiTests
             Assert.Equal(200, status);
             if (i == 0)
             {
-                Assert.Equal(headers, string.Join(' ', ((string[])["Limit", "Remaining", "Reset"]).Select(word => response.Headers.GetValues($"X-AI-RateLimit-{word}-only").Single())));
+                Assert.Equal(headers,
+                    string.Join(' ',
+                        ((string[])["Limit", "Remaining", "Reset"]).Select(word => response.Headers.GetValues($"X-AI-RateLimit-{word}-only")
+                            .Single())));
             }
         }
         // what a request took is counted when its answer is out
-        await Eventually.HoldsAsync(async () => (await AskAsync(gateway)) is (429, "{\"error_msg\":\"no more\"}\n", _), "the window is closed");
+        await Eventually.HoldsAsync(async () => (await AskAsync(gateway)) is (429, "{\"error_msg\":\"no more\"}\n", _),
+            "the window is closed");
     }
 
     [Fact]
@@ -159,7 +179,8 @@ public sealed class AiProxyMultiTests
         await using var second = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
         await RouteAsync(
-            gateway, $"{Instance("first", first.Port, ""","priority":1""")},{Instance("second", second.Port)}", ""","fallback_strategy":["rate_limiting"]""",
+            gateway, $"{Instance("first", first.Port, ""","priority":1""")},{Instance("second", second.Port)}",
+            ""","fallback_strategy":["rate_limiting"]""",
             ""","ai-rate-limiting":{"instances":[{"name":"first","limit":1,"time_window":1000},{"name":"second","limit":1,"time_window":1000}]}""");
         Assert.Equal(200, (await AskAsync(gateway)).Status);
         await Eventually.HoldsAsync(async () => (await AskAsync(gateway)) is (503, "all servers tried", _), "both have nothing left");

@@ -11,14 +11,16 @@ public sealed class AiProxyTests
 {
     const string Sluice = "ai-proxy: {profile: sluice}";
 
-    static Task RouteAsync(TestGateway gateway, string provider, string endpoint, string more = "", string plugins = "") => gateway.PutAsync(
+    static Task RouteAsync(TestGateway gateway, string provider, string endpoint, string more = "", string plugins = "") =>
+        gateway.PutAsync(
         "/routes/r1",
         $$$"""{"uri":"/*","plugins":{"ai-proxy":{"provider":"{{{provider}}}","auth":{"header":{"Authorization":"Bearer of-the-gateway"}},"override":{"endpoint":"{{{endpoint}}}"}{{{more}}}}{{{plugins}}} } }""");
 
     static string ProviderOf(string path) => path.EndsWith("/messages", StringComparison.Ordinal) ? "anthropic" : "openai";
 
     static string Prompt(string path, string model, bool stream = true) => path.EndsWith("/responses", StringComparison.Ordinal)
-        ? $$"""{"model":"{{model}}","input":"hi","stream":{{(stream ? "true" : "false")}}}""" : $$"""{"model":"{{model}}","messages":[{"role":"user","content":"hi"}],"stream":{{(stream ? "true" : "false")}}}""";
+        ? $$"""{"model":"{{model}}","input":"hi","stream":{{(stream ? "true" : "false")}}}"""
+        : $$"""{"model":"{{model}}","messages":[{"role":"user","content":"hi"}],"stream":{{(stream ? "true" : "false")}}}""";
 
     static async Task<(int Status, string Body)> AskAsync(TestGateway gateway, string path, string body, string type = "application/json")
     {
@@ -28,7 +30,8 @@ public sealed class AiProxyTests
 
     static async Task<HttpResponseMessage> OpenAsync(TestGateway gateway, string path, string body)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url(path)) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            gateway.Url(path)) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
         return await gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
     }
 
@@ -94,7 +97,8 @@ public sealed class AiProxyTests
             """);
         using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/ask?mine=1"))
         {
-            Content = new StringContent("""{"messages":[],"model":"other","max_tokens":100,"seed":4,"metadata":{"b":5},"stream":true}""", Encoding.UTF8, "application/json"),
+            Content = new StringContent("""{"messages":[],"model":"other","max_tokens":100,"seed":4,"metadata":{"b":5},"stream":true}""",
+                Encoding.UTF8, "application/json"),
         };
         request.Headers.Add("Authorization", "Bearer of-the-client");
         request.Headers.Add("X-Own", "1");
@@ -104,8 +108,11 @@ public sealed class AiProxyTests
         Assert.Equal(("POST", "/own/path?key=a%20b&version=2"), (seen.Method, seen.Target));
         Assert.Equal(
             """{"max_completion_tokens":7,"messages":[],"metadata":{"a":1,"b":5},"model":"gpt","seed":4,"stream":true,"stream_options":{"include_usage":true},"temperature":1}""", seen.Text);
-        Assert.Equal(("Bearer of-the-gateway", "1", "application/json", $"127.0.0.1:{provider.Port}"), (seen.Headers["Authorization"], seen.Headers["X-Own"], seen.Headers["Content-Type"], seen.Headers["Host"]));
-        Assert.Empty(seen.Headers.Keys.Intersect(["Accept-Encoding", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"], StringComparer.OrdinalIgnoreCase));
+        Assert.Equal(("Bearer of-the-gateway", "1", "application/json", $"127.0.0.1:{provider.Port}"),
+            (seen.Headers["Authorization"], seen.Headers["X-Own"], seen.Headers["Content-Type"], seen.Headers["Host"]));
+        Assert.Empty(
+            seen.Headers.Keys.Intersect(["Accept-Encoding", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
+                "X-Forwarded-Port"], StringComparer.OrdinalIgnoreCase));
     }
 
     [Fact]
@@ -122,11 +129,14 @@ public sealed class AiProxyTests
     }
 
     [Theory]
-    [InlineData("/v1/messages", """{"messages":[]}""", 400, "provider openai does not support anthropic-messages protocol (supported: openai-chat, openai-responses, openai-embeddings)")]
+    [InlineData("/v1/messages", """{"messages":[]}""", 400,
+        "provider openai does not support anthropic-messages protocol (supported: openai-chat, openai-responses, openai-embeddings)")]
     [InlineData("/v1/chat", "{}", 400, "no matching AI protocol for the request")]
     [InlineData("/v1/chat", "", 400, "{\"message\":\"could not get body: request body is empty\"}\n")]
-    [InlineData("/v1/chat", "{}\"a\"", 400, "{\"message\":\"could not parse JSON request body: Expected the end but found T_STRING at character 3\"}\n")]
-    [InlineData("/v1/chat", """{"messages":[],"more":"0123456789012345678901234567890123456789"}""", 413, "{\"message\":\"could not get body: request size 65 is greater than the maximum size 60 allowed\"}\n")]
+    [InlineData("/v1/chat", "{}\"a\"", 400,
+        "{\"message\":\"could not parse JSON request body: Expected the end but found T_STRING at character 3\"}\n")]
+    [InlineData("/v1/chat", """{"messages":[],"more":"0123456789012345678901234567890123456789"}""", 413,
+        "{\"message\":\"could not get body: request size 65 is greater than the maximum size 60 allowed\"}\n")]
     public async Task A_request_that_cannot_be_sent_is_refused(string path, string body, int status, string answer)
     {
         await using var provider = await MockProvider.StartAsync();
@@ -141,7 +151,8 @@ public sealed class AiProxyTests
     {
         await using var gateway = await TestGateway.StartAsync();
         await RouteAsync(gateway, "openai", "http://127.0.0.1:1");
-        Assert.Equal((400, "unsupported content-type: text/plain; charset=utf-8, only application/json is supported"), await AskAsync(gateway, "/", "{}", "text/plain"));
+        Assert.Equal((400, "unsupported content-type: text/plain; charset=utf-8, only application/json is supported"),
+            await AskAsync(gateway, "/", "{}", "text/plain"));
     }
 
     [Theory]
@@ -156,7 +167,8 @@ public sealed class AiProxyTests
         await RouteAsync(gateway, "openai", provider.Endpoint);
         using var response = await OpenAsync(gateway, "/v1/chat/completions", Prompt("", "mock/status=429"));
         Assert.Equal(HttpStatusCode.TooManyRequests, response.StatusCode);
-        Assert.Equal("""{"error":{"message":"the mock refuses","type":"mock_error","param":null,"code":"mock"}}""", await response.Content.ReadAsStringAsync());
+        Assert.Equal("""{"error":{"message":"the mock refuses","type":"mock_error","param":null,"code":"mock"}}""",
+            await response.Content.ReadAsStringAsync());
         Assert.Equal("application/json", response.Content.Headers.ContentType?.ToString());
         Assert.Equal(headers, response.Headers.Contains("Retry-After"));
         Assert.Equal(headers, response.Headers.Contains("X-Request-Id"));
@@ -173,7 +185,8 @@ public sealed class AiProxyTests
         await using var gateway = await TestGateway.StartAsync(pluginAttr: config);
         await RouteAsync(gateway, "openai", provider.Endpoint);
         var options = asks ? ""","stream_options":{"include_usage":true,"include_obfuscation":false}""" : "";
-        var (_, body) = await AskAsync(gateway, "/v1/chat/completions", $$"""{"model":"mock/tokens=2","messages":[],"stream":true{{options}}}""");
+        var (_, body) = await AskAsync(gateway, "/v1/chat/completions",
+            $$"""{"model":"mock/tokens=2","messages":[],"stream":true{{options}}}""");
         Assert.Equal(gets, body.Contains("\"choices\":[],", StringComparison.Ordinal));
         Assert.EndsWith("data: [DONE]\n\n", body, StringComparison.Ordinal);
         Assert.Equal(config.Length > 0 && asks, provider.Last.Body["stream_options"]!["include_obfuscation"] is not null);
@@ -227,18 +240,24 @@ public sealed class AiProxyTests
         await using var provider = await MockProvider.StartAsync();
         await using var gateway = await TestGateway.StartAsync();
         var file = Path.Combine(gateway.Prefix, "entries.log");
-        await RouteAsync(gateway, "openai", provider.Endpoint, ""","logging":{"summaries":true,"payloads":true}""", $$$""","file-logger":{"path":"{{{file}}}"}""");
+        await RouteAsync(gateway, "openai", provider.Endpoint, ""","logging":{"summaries":true,"payloads":true}""",
+            $$$""","file-logger":{"path":"{{{file}}}"}""");
         await AskAsync(gateway, "/v1/chat/completions", Prompt("", "mock/tokens=2,tool"));
         await Eventually.TrueAsync(() => File.Exists(file) && File.ReadAllLines(file).Length == 1, "an entry is expected");
         var entry = JsonNode.Parse(await File.ReadAllTextAsync(file))!;
-        Assert.Equal((12, "true", "true"), ((int)entry["llm_summary"]!["total_tokens"]!, (string?)entry["llm_summary"]!["stream"], (string?)entry["llm_summary"]!["has_tool_calls"]));
-        Assert.Equal(("hi", "wörd1 wörd2 "), ((string?)entry["llm_request"]!["messages"]![0]!["content"], (string?)entry["llm_response_text"]!["content"]));
+        Assert.Equal((12, "true", "true"),
+            ((int)entry["llm_summary"]!["total_tokens"]!, (string?)entry["llm_summary"]!["stream"],
+                (string?)entry["llm_summary"]!["has_tool_calls"]));
+        Assert.Equal(("hi", "wörd1 wörd2 "),
+            ((string?)entry["llm_request"]!["messages"]![0]!["content"], (string?)entry["llm_response_text"]!["content"]));
         Assert.DoesNotContain("of-the-gateway", entry.ToJsonString(), StringComparison.Ordinal);
     }
 
     [Theory]
-    [InlineData("openai", """{"whole":{"text":"wörd1 wörd2 ","finish":"stop","tokens":12},"stream":{"text":"wörd1 wörd2 ","finish":"stop","tokens":null,"empty":0,"tool":null},"responses":{"text":"wörd1 wörd2 ","final":"wörd1 wörd2 ","tokens":12},"embeddings":{"vector":[0.5,0.25],"tokens":10}}""")]
-    [InlineData("anthropic", """{"whole":{"text":"wörd1 wörd2 ","finish":"end_turn","tokens":2},"stream":{"text":"wörd1 wörd2 ","finish":"end_turn","tokens":2,"blocks":["text"]}}""")]
+    [InlineData("openai",
+        """{"whole":{"text":"wörd1 wörd2 ","finish":"stop","tokens":12},"stream":{"text":"wörd1 wörd2 ","finish":"stop","tokens":null,"empty":0,"tool":null},"responses":{"text":"wörd1 wörd2 ","final":"wörd1 wörd2 ","tokens":12},"embeddings":{"vector":[0.5,0.25],"tokens":10}}""")]
+    [InlineData("anthropic",
+        """{"whole":{"text":"wörd1 wörd2 ","finish":"end_turn","tokens":2},"stream":{"text":"wörd1 wörd2 ","finish":"end_turn","tokens":2,"blocks":["text"]}}""")]
     public async Task The_official_SDKs_understand_every_answer(string sdk, string result)
     {
         await using var provider = await MockProvider.StartAsync();
@@ -263,7 +282,9 @@ public sealed class AiProxyTests
     static async Task<string> SdkAsync(string sdk, TestGateway gateway, string model)
     {
         _ = NodeOrigin.Module("openai/package.json");
-        using var process = Process.Start(new ProcessStartInfo("node", [NodeOrigin.Script("ai-client.mjs"), sdk, $"http://{gateway.EndPoint}", model]) { RedirectStandardOutput = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo("node",
+                [NodeOrigin.Script("ai-client.mjs"), sdk, $"http://{gateway.EndPoint}", model]) { RedirectStandardOutput = true })!;
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         return output.TrimEnd('\n');

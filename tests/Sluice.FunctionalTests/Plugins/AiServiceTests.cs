@@ -10,7 +10,8 @@ public sealed class AiServiceTests
 {
     static async Task<(int Status, string Body)> PostAsync(TestGateway gateway, string body)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/v1/chat/completions")) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            gateway.Url("/v1/chat/completions")) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
         request.Headers.Add("Authorization", "Bearer of-the-client");
         using var response = await gateway.Client.SendAsync(request);
         return ((int)response.StatusCode, await response.Content.ReadAsStringAsync());
@@ -54,7 +55,8 @@ public sealed class AiServiceTests
     }
 
     [Theory]
-    [InlineData("""{"ai_rag":{"embeddings":{"input":"who"},"vector_search":{"fields":"v"}},"messages":[]}""", 200, """echo {"messages":[{"role":"user","content":"found [0.5,0.25] in v"}]}""")]
+    [InlineData("""{"ai_rag":{"embeddings":{"input":"who"},"vector_search":{"fields":"v"}},"messages":[]}""", 200,
+        """echo {"messages":[{"role":"user","content":"found [0.5,0.25] in v"}]}""")]
     [InlineData("""{"ai_rag":{"embeddings":{"input":"refused"},"vector_search":{"fields":"v"}},"messages":[]}""", 403, "no")]
     [InlineData("""{"ai_rag":{"embeddings":{"input":1},"vector_search":{"fields":"v"}},"messages":[]}""", 400, null)]
     [InlineData("""{"messages":[]}""", 400, null)]
@@ -105,9 +107,11 @@ public sealed class AiServiceTests
             $"apisix_http_status{{code=\"200\",route=\"r1\",matched_uri=\"/*\",matched_host=\"\",service=\"\",consumer=\"\",{Stream},response_source=\"upstream\"}} 1",
         ])
         {
-            await Eventually.HoldsAsync(async () => (await MetricsAsync(gateway)).Contains(line + "\n", StringComparison.Ordinal), $"no {line}");
+            await Eventually.HoldsAsync(async () => (await MetricsAsync(gateway)).Contains(line + "\n", StringComparison.Ordinal),
+                $"no {line}");
         }
     }
 
-    static Task<string> MetricsAsync(TestGateway gateway) => gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));
+    static Task<string> MetricsAsync(TestGateway gateway) =>
+        gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));
 }

@@ -18,7 +18,8 @@ public sealed class ClientControlTests
         await gateway.RouteAsync("r1", "/*", origin.Port, plugins);
         foreach (var chunked in (bool[])[false, true])
         {
-            using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/")) { Content = new StringContent(new string('x', length)) };
+            using var request = new HttpRequestMessage(HttpMethod.Post,
+                gateway.Url("/")) { Content = new StringContent(new string('x', length)) };
             request.Headers.TransferEncodingChunked = chunked;
             using var response = await gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
             Assert.Equal((chunked, status), (chunked, (int)response.StatusCode));

@@ -17,7 +17,8 @@ public sealed class ExamplePluginTests
             "plugins":{"example-plugin":{"i":11,"ip":"127.0.0.1","port":{{origin.Port}} } }
             """);
         Assert.Equal("there", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancel));
-        foreach (var phase in (string[])["rewrite phase, conf: ", "access phase, conf: ", "header_filter phase, conf: ", "body_filter phase, eof: true, conf: ", "log phase, conf: "])
+        foreach (var phase in (string[])["rewrite phase, conf: ", "access phase, conf: ", "header_filter phase, conf: ",
+            "body_filter phase, eof: true, conf: ", "log phase, conf: "])
         {
             await gateway.ErrorLogSaysAsync($$"""plugin {{phase}}{"i":11,"ip":"127.0.0.1","port":{{origin.Port}}}""");
         }

@@ -12,12 +12,14 @@ public sealed class ForwardAuthTests
     [Theory]
     [InlineData("""{"uri":3233}""", "property \\\"uri\\\" validation failed: wrong type: expected string, got number")]
     [InlineData("""{"uri":"auth"}""", "property \\\"uri\\\" must be a URL that begins with http:// or https://")]
-    [InlineData("""{"uri":"http://a","request_method":"PUT"}""", "property \\\"request_method\\\" validation failed: matches none of the enum values")]
+    [InlineData("""{"uri":"http://a","request_method":"PUT"}""",
+        "property \\\"request_method\\\" validation failed: matches none of the enum values")]
     [InlineData("""{"uri":"http://a","extra_headers":{"a b":"c"} }""", "which is no name of a header")]
     public async Task What_cannot_be_is_refused(string config, string error)
     {
         await using var gateway = await TestGateway.StartAsync();
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"forward-auth":{{config}} } }""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"forward-auth":{{config}} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(error.Replace("\\\"", "\"", StringComparison.Ordinal), (string)body!["error_msg"]!, StringComparison.Ordinal);
     }
@@ -35,13 +37,16 @@ public sealed class ForwardAuthTests
         await using var gateway = await StartAsync(service.Port, origin, """
             "request_headers":["Authorization","x-forwarded-host","Content-Length"],"extra_headers":{"X-Where":"$host$uri","X-Forwarded-Proto":"other"}
             """);
-        using var response = await AskAsync(gateway, "/a/b?c=1", ("Authorization", "secret"), ("X-Forwarded-Host", "evil.test"), ("Cookie", "a=b"));
+        using var response = await AskAsync(gateway, "/a/b?c=1", ("Authorization", "secret"), ("X-Forwarded-Host", "evil.test"),
+            ("Cookie", "a=b"));
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         var seen = await asked.Task;
         Assert.Equal(
-            ["Authorization: secret", "Host: 127.0.0.1:" + service.Port, "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: 127.0.0.1", "X-Forwarded-Method: GET",
+            ["Authorization: secret", "Host: 127.0.0.1:" + service.Port, "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: 127.0.0.1",
+                "X-Forwarded-Method: GET",
                 "X-Forwarded-Proto: other", "X-Forwarded-Uri: /a/b?c=1", "X-Where: 127.0.0.1/a/b"],
-            seen.Where(header => header.Key is not (":method" or ":target")).Select(header => $"{header.Key}: {header.Value}").Order(StringComparer.Ordinal));
+            seen.Where(header => header.Key is not (":method" or ":target")).Select(header => $"{header.Key}: {header.Value}")
+            .Order(StringComparer.Ordinal));
         Assert.Equal(("GET", "/check?x=1"), (seen[":method"], seen[":target"]));
     }
 
@@ -55,7 +60,8 @@ public sealed class ForwardAuthTests
             return Task.CompletedTask;
         });
         await using var origin = EchoOrigin.Start();
-        await using var gateway = await StartAsync(service.Port, origin, """ "upstream_headers":["X-User-ID","X-Role","Content-Length"] """);
+        await using var gateway = await StartAsync(service.Port, origin,
+            """ "upstream_headers":["X-User-ID","X-Role","Content-Length"] """);
         using var response = await AskAsync(gateway, "/", ("X-User-ID", "root"), ("X-Role", "admin"));
         var sent = await response.Content.ReadAsStringAsync(Cancel);
         Assert.Contains("\r\nx-user-id: jack\r\n", sent, StringComparison.OrdinalIgnoreCase);
@@ -80,7 +86,8 @@ public sealed class ForwardAuthTests
         });
         var reached = false;
         await using var origin = EchoOrigin.Start(() => reached = true);
-        await using var gateway = await StartAsync(service.Port, origin, """ "client_headers":["Location","Set-Cookie","Content-Length"] """);
+        await using var gateway = await StartAsync(service.Port, origin,
+            """ "client_headers":["Location","Set-Cookie","Content-Length"] """);
         using var response = await AskAsync(gateway, "/");
         Assert.Equal((status, "who are you?"), ((int)response.StatusCode, await response.Content.ReadAsStringAsync(Cancel)));
         Assert.Equal("http://login.test/", response.Headers.Location?.ToString());
@@ -139,7 +146,8 @@ public sealed class ForwardAuthTests
         using var response = await gateway.Client.SendAsync(request, Cancel);
         Assert.EndsWith("\r\n\r\nten bytes.", await response.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
         var (head, body) = await asked.Task;
-        Assert.Equal(("POST", "PUT", "ten bytes.", "10", "none"), (head[":method"], head["X-Forwarded-Method"], body, head["Content-Length"], head["Content-Encoding"]));
+        Assert.Equal(("POST", "PUT", "ten bytes.", "10", "none"),
+            (head[":method"], head["X-Forwarded-Method"], body, head["Content-Length"], head["Content-Encoding"]));
         Assert.False(head.ContainsKey("Transfer-Encoding"));
 
         using var large = await gateway.Client.PutAsync(gateway.Url("/"), new StringContent("eleven bytes"), Cancel);
@@ -183,7 +191,8 @@ public sealed class ForwardAuthTests
         await ended.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
     }
 
-    static Dictionary<string, string> Seen(HttpContext context) => new(context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString()), StringComparer.OrdinalIgnoreCase)
+    static Dictionary<string, string> Seen(HttpContext context) =>
+        new(context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString()), StringComparer.OrdinalIgnoreCase)
     {
         [":method"] = context.Request.Method,
         [":target"] = context.Request.Path + context.Request.QueryString,

@@ -23,21 +23,28 @@ public sealed class FunctionTests : IAsyncLifetime
     static Task<WebOrigin> StartEchoAsync() => WebOrigin.StartAsync(async context =>
     {
         using var body = new StreamReader(context.Request.Body);
-        var headers = new JsonObject(context.Request.Headers.Select(header => KeyValuePair.Create(header.Key.ToLowerInvariant(), (JsonNode?)header.Value.ToString())));
+        var headers =
+            new JsonObject(
+                context.Request.Headers.Select(
+                    header => KeyValuePair.Create(header.Key.ToLowerInvariant(), (JsonNode?)header.Value.ToString())));
         context.Response.Headers["X-Function"] = "yes";
         context.Response.Headers.Append("Set-Cookie", new(["a=1", "b=2"]));
         context.Response.ContentType = "application/json";
         await context.Response.WriteAsync(new JsonObject
         {
-            ["method"] = context.Request.Method, ["path"] = context.Request.Path.ToUriComponent(), ["query"] = context.Request.QueryString.Value, ["headers"] = headers, ["body"] = await body.ReadToEndAsync(),
+            ["method"] = context.Request.Method, ["path"] = context.Request.Path.ToUriComponent(),
+                ["query"] = context.Request.QueryString.Value, ["headers"] = headers, ["body"] = await body.ReadToEndAsync(),
         }.ToJsonString());
     });
 
-    Task RouteAsync(string plugin, string config, string uri = "/f/*") => _gateway.PutAsync("/routes/1", $$"""{"uri":"{{uri}}","plugins":{"{{plugin}}":{ {{config}} } } }""");
+    Task RouteAsync(string plugin, string config, string uri = "/f/*") =>
+        _gateway.PutAsync("/routes/1", $$"""{"uri":"{{uri}}","plugins":{"{{plugin}}":{ {{config}} } } }""");
 
-    async Task<(HttpStatusCode Status, string Body, HttpResponseMessage Response)> AskAsync(HttpMethod method, string path, string? body = null, params (string Name, string Value)[] headers)
+    async Task<(HttpStatusCode Status, string Body, HttpResponseMessage Response)> AskAsync(HttpMethod method, string path,
+        string? body = null, params (string Name, string Value)[] headers)
     {
-        using var request = new HttpRequestMessage(method, _gateway.Url(path)) { Content = body is null ? null : new StringContent(body, new MediaTypeHeaderValue("application/json")) };
+        using var request = new HttpRequestMessage(method,
+            _gateway.Url(path)) { Content = body is null ? null : new StringContent(body, new MediaTypeHeaderValue("application/json")) };
         foreach (var (name, value) in headers)
         {
             request.Headers.TryAddWithoutValidation(name, value);
@@ -59,10 +66,13 @@ public sealed class FunctionTests : IAsyncLifetime
         await RouteAsync(plugin, $"\"function_uri\":\"http://localhost:{function.Port}/base?own=1\"");
         var (status, body, response) = await AskAsync(HttpMethod.Post, "/f/a%20b/c?x=y&z", """{"n":1}""", ("X-Mine", "1"));
         var asked = JsonNode.Parse(body)!;
-        Assert.Equal((HttpStatusCode.OK, "yes", "a=1|b=2"), (status, response.Headers.GetValues("X-Function").Single(), string.Join('|', response.Headers.GetValues("Set-Cookie"))));
+        Assert.Equal((HttpStatusCode.OK, "yes", "a=1|b=2"),
+            (status, response.Headers.GetValues("X-Function").Single(), string.Join('|', response.Headers.GetValues("Set-Cookie"))));
         Assert.Equal("application/json", response.Content.Headers.ContentType!.ToString());
-        Assert.Equal(("POST", "/base/a%20b/c", "?own=1&x=y&z", """{"n":1}"""), ((string)asked["method"]!, (string)asked["path"]!, (string)asked["query"]!, (string)asked["body"]!));
-        Assert.Equal(("localhost", "1", "application/json", "7"), (Header(asked, "host"), Header(asked, "x-mine"), Header(asked, "content-type"), Header(asked, "content-length")));
+        Assert.Equal(("POST", "/base/a%20b/c", "?own=1&x=y&z", """{"n":1}"""),
+            ((string)asked["method"]!, (string)asked["path"]!, (string)asked["query"]!, (string)asked["body"]!));
+        Assert.Equal(("localhost", "1", "application/json", "7"),
+            (Header(asked, "host"), Header(asked, "x-mine"), Header(asked, "content-type"), Header(asked, "content-length")));
         Assert.Equal("GET", (string)(await EchoAsync(HttpMethod.Get, "/f/"))["method"]!);
     }
 
@@ -154,7 +164,8 @@ public sealed class FunctionTests : IAsyncLifetime
             "function_uri":"http://localhost:{{{function.Port}}}/prod","authorization":{"iam":{"accesskey":"KEY1","secretkey":"KeySecret","aws_region":"eu-central-1"}}
             """);
         foreach (var (method, path, body) in ((HttpMethod, string, string?)[])[
-            (HttpMethod.Get, "/f/a%20b?with%20space=a%2Fb%20c&multi=m2&multi=m1&flag&a=*&a-=x", null), (HttpMethod.Post, "/f/x/", """{"a":1}""")])
+            (HttpMethod.Get, "/f/a%20b?with%20space=a%2Fb%20c&multi=m2&multi=m1&flag&a=*&a-=x", null),
+            (HttpMethod.Post, "/f/x/", """{"a":1}""")])
         {
             var asked = await EchoAsync(method, path, body, ("X-Two", "a  b"), ("Cookie", "c=1"));
             var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
@@ -166,9 +177,11 @@ public sealed class FunctionTests : IAsyncLifetime
             Assert.Contains("Credential=KEY1/", said, StringComparison.Ordinal);
             var again = new FunctionRequest
             {
-                Method = method.Method, Path = (string)asked["path"]!, Query = ((string?)asked["query"] ?? "").TrimStart('?'), Headers = headers, Body = Encoding.UTF8.GetBytes((string)asked["body"]!),
+                Method = method.Method, Path = (string)asked["path"]!, Query = ((string?)asked["query"] ?? "").TrimStart('?'),
+                    Headers = headers, Body = Encoding.UTF8.GetBytes((string)asked["body"]!),
             };
-            var time = DateTimeOffset.ParseExact(headers["X-Amz-Date"], "yyyyMMdd'T'HHmmss'Z'", null, System.Globalization.DateTimeStyles.AssumeUniversal);
+            var time = DateTimeOffset.ParseExact(headers["X-Amz-Date"], "yyyyMMdd'T'HHmmss'Z'", null,
+                System.Globalization.DateTimeStyles.AssumeUniversal);
             AwsSignature.Sign(again, "KEY1", "KeySecret", "eu-central-1", "execute-api", time);
             Assert.Equal(again.Headers["Authorization"], said);
         }
@@ -179,10 +192,12 @@ public sealed class FunctionTests : IAsyncLifetime
     [InlineData("aws-lambda", """{"apikey":"k"}""", "x-api-key:mine", "x-api-key=mine")]
     [InlineData("aws-lambda", """{"iam":{"accesskey":"a","secretkey":"s"} }""", "Authorization:mine", "authorization=mine")]
     [InlineData("azure-functions", """{"apikey":"k","clientid":"c"}""", "", "x-functions-key=k,x-functions-clientid=c")]
-    [InlineData("azure-functions", """{"apikey":"k","clientid":"c"}""", "x-functions-clientid:mine", "x-functions-key=,x-functions-clientid=mine")]
+    [InlineData("azure-functions", """{"apikey":"k","clientid":"c"}""", "x-functions-clientid:mine",
+        "x-functions-key=,x-functions-clientid=mine")]
     [InlineData("openfunction", """{"service_token":"test:test"}""", "Authorization:mine", "authorization=Basic dGVzdDp0ZXN0")]
     [InlineData("openfunction", "{}", "Authorization:mine", "authorization=mine")]
-    public async Task A_clients_own_credentials_are_not_overwritten_but_by_openfunction(string plugin, string authorization, string header, string expected)
+    public async Task A_clients_own_credentials_are_not_overwritten_but_by_openfunction(string plugin, string authorization, string header,
+        string expected)
     {
         await using var function = await StartEchoAsync();
         await RouteAsync(plugin, $"\"function_uri\":\"http://localhost:{function.Port}\",\"authorization\":{authorization}");
@@ -201,19 +216,25 @@ public sealed class FunctionTests : IAsyncLifetime
         await RouteAsync("azure-functions", $"\"function_uri\":\"http://localhost:{function.Port}\"");
         var asked = await EchoAsync(HttpMethod.Get, "/f/");
         Assert.Equal(("master", null), (Header(asked, "x-functions-key"), Header(asked, "x-functions-clientid")));
-        await RouteAsync("azure-functions", $"\"function_uri\":\"http://localhost:{function.Port}\",\"authorization\":{{\"apikey\":\"own\"}}");
+        await RouteAsync("azure-functions",
+            $"\"function_uri\":\"http://localhost:{function.Port}\",\"authorization\":{{\"apikey\":\"own\"}}");
         Assert.Equal("own", Header(await EchoAsync(HttpMethod.Get, "/f/"), "x-functions-key"));
     }
 
     [Theory]
-    [InlineData("aws-lambda", """{"function_uri":"https://a","authorization":{"iam":{"secretkey":"x"} } }""", "property \"authorization\" validation failed: property \"iam\" validation failed: property \"accesskey\" is required")]
+    [InlineData("aws-lambda", """{"function_uri":"https://a","authorization":{"iam":{"secretkey":"x"} } }""",
+        "property \"authorization\" validation failed: property \"iam\" validation failed: property \"accesskey\" is required")]
     [InlineData("aws-lambda", "{}", "property \"function_uri\" is required")]
-    [InlineData("azure-functions", """{"function_uri":"app"}""", "property \"function_uri\" must be a URL that begins with http:// or https://")]
-    [InlineData("openfunction", """{"function_uri":"https://a","timeout":50}""", "property \"timeout\" validation failed: expected 50 to be at least 100")]
-    [InlineData("openwhisk", """{"api_host":"https://a","service_token":"t","namespace":"a/b","action":"x"}""", "property \"namespace\" validation failed: failed to match pattern")]
+    [InlineData("azure-functions", """{"function_uri":"app"}""",
+        "property \"function_uri\" must be a URL that begins with http:// or https://")]
+    [InlineData("openfunction", """{"function_uri":"https://a","timeout":50}""",
+        "property \"timeout\" validation failed: expected 50 to be at least 100")]
+    [InlineData("openwhisk", """{"api_host":"https://a","service_token":"t","namespace":"a/b","action":"x"}""",
+        "property \"namespace\" validation failed: failed to match pattern")]
     public async Task What_cannot_be_is_refused(string plugin, string config, string error)
     {
-        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/1", $$"""{"uri":"/*","plugins":{"{{plugin}}":{{config}} } }""");
+        var (status, body) = await _gateway.AdminAsync(HttpMethod.Put, "/routes/1",
+            $$"""{"uri":"/*","plugins":{"{{plugin}}":{{config}} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(error, (string)body!["error_msg"]!, StringComparison.Ordinal);
     }
@@ -227,7 +248,9 @@ public sealed class FunctionTests : IAsyncLifetime
         await RouteAsync("openwhisk", $$"""
             "api_host":"http://localhost:{{whisk.Port}}","service_token":"user:secret","namespace":"guest","package":"p","action":"hello world","result":false,"timeout":2000
             """);
-        var asked = Encoding.UTF8.GetString(await (await _gateway.Client.PostAsync(_gateway.Url("/f/"), new StringContent("""{"name":"x"}"""), Cancel)).Content.ReadAsByteArrayAsync(Cancel));
+        var asked = Encoding.UTF8.GetString(
+            await (await _gateway.Client.PostAsync(_gateway.Url("/f/"), new StringContent("""{"name":"x"}"""),
+                Cancel)).Content.ReadAsByteArrayAsync(Cancel));
         // the echo's own "body" is what an action would have said
         Assert.Equal("""{"name":"x"}""", asked);
     }
@@ -245,10 +268,12 @@ public sealed class FunctionTests : IAsyncLifetime
         string? target = null, authorization = null;
         await using var whisk = await WebOrigin.StartAsync(context =>
         {
-            (target, authorization) = ($"{context.Request.Method} {context.Request.Path.ToUriComponent()}{context.Request.QueryString}", context.Request.Headers.Authorization.ToString());
+            (target, authorization) = ($"{context.Request.Method} {context.Request.Path.ToUriComponent()}{context.Request.QueryString}",
+                context.Request.Headers.Authorization.ToString());
             return context.Response.WriteAsync(result);
         });
-        await RouteAsync("openwhisk", $"\"api_host\":\"http://localhost:{whisk.Port}\",\"service_token\":\"user:secret\",\"namespace\":\"guest\",\"action\":\"a\"");
+        await RouteAsync("openwhisk",
+            $"\"api_host\":\"http://localhost:{whisk.Port}\",\"service_token\":\"user:secret\",\"namespace\":\"guest\",\"action\":\"a\"");
         var answer = await AskAsync(HttpMethod.Get, "/f/");
         Assert.Equal(status, (int)answer.Status);
         if (body is not null)
@@ -256,13 +281,15 @@ public sealed class FunctionTests : IAsyncLifetime
             Assert.Equal(body, answer.Body);
         }
         Assert.Equal(header, answer.Response.Headers.TryGetValues("test", out var values) ? string.Join(',', values) : null);
-        Assert.Equal(("POST /api/v1/namespaces/guest/actions/a?blocking=true&result=true&timeout=3000", "Basic dXNlcjpzZWNyZXQ="), (target, authorization));
+        Assert.Equal(("POST /api/v1/namespaces/guest/actions/a?blocking=true&result=true&timeout=3000", "Basic dXNlcjpzZWNyZXQ="),
+            (target, authorization));
     }
 
     [Fact]
     public async Task A_whisk_that_cannot_be_reached_is_503_and_a_body_over_the_limit_413()
     {
-        await RouteAsync("openwhisk", "\"api_host\":\"http://127.0.0.1:1\",\"service_token\":\"t\",\"namespace\":\"guest\",\"action\":\"a\",\"max_req_body_size\":4");
+        await RouteAsync("openwhisk",
+            "\"api_host\":\"http://127.0.0.1:1\",\"service_token\":\"t\",\"namespace\":\"guest\",\"action\":\"a\",\"max_req_body_size\":4");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, (await AskAsync(HttpMethod.Get, "/f/")).Status);
         await _gateway.ErrorLogSaysAsync("failed to process openwhisk action, err: connection refused");
         Assert.Equal(HttpStatusCode.RequestEntityTooLarge, (await AskAsync(HttpMethod.Post, "/f/", "12345")).Status);

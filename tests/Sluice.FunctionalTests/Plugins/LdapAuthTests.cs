@@ -17,7 +17,8 @@ public sealed class LdapAuthTests
         await using var origin = EchoOrigin.Start();
         await using var gateway = await StartAsync(directory, origin);
         Assert.Equal((401, "{\"message\":\"Missing related consumer\"}\n"), await AskAsync(gateway, "user01:password1"));
-        await gateway.PutAsync("/consumers/jack", $$"""{"username":"jack","plugins":{"ldap-auth":{"user_dn":"cn=user01,{{LdapServer.Users}}"} } }""");
+        await gateway.PutAsync("/consumers/jack",
+            $$"""{"username":"jack","plugins":{"ldap-auth":{"user_dn":"cn=user01,{{LdapServer.Users}}"} } }""");
 
         var (status, body) = await AskAsync(gateway, "user01:password1");
         Assert.Equal(200, status);
@@ -25,7 +26,8 @@ public sealed class LdapAuthTests
         Assert.Equal((401, Unknown), await AskAsync(gateway, "user01:password2"));
         Assert.Equal((401, Unknown), await AskAsync(gateway, "user02:password1"));
         Assert.Equal((401, Unknown), await AskAsync(gateway, "comma,user:commapass"));
-        await gateway.PutAsync("/consumers/jill", $$"""{"username":"jill","plugins":{"ldap-auth":{"user_dn":"cn=comma\\,user,{{LdapServer.Users}}"} } }""");
+        await gateway.PutAsync("/consumers/jill",
+            $$"""{"username":"jill","plugins":{"ldap-auth":{"user_dn":"cn=comma\\,user,{{LdapServer.Users}}"} } }""");
         Assert.Equal(200, (await AskAsync(gateway, "comma,user:commapass")).Status);
     }
 
@@ -63,7 +65,8 @@ public sealed class LdapAuthTests
         using var pair = X509Certificate2.CreateFromPem(certificate, key);
         await using var directory = await LdapServer.StartAsync(pair);
         await using var origin = EchoOrigin.Start();
-        await using var gateway = await StartAsync(directory, origin, consumer: true, more: $""", "use_tls":true,"tls_verify":{(verify ? "true" : "false")}""");
+        await using var gateway = await StartAsync(directory, origin, consumer: true,
+            more: $""", "use_tls":true,"tls_verify":{(verify ? "true" : "false")}""");
         Assert.Equal(status, (await AskAsync(gateway, "user01:password1")).Status);
     }
 
@@ -81,14 +84,16 @@ public sealed class LdapAuthTests
         Assert.Equal(200, (await AskAsync(gateway, "user01:password1")).Status);
     }
 
-    static async Task<TestGateway> StartAsync(LdapServer directory, ScriptedOrigin origin, bool consumer = false, string more = "", string scheme = "")
+    static async Task<TestGateway> StartAsync(LdapServer directory, ScriptedOrigin origin, bool consumer = false, string more = "",
+        string scheme = "")
     {
         var gateway = await TestGateway.StartAsync();
         await gateway.RouteAsync("r1", "/*", origin.Port,
             $$""" "plugins":{"ldap-auth":{"base_dn":"{{LdapServer.Users}}","ldap_uri":"{{scheme}}127.0.0.1:{{directory.Port}}","uid":"cn"{{more}}} } """);
         if (consumer)
         {
-            await gateway.PutAsync("/consumers/jack", $$"""{"username":"jack","plugins":{"ldap-auth":{"user_dn":"cn=user01,{{LdapServer.Users}}"} } }""");
+            await gateway.PutAsync("/consumers/jack",
+                $$"""{"username":"jack","plugins":{"ldap-auth":{"user_dn":"cn=user01,{{LdapServer.Users}}"} } }""");
         }
         return gateway;
     }

@@ -30,9 +30,11 @@ public sealed class LimitConnTests
         await using var gateway = await TestGateway.StartAsync(nginx: "http { client_max_body_size 10; }");
         var more = how switch
         {
-            "filter fails" => ""","serverless-post-function":{"phase":"header_filter","functions":["return function() error('on purpose') end"]} """,
+            "filter fails" =>
+                ""","serverless-post-function":{"phase":"header_filter","functions":["return function() error('on purpose') end"]} """,
             "plugin answers" => ""","serverless-post-function":{"phase":"access","functions":["return function() ngx.exit(418) end"]} """,
-            "plugin fails" => ""","serverless-post-function":{"phase":"access","functions":["return function() error('on purpose') end"]} """,
+            "plugin fails" =>
+                ""","serverless-post-function":{"phase":"access","functions":["return function() error('on purpose') end"]} """,
             _ => "",
         };
         await gateway.RouteAsync("r1", "/*", how == "refused" ? 1 : origin.Port, $$""" "plugins":{ {{One}}{{more}} } """);
@@ -43,12 +45,14 @@ public sealed class LimitConnTests
             var answered = 0;
             await Record.ExceptionAsync(async () =>
             {
-                using var response = await gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+                using var response = await gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead,
+                    TestContext.Current.CancellationToken);
                 answered = (int)response.StatusCode;
                 await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
             });
             // a place that is still taken is a 429; an abort may come before its head
-            Assert.True(answered == status || (answered == 0 && how is "breaks off" or "filter fails" or "body too large"), $"request {i}: {answered}");
+            Assert.True(answered == status || (answered == 0 && how is "breaks off" or "filter fails" or "body too large"),
+                $"request {i}: {answered}");
             await RoomAsync(gateway);
         }
     }
@@ -115,7 +119,8 @@ public sealed class LimitConnTests
     [Fact]
     public async Task A_connection_whose_upstream_refuses_it_gives_its_place_back()
     {
-        await using var gateway = await TestGateway.StartAsync(apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}");
+        await using var gateway = await TestGateway.StartAsync(
+            apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}");
         await gateway.PutAsync("/stream_routes/1", $$"""{"plugins":{ {{One}} },"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
         for (var i = 1; i <= 3; i++)
         {
@@ -138,7 +143,8 @@ public sealed class LimitConnTests
     /// <summary>A body whose length nobody knows beforehand.</summary>
     sealed class ChunkedContent(string text) : HttpContent
     {
-        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => stream.WriteAsync(System.Text.Encoding.ASCII.GetBytes(text)).AsTask();
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
+            stream.WriteAsync(System.Text.Encoding.ASCII.GetBytes(text)).AsTask();
 
         protected override bool TryComputeLength(out long length)
         {

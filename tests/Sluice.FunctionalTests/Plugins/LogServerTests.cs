@@ -29,7 +29,8 @@ public partial class LogServerTests
             collector._origin = await WebOrigin.StartAsync(async context =>
             {
                 using var reader = new StreamReader(context.Request.Body);
-                var post = new Post(context.Request.Method, context.Request.Path + context.Request.QueryString, new HeaderDictionary(context.Request.Headers.ToDictionary()), await reader.ReadToEndAsync());
+                var post = new Post(context.Request.Method, context.Request.Path + context.Request.QueryString,
+                    new HeaderDictionary(context.Request.Headers.ToDictionary()), await reader.ReadToEndAsync());
                 collector._posts.Enqueue(post);
                 await (answer?.Invoke(post, context.Response) ?? Task.CompletedTask);
             });
@@ -49,7 +50,8 @@ public partial class LogServerTests
     }
 
     /// <summary>One request through a route with the logger; the gateway may be given metadata first.</summary>
-    static async Task<TestGateway> RequestAsync(Collector collector, string plugin, string config, string? metadata = null, string path = "/a?id=7", int requests = 1)
+    static async Task<TestGateway> RequestAsync(Collector collector, string plugin, string config, string? metadata = null,
+        string path = "/a?id=7", int requests = 1)
     {
         var gateway = await TestGateway.StartAsync();
         if (metadata is not null)
@@ -57,7 +59,8 @@ public partial class LogServerTests
             await gateway.PutAsync($"/plugin_metadata/{plugin}", metadata);
         }
         await using var origin = EchoOrigin.Start();
-        await gateway.PutAsync("/routes/r1", $$"""{"name":"first","uri":"/*","upstream":{"nodes":{"127.0.0.1:{{origin.Port}}":1} },"plugins":{"{{plugin}}":{{config.Replace("PORT", $"{collector.Port}", StringComparison.Ordinal)}} } }""");
+        await gateway.PutAsync("/routes/r1",
+            $$"""{"name":"first","uri":"/*","upstream":{"nodes":{"127.0.0.1:{{origin.Port}}":1} },"plugins":{"{{plugin}}":{{config.Replace("PORT", $"{collector.Port}", StringComparison.Ordinal)}} } }""");
         for (var i = 0; i < requests; i++)
         {
             using var response = await gateway.Client.GetAsync(gateway.Url(path));
@@ -71,7 +74,8 @@ public partial class LogServerTests
     [InlineData("6.8.23", true)]
     public async Task Elasticsearch_gets_an_action_and_an_entry_on_lines_of_their_own(string version, bool typed)
     {
-        await using var collector = await Collector.StartAsync((post, response) => post.Path == "/" ? response.WriteAsync($$"""{"version":{"number":"{{version}}"} }""") : Task.CompletedTask);
+        await using var collector = await Collector.StartAsync((post, response) => post.Path == "/"
+            ? response.WriteAsync($$"""{"version":{"number":"{{version}}"} }""") : Task.CompletedTask);
         await using var gateway = await RequestAsync(collector, "elasticsearch-logger",
             """{"endpoint_addrs":["http://127.0.0.1:PORT"],"field":{"index":"g-$arg_id-{%Y}"},"auth":{"username":"me","password":"secret"},"headers":{"X-Of":"team"},"batch_max_size":1}""");
         var post = await collector.AtAsync("/_bulk");
@@ -81,7 +85,8 @@ public partial class LogServerTests
         Assert.EndsWith("\n", post.Body, StringComparison.Ordinal);
         var lines = post.Body.TrimEnd('\n').Split('\n');
         Assert.Equal(2, lines.Length);
-        Assert.Matches(typed ? "^\\{\"index\":\\{\"_index\":\"g-7-20\\d\\d\",\"_type\":\"_doc\"\\}\\}$" : "^\\{\"index\":\\{\"_index\":\"g-7-20\\d\\d\"\\}\\}$", lines[0]);
+        Assert.Matches(typed ? "^\\{\"index\":\\{\"_index\":\"g-7-20\\d\\d\",\"_type\":\"_doc\"\\}\\}$"
+            : "^\\{\"index\":\\{\"_index\":\"g-7-20\\d\\d\"\\}\\}$", lines[0]);
         Assert.Equal("r1", (string?)JsonNode.Parse(lines[1])!["route_id"]);
     }
 
@@ -94,8 +99,10 @@ public partial class LogServerTests
             return response.WriteAsync(post.Path == "/" ? """{"version":{"number":"8.1.0"}}""" : "too many");
         });
         await using var gateway = await RequestAsync(
-            collector, "elasticsearch-logger", """{"endpoint_addr":"http://127.0.0.1:PORT","field":{"index":"g"},"batch_max_size":1}""", requests: 3);
-        await gateway.ErrorLogSaysAsync("Batch Processor[elasticsearch-logger] failed to process entries: elasticsearch server returned status: 429, body: too many");
+            collector, "elasticsearch-logger", """{"endpoint_addr":"http://127.0.0.1:PORT","field":{"index":"g"},"batch_max_size":1}""",
+            requests: 3);
+        await gateway.ErrorLogSaysAsync(
+            "Batch Processor[elasticsearch-logger] failed to process entries: elasticsearch server returned status: 429, body: too many");
         await Eventually.TrueAsync(() => collector.Count("/_bulk") == 3, "three batches were to come");
         Assert.Equal(1, collector.Count("/"));
     }
@@ -108,9 +115,11 @@ public partial class LogServerTests
             """{"endpoint_addrs":["http://127.0.0.1:PORT"],"tenant_id":"me","headers":{"X-Of":"team"},"log_labels":{"route":"$route_id","id":"$arg_id"},"batch_max_size":3}""", requests: 2);
         using var other = await gateway.Client.GetAsync(gateway.Url("/a?id=8"));
         var post = await collector.AtAsync("/loki/api/v1/push");
-        Assert.Equal(("me", "team", "application/json"), ((string?)post.Headers["X-Scope-OrgID"], (string?)post.Headers["X-Of"], (string?)post.Headers.ContentType));
+        Assert.Equal(("me", "team", "application/json"),
+            ((string?)post.Headers["X-Scope-OrgID"], (string?)post.Headers["X-Of"], (string?)post.Headers.ContentType));
         var streams = JsonNode.Parse(post.Body)!["streams"]!.AsArray();
-        Assert.Equal(["""{"id":"7","route":"r1"}""", """{"id":"8","route":"r1"}"""], streams.Select(stream => stream!["stream"]!.ToJsonString()));
+        Assert.Equal(["""{"id":"7","route":"r1"}""", """{"id":"8","route":"r1"}"""],
+            streams.Select(stream => stream!["stream"]!.ToJsonString()));
         Assert.Equal([2, 1], streams.Select(stream => stream!["values"]!.AsArray().Count));
         var first = streams[0]!["values"]![0]!.AsArray();
         Assert.Matches("^[1-9][0-9]{18}$", (string?)first[0]);
@@ -124,7 +133,9 @@ public partial class LogServerTests
         await using var gateway = await RequestAsync(collector, "clickhouse-logger",
             """{"endpoint_addrs":["http://127.0.0.1:PORT/x?y=1"],"user":"me","password":"secret","database":"db","logtable":"t","batch_max_size":2,"log_format":{"at":"$uri"}}""", requests: 2);
         var post = await collector.AtAsync("/x?y=1");
-        Assert.Equal(("me", "secret", "db"), ((string?)post.Headers["X-ClickHouse-User"], (string?)post.Headers["X-ClickHouse-Key"], (string?)post.Headers["X-ClickHouse-Database"]));
+        Assert.Equal(("me", "secret", "db"),
+            ((string?)post.Headers["X-ClickHouse-User"], (string?)post.Headers["X-ClickHouse-Key"],
+                (string?)post.Headers["X-ClickHouse-Database"]));
         Assert.Equal("""INSERT INTO t FORMAT JSONEachRow {"at":"/a","route_id":"r1"} {"at":"/a","route_id":"r1"}""", post.Body);
     }
 
@@ -142,7 +153,8 @@ public partial class LogServerTests
         Assert.Equal(("Splunk t1", "c1"), ((string?)post.Headers.Authorization, (string?)post.Headers["X-Splunk-Request-Channel"]));
         var entry = JsonNode.Parse(post.Body)!;
         Assert.Equal(("apache-apisix-splunk-hec-logging", "_json", "GET", 200, "7"),
-            ((string?)entry["source"], (string?)entry["sourcetype"], (string?)entry["event"]!["request_method"], (int?)entry["event"]!["response_status"], (string?)entry["event"]!["id"]));
+            ((string?)entry["source"], (string?)entry["sourcetype"], (string?)entry["event"]!["request_method"],
+                (int?)entry["event"]!["response_status"], (string?)entry["event"]!["id"]));
         await gateway.ErrorLogSaysAsync("failed to process entries: failed to send splunk, Invalid token");
     }
 
@@ -159,7 +171,8 @@ public partial class LogServerTests
         using var response = await gateway.Client.SendAsync(request);
         var log = JsonNode.Parse((await collector.AtAsync("/v3/logs")).Body)![0]!;
         Assert.Equal("""{"traceId":"trace","traceSegmentId":"segment","spanId":3}""", log["traceContext"]!.ToJsonString());
-        Assert.Equal(("APISIX", "APISIX Instance Name", "/a"), ((string?)log["service"], (string?)log["serviceInstance"], (string?)log["endpoint"]));
+        Assert.Equal(("APISIX", "APISIX Instance Name", "/a"),
+            ((string?)log["service"], (string?)log["serviceInstance"], (string?)log["endpoint"]));
         Assert.Equal("r1", (string?)JsonNode.Parse((string)log["body"]!["json"]!["json"]!)!["route_id"]);
     }
 
@@ -168,13 +181,15 @@ public partial class LogServerTests
     {
         using var key = RSA.Create(2048);
         await using var collector = await Collector.StartAsync((post, response) =>
-            post.Path == "/token" ? response.WriteAsync("""{"access_token":"at1","token_type":"Bearer","expires_in":3600}""") : response.WriteAsync("{}"));
+            post.Path == "/token" ? response.WriteAsync("""{"access_token":"at1","token_type":"Bearer","expires_in":3600}""")
+            : response.WriteAsync("{}"));
         var config = new JsonObject
         {
             ["auth_config"] = new JsonObject
             {
                 ["client_email"] = "me@p1", ["private_key"] = key.ExportRSAPrivateKeyPem(), ["project_id"] = "p1",
-                ["token_uri"] = "http://127.0.0.1:PORT/token", ["entries_uri"] = "http://127.0.0.1:PORT/write", ["scope"] = new JsonArray("a", "b"),
+                ["token_uri"] = "http://127.0.0.1:PORT/token", ["entries_uri"] = "http://127.0.0.1:PORT/write",
+                    ["scope"] = new JsonArray("a", "b"),
             },
             ["batch_max_size"] = 1,
         };
@@ -184,14 +199,17 @@ public partial class LogServerTests
         var form = (await collector.AtAsync("/token")).Body;
         Assert.StartsWith("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=", form, StringComparison.Ordinal);
         var jwt = form[(form.LastIndexOf('=') + 1)..].Split('.');
-        Assert.True(key.VerifyData(Encoding.ASCII.GetBytes($"{jwt[0]}.{jwt[1]}"), System.Buffers.Text.Base64Url.DecodeFromChars(jwt[2]), HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1));
+        Assert.True(key.VerifyData(Encoding.ASCII.GetBytes($"{jwt[0]}.{jwt[1]}"), System.Buffers.Text.Base64Url.DecodeFromChars(jwt[2]),
+            HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1));
         var claims = JsonNode.Parse(System.Buffers.Text.Base64Url.DecodeFromChars(jwt[1]))!;
-        Assert.Equal(("me@p1", "a b", 3600L), ((string?)claims["iss"], (string?)claims["scope"], (long)claims["exp"]! - (long)claims["iat"]!));
+        Assert.Equal(("me@p1", "a b", 3600L),
+            ((string?)claims["iss"], (string?)claims["scope"], (long)claims["exp"]! - (long)claims["iat"]!));
         var write = await collector.AtAsync("/write");
         Assert.Equal("Bearer at1", (string?)write.Headers.Authorization);
         var entry = JsonNode.Parse(write.Body)!["entries"]![0]!;
         Assert.Equal(("GET", 200, "r1", "projects/p1/logs/apisix.apache.org%2Flogs", "global"),
-            ((string?)entry["httpRequest"]!["requestMethod"], (int?)entry["httpRequest"]!["status"], (string?)entry["jsonPayload"]!["route_id"], (string?)entry["logName"],
+            ((string?)entry["httpRequest"]!["requestMethod"], (int?)entry["httpRequest"]!["status"],
+                (string?)entry["jsonPayload"]!["route_id"], (string?)entry["logName"],
             (string?)entry["resource"]!["type"]));
         Assert.Matches("^[0-9]+\\.[0-9]{3}s$", (string?)entry["httpRequest"]!["latency"]);
     }
@@ -201,9 +219,11 @@ public partial class LogServerTests
     {
         using var key = RSA.Create(2048);
         await using var collector = await Collector.StartAsync((post, response) =>
-            post.Path == "/token" ? response.WriteAsync("""{"access_token":"at1","token_type":"Bearer","expires_in":3600}""") : response.WriteAsync("{}"));
+            post.Path == "/token" ? response.WriteAsync("""{"access_token":"at1","token_type":"Bearer","expires_in":3600}""")
+            : response.WriteAsync("{}"));
         var file = Path.Combine(Path.GetTempPath(), $"google-{Guid.NewGuid():N}.json");
-        await using var gateway = await RequestAsync(collector, "google-cloud-logging", $$"""{"auth_file":"{{file}}","batch_max_size":1}""");
+        await using var gateway = await RequestAsync(collector, "google-cloud-logging",
+            $$"""{"auth_file":"{{file}}","batch_max_size":1}""");
         await gateway.ErrorLogSaysAsync($"failed to fetch google-cloud-logging.oauth object: failed to read configuration, file: {file}");
         var account = new JsonObject
         {
@@ -220,7 +240,8 @@ public partial class LogServerTests
     public async Task Loggly_gets_lines_in_bulk_with_its_tags()
     {
         await using var collector = await Collector.StartAsync();
-        await using var gateway = await RequestAsync(collector, "loggly", """{"customer_token":"tok","tags":["a","b"],"batch_max_size":2,"log_format":{"at":"$uri"}}""",
+        await using var gateway = await RequestAsync(collector, "loggly",
+            """{"customer_token":"tok","tags":["a","b"],"batch_max_size":2,"log_format":{"at":"$uri"}}""",
             $$"""{"host":"http://127.0.0.1:{{collector.Port}}","protocol":"http"}""", requests: 2);
         var post = await collector.AtAsync("/bulk/tok/tag/bulk");
         Assert.Equal("""
@@ -235,7 +256,8 @@ public partial class LogServerTests
     {
         using var collector = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
         await using var unused = await Collector.StartAsync();
-        await using var gateway = await RequestAsync(unused, "loggly", """{"customer_token":"tok","severity":"notice","severity_map":{"200":"ERR"},"batch_max_size":1}""",
+        await using var gateway = await RequestAsync(unused, "loggly",
+            """{"customer_token":"tok","severity":"notice","severity_map":{"200":"ERR"},"batch_max_size":1}""",
             $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.Client.LocalEndPoint!).Port}}}""");
         var text = Encoding.UTF8.GetString((await collector.ReceiveAsync().WaitAsync(TimeSpan.FromSeconds(30))).Buffer);
         Assert.Matches("^<11>1 [0-9T:.Z-]+ 127\\.0\\.0\\.1 apisix [0-9]+ - \\[tok@41058 tag=\"apisix\"\\] \\{", text);
@@ -246,11 +268,14 @@ public partial class LogServerTests
     {
         using var collector = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
         await using var unused = await Collector.StartAsync();
-        await using var gateway = await RequestAsync(unused, "datadog", """{"include_path":true,"include_method":true,"constant_tags":["team:streams"],"batch_max_size":1}""",
+        await using var gateway = await RequestAsync(unused, "datadog",
+            """{"include_path":true,"include_method":true,"constant_tags":["team:streams"],"batch_max_size":1}""",
             $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.Client.LocalEndPoint!).Port}},"namespace":"gate","constant_tags":["source:test"]}""");
         var lines = Encoding.UTF8.GetString((await collector.ReceiveAsync().WaitAsync(TimeSpan.FromSeconds(30))).Buffer).Split('\n');
-        const string Tags = "|#source:test,team:streams,route_name:first,path:/*,method:GET,balancer_ip:127.0.0.1,response_status:200,response_status_class:2xx,scheme:http";
-        Assert.Equal(["gate.request.counter:N|c", "gate.request.latency:N|h", "gate.upstream.latency:N|h", "gate.apisix.latency:N|h", "gate.ingress.size:N|ms", "gate.egress.size:N|ms"],
+        const string Tags =
+            "|#source:test,team:streams,route_name:first,path:/*,method:GET,balancer_ip:127.0.0.1,response_status:200,response_status_class:2xx,scheme:http";
+        Assert.Equal(["gate.request.counter:N|c", "gate.request.latency:N|h", "gate.upstream.latency:N|h", "gate.apisix.latency:N|h",
+            "gate.ingress.size:N|ms", "gate.egress.size:N|ms"],
             lines.Select(line => Numbers().Replace(line, ":N|", 1)[..^Tags.Length]));
         Assert.All(lines, line => Assert.EndsWith(Tags, line, StringComparison.Ordinal));
     }
@@ -259,12 +284,15 @@ public partial class LogServerTests
     private static partial Regex Numbers();
 
     [Theory]
-    [InlineData("loki-logger", """{"endpoint_addrs":["http://127.0.0.1:1"],"include_req_body":true,"include_req_body_expr":[["a","?","b"]]}""", "failed to validate the 'include_req_body_expr' expression")]
+    [InlineData("loki-logger",
+        """{"endpoint_addrs":["http://127.0.0.1:1"],"include_req_body":true,"include_req_body_expr":[["a","?","b"]]}""",
+        "failed to validate the 'include_req_body_expr' expression")]
     [InlineData("elasticsearch-logger", """{"endpoint_addrs":["http://127.0.0.1:1/"],"field":{"index":"a"}}""", "failed to match pattern")]
     public async Task A_configuration_that_cannot_be_is_refused(string plugin, string config, string why)
     {
         await using var gateway = await TestGateway.StartAsync();
-        var (status, text) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"{{plugin}}":{{config}} } }""");
+        var (status, text) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"{{plugin}}":{{config}} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(why, (string?)text!["error_msg"], StringComparison.Ordinal);
     }

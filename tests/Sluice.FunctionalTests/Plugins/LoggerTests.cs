@@ -12,7 +12,8 @@ namespace Sluice.FunctionalTests.Plugins;
 public class LoggerTests
 {
     static Task RouteAsync(TestGateway gateway, int port, string plugin, string config) =>
-        gateway.PutAsync("/routes/r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:{{port}}":1} },"plugins":{"{{plugin}}":{{config}} } }""");
+        gateway.PutAsync("/routes/r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:{{port}}":1} },"plugins":{"{{plugin}}":{{config}} } }""");
 
     [Fact]
     public async Task Entries_are_posted_with_both_bodies_which_pass_untouched()
@@ -37,7 +38,8 @@ public class LoggerTests
         Assert.True(posts.TryDequeue(out var post));
         Assert.StartsWith("me application/json {", post, StringComparison.Ordinal);
         var entry = JsonNode.Parse(post["me application/json ".Length..])!;
-        Assert.Equal(("hell", "echo hello", "r1"), ((string?)entry["request"]!["body"], (string?)entry["response"]!["body"], (string?)entry["route_id"]));
+        Assert.Equal(("hell", "echo hello", "r1"),
+            ((string?)entry["request"]!["body"], (string?)entry["response"]!["body"], (string?)entry["route_id"]));
     }
 
     [Fact]
@@ -55,7 +57,8 @@ public class LoggerTests
         });
         await using var gateway = await TestGateway.StartAsync();
         await RouteAsync(gateway, origin.Port, "file-logger", $$"""{"path":"{{gateway.Prefix}}/entries.log","include_resp_body":true}""");
-        await gateway.PutAsync("/global_rules/1", $$"""{"plugins":{"tcp-logger":{"host":"127.0.0.1","port":{{((IPEndPoint)dead.LocalEndPoint!).Port}},"batch_max_size":1} } }""");
+        await gateway.PutAsync("/global_rules/1",
+            $$"""{"plugins":{"tcp-logger":{"host":"127.0.0.1","port":{{((IPEndPoint)dead.LocalEndPoint!).Port}},"batch_max_size":1} } }""");
         var file = Path.Combine(gateway.Prefix, "entries.log");
         using var response = await gateway.Client.GetAsync(gateway.Url("/events"), HttpCompletionOption.ResponseHeadersRead);
         using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
@@ -78,7 +81,8 @@ public class LoggerTests
         await using var origin = EchoOrigin.Start();
         await using var gateway = await TestGateway.StartAsync();
         var more = plugin == "syslog" ? ",\"sock_type\":\"udp\"" : "";
-        await RouteAsync(gateway, origin.Port, plugin, $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.Client.LocalEndPoint!).Port}},"batch_max_size":1 {{more}} }""");
+        await RouteAsync(gateway, origin.Port, plugin,
+            $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.Client.LocalEndPoint!).Port}},"batch_max_size":1 {{more}} }""");
         using var response = await gateway.Client.GetAsync(gateway.Url("/a"));
         var text = Encoding.UTF8.GetString((await collector.ReceiveAsync().WaitAsync(TimeSpan.FromSeconds(30))).Buffer);
         Assert.StartsWith(begin, text, StringComparison.Ordinal);
@@ -92,7 +96,8 @@ public class LoggerTests
         collector.Start();
         await using var origin = EchoOrigin.Start();
         var gateway = await TestGateway.StartAsync();
-        await RouteAsync(gateway, origin.Port, "tcp-logger", $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.LocalEndpoint).Port}},"inactive_timeout":1000}""");
+        await RouteAsync(gateway, origin.Port, "tcp-logger",
+            $$"""{"host":"127.0.0.1","port":{{((IPEndPoint)collector.LocalEndpoint).Port}},"inactive_timeout":1000}""");
         for (var i = 0; i < 3; i++)
         {
             using var response = await gateway.Client.GetAsync(gateway.Url("/a"));
@@ -117,6 +122,7 @@ public class LoggerTests
         var file = Path.Combine(gateway.Prefix, "entries.log");
         await Eventually.TrueAsync(() => File.Exists(file) && File.ReadAllText(file).EndsWith('\n'), "no entry was written");
         var entry = JsonNode.Parse(await File.ReadAllTextAsync(file))!;
-        Assert.Equal(("localhost", "127.0.0.1", "GET"), ((string?)entry["node"], (string?)entry["ip"], (string?)entry["request"]!["method"]));
+        Assert.Equal(("localhost", "127.0.0.1", "GET"),
+            ((string?)entry["node"], (string?)entry["ip"], (string?)entry["request"]!["method"]));
     }
 }

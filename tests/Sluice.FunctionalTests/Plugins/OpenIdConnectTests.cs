@@ -20,19 +20,27 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
 
     [Theory]
     [InlineData("""{"discovery":"http://a","bearer_only":true,"use_jwks":true}""", "property \"client_id\" is required")]
-    [InlineData("""{"client_id":1,"discovery":"http://a"}""", "property \"client_id\" validation failed: wrong type: expected string, got number")]
-    [InlineData("""{"client_id":"a","client_secret":"b","discovery":"http://a"}""", "property \"session.secret\" is required when \"bearer_only\" is false")]
+    [InlineData("""{"client_id":1,"discovery":"http://a"}""",
+        "property \"client_id\" validation failed: wrong type: expected string, got number")]
+    [InlineData("""{"client_id":"a","client_secret":"b","discovery":"http://a"}""",
+        "property \"session.secret\" is required when \"bearer_only\" is false")]
     [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true}""", "property \"client_secret\" is required")]
-    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"token_endpoint_auth_method":"private_key_jwt"}""", "property \"client_secret\" is required")]
-    [InlineData("""{"client_id":"a","client_secret":"b","discovery":"http://a","session":{"secret":"0123456789abcdef"} }""", "logging in with a browser is not there yet")]
-    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"use_jwks":true,"use_dpop":true}""", "property \"use_dpop\" is not allowed, use \"dpop.enabled\" instead")]
-    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"use_jwks":true,"claim_schema":{"type":"strin"} }""", "check claim_schema failed: ")]
-    [InlineData("""{"client_id":"a","client_secret":"b","discovery":"http://a","bearer_only":true,"introspection_endpoint_auth_method":"private_key_jwt","client_jwt_assertion_alg":"HS256"}""",
+    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"token_endpoint_auth_method":"private_key_jwt"}""",
+        "property \"client_secret\" is required")]
+    [InlineData("""{"client_id":"a","client_secret":"b","discovery":"http://a","session":{"secret":"0123456789abcdef"} }""",
+        "logging in with a browser is not there yet")]
+    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"use_jwks":true,"use_dpop":true}""",
+        "property \"use_dpop\" is not allowed, use \"dpop.enabled\" instead")]
+    [InlineData("""{"client_id":"a","discovery":"http://a","bearer_only":true,"use_jwks":true,"claim_schema":{"type":"strin"} }""",
+        "check claim_schema failed: ")]
+    [InlineData(
+        """{"client_id":"a","client_secret":"b","discovery":"http://a","bearer_only":true,"introspection_endpoint_auth_method":"private_key_jwt","client_jwt_assertion_alg":"HS256"}""",
         "is symmetric and cannot be used with the private_key_jwt selected by \"introspection_endpoint_auth_method\"")]
     public async Task What_cannot_be_is_refused(string config, string error)
     {
         await using var gateway = await TestGateway.StartAsync();
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"openid-connect":{{config}} } }""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{"openid-connect":{{config}} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(error, (string)body!["error_msg"]!, StringComparison.Ordinal);
     }
@@ -53,15 +61,18 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     public async Task A_signed_token_passes_and_what_it_says_reaches_the_upstream(string how)
     {
         await using var provider = await OpenIdServer.StartAsync();
-        await using var gateway = await StartAsync(provider, $"{Bearer},{(how == "jwks" ? "\"use_jwks\":true" : $"\"public_key\":{JsonValue.Create(provider.PublicKey).ToJsonString()}")}");
+        await using var gateway = await StartAsync(provider,
+            $"{Bearer},{(how == "jwks" ? "\"use_jwks\":true" : $"\"public_key\":{JsonValue.Create(provider.PublicKey).ToJsonString()}")}");
         foreach (var token in (string[])[provider.Token(provider.Claims()), provider.Token(provider.Claims(), "PS256")])
         {
-            var sent = await PassesAsync(gateway, ("Authorization", "Bearer " + token), ("X-Userinfo", "forged"), ("X-ID-Token", "forged"), ("X-Access-Token", "forged"), ("X-Refresh-Token", "forged"));
+            var sent = await PassesAsync(gateway, ("Authorization", "Bearer " + token), ("X-Userinfo", "forged"), ("X-ID-Token", "forged"),
+                ("X-Access-Token", "forged"), ("X-Refresh-Token", "forged"));
             Assert.Contains($"\r\nx-access-token: {token}\r\n", sent, StringComparison.OrdinalIgnoreCase);
             Assert.Equal("jack", (string?)OpenIdServer.Decode(Userinfo().Match(sent).Groups[1].Value)["sub"]);
             Assert.DoesNotContain("forged", sent, StringComparison.Ordinal);
             // a second place for it
-            Assert.Contains($"\r\nx-access-token: {token}\r\n", await PassesAsync(gateway, ("X-Access-Token", token)), StringComparison.OrdinalIgnoreCase);
+            Assert.Contains($"\r\nx-access-token: {token}\r\n", await PassesAsync(gateway, ("X-Access-Token", token)),
+                StringComparison.OrdinalIgnoreCase);
         }
     }
 
@@ -78,10 +89,13 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
         // the public key is no secret, and no signature is none
         await InvalidAsync(gateway, provider.Token(claims, "HS256"), "token is signed by unexpected algorithm 'HS256'");
         await InvalidAsync(gateway, provider.Token(claims, "none"), "token is signed by unexpected algorithm 'none'");
-        await InvalidAsync(gateway, provider.Token("""{"iss":"http://evil\"\\","sub":"jack"}"""), "jwt signature verification failed: Claim 'iss' ('http://evil'/') returned failure");
-        await InvalidAsync(gateway, provider.Token("""{"sub":"jack"}"""), "jwt signature verification failed: Claim 'iss' ('nil') returned failure");
+        await InvalidAsync(gateway, provider.Token("""{"iss":"http://evil\"\\","sub":"jack"}"""),
+            "jwt signature verification failed: Claim 'iss' ('http://evil'/') returned failure");
+        await InvalidAsync(gateway, provider.Token("""{"sub":"jack"}"""),
+            "jwt signature verification failed: Claim 'iss' ('nil') returned failure");
         await InvalidAsync(gateway, provider.Token($$"""{"iss":"{{provider.Issuer}}","exp":1}"""), "JWT expired");
-        await InvalidAsync(gateway, provider.Token($$"""{"iss":"{{provider.Issuer}}","nbf":99999999999}"""), "jwt signature verification failed: 'nbf' claim not valid yet");
+        await InvalidAsync(gateway, provider.Token($$"""{"iss":"{{provider.Issuer}}","nbf":99999999999}"""),
+            "jwt signature verification failed: 'nbf' claim not valid yet");
         await gateway.ErrorLogSaysAsync("OIDC introspection failed: jwt signature verification failed");
     }
 
@@ -89,8 +103,12 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     public async Task Clocks_may_be_apart_by_the_slack_and_one_algorithm_may_be_the_only_one()
     {
         await using var provider = await OpenIdServer.StartAsync();
-        await using var gateway = await StartAsync(provider, $"{Bearer},\"use_jwks\":true,\"iat_slack\":86400,\"token_signing_alg_values_expected\":\"RS256\"");
-        await PassesAsync(gateway, ("Authorization", "Bearer " + provider.Token($$"""{"iss":"{{provider.Issuer}}","exp":{{DateTimeOffset.UtcNow.ToUnixTimeSeconds() - 3600}}}""")));
+        await using var gateway = await StartAsync(provider,
+            $"{Bearer},\"use_jwks\":true,\"iat_slack\":86400,\"token_signing_alg_values_expected\":\"RS256\"");
+        await PassesAsync(gateway,
+            ("Authorization",
+                "Bearer "
+                + provider.Token($$"""{"iss":"{{provider.Issuer}}","exp":{{DateTimeOffset.UtcNow.ToUnixTimeSeconds() - 3600}}}""")));
         await InvalidAsync(gateway, provider.Token(provider.Claims(), "PS256"), "token is signed by unexpected algorithm 'PS256'");
     }
 
@@ -122,7 +140,9 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
         await using var gateway = await StartAsync(provider, $"{Bearer},\"public_key\":{key}", discovery: "http://127.0.0.1:1/");
         await InvalidAsync(gateway, provider.Token(provider.Claims()), "issuer validation unavailable");
         await gateway.ErrorLogSaysAsync("OIDC access discovery url failed : connection refused");
-        await using var named = await StartAsync(provider, $$"""{{Bearer}},"public_key":{{key}},"claim_validator":{"issuer":{"valid_issuers":["http://other","{{provider.Issuer}}"]} }""", discovery: "http://127.0.0.1:1/");
+        await using var named = await StartAsync(provider,
+            $$"""{{Bearer}},"public_key":{{key}},"claim_validator":{"issuer":{"valid_issuers":["http://other","{{provider.Issuer}}"]} }""",
+            discovery: "http://127.0.0.1:1/");
         await PassesAsync(named, ("Authorization", "Bearer " + provider.Token(provider.Claims())));
     }
 
@@ -132,9 +152,12 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     [InlineData("\"required_scopes\":[\"a\",\"b\"]", "", """{"error":"required scopes a, b not present"}""")]
     [InlineData("\"claim_validator\":{\"audience\":{\"required\":true} }", "", """{"error":"required audience claim not present"}""")]
     [InlineData("\"claim_validator\":{\"audience\":{\"required\":true} }", ",\"aud\":\"other\"", null)]
-    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", "", """{"error":"required audience claim not present"}""")]
-    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", ",\"aud\":\"other\"", """{"error":"mismatched audience"}""")]
-    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", ",\"aud\":[\"other\"]", """{"error":"mismatched audience"}""")]
+    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", "",
+        """{"error":"required audience claim not present"}""")]
+    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", ",\"aud\":\"other\"",
+        """{"error":"mismatched audience"}""")]
+    [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", ",\"aud\":[\"other\"]",
+        """{"error":"mismatched audience"}""")]
     [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true} }", ",\"aud\":[\"other\",\"shop\"]", null)]
     [InlineData("\"claim_validator\":{\"audience\":{\"match_with_client_id\":true,\"claim\":\"for\"} }", ",\"for\":\"shop\"", null)]
     public async Task A_good_token_may_still_not_be_enough(string config, string claims, string? refusal)
@@ -154,7 +177,8 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     public async Task Claims_follow_a_schema()
     {
         await using var provider = await OpenIdServer.StartAsync();
-        await using var gateway = await StartAsync(provider, $$"""{{Bearer}},"use_jwks":true,"claim_schema":{"type":"object","required":["email"]}""");
+        await using var gateway = await StartAsync(provider,
+            $$"""{{Bearer}},"use_jwks":true,"claim_schema":{"type":"object","required":["email"]}""");
         await InvalidAsync(gateway, provider.Token(provider.Claims()), "property 'email' is required");
         await PassesAsync(gateway, ("Authorization", "Bearer " + provider.Token(provider.Claims(",\"email\":\"a@b\""))));
     }
@@ -181,18 +205,21 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
         await PassesAsync(gateway, ("Authorization", "Bearer t1"));
         var (headers, form) = Assert.Single(provider.Introspections);
         Assert.Equal("7", headers["X-Tenant"].ToString());
-        Assert.Equal(method == "client_secret_basic" ? "Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes("shop:s")) : "", headers.Authorization.ToString());
+        Assert.Equal(method == "client_secret_basic" ? "Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes("shop:s")) : "",
+            headers.Authorization.ToString());
         Assert.Equal(method == "client_secret_post" ? "s" : "", form["client_secret"].ToString());
         Assert.Equal(method == "client_secret_basic" ? "" : "shop", form["client_id"].ToString());
         if (method.EndsWith("jwt", StringComparison.Ordinal))
         {
             Assert.Equal("urn:ietf:params:oauth:client-assertion-type:jwt-bearer", form["client_assertion_type"]);
             var parts = form["client_assertion"].ToString().Split('.');
-            var (text, signature) = (Encoding.ASCII.GetBytes($"{parts[0]}.{parts[1]}"), System.Buffers.Text.Base64Url.DecodeFromChars(parts[2]));
+            var (text, signature) = (Encoding.ASCII.GetBytes($"{parts[0]}.{parts[1]}"),
+                System.Buffers.Text.Base64Url.DecodeFromChars(parts[2]));
             Assert.True(method == "private_key_jwt" ? rsa.VerifyData(text, signature, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1)
                 : HMACSHA256.HashData("s"u8, text).AsSpan().SequenceEqual(signature));
             var payload = JsonNode.Parse(System.Buffers.Text.Base64Url.DecodeFromChars(parts[1]))!;
-            Assert.Equal(("shop", "shop", $"{provider.Issuer}/introspect"), ((string?)payload["iss"], (string?)payload["sub"], (string?)payload["aud"]));
+            Assert.Equal(("shop", "shop", $"{provider.Issuer}/introspect"),
+                ((string?)payload["iss"], (string?)payload["sub"], (string?)payload["aud"]));
         }
     }
 
@@ -227,7 +254,8 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     async Task<TestGateway> StartAsync(OpenIdServer provider, string more, TimeProvider? time = null, string? discovery = null)
     {
         var gateway = await TestGateway.StartAsync(time: time);
-        await gateway.RouteAsync("r1", "/*", _origin.Port, $$""" "plugins":{"openid-connect":{"client_id":"shop","discovery":"{{discovery ?? provider.Discovery}}",{{more}} } } """);
+        await gateway.RouteAsync("r1", "/*", _origin.Port,
+            $$""" "plugins":{"openid-connect":{"client_id":"shop","discovery":"{{discovery ?? provider.Discovery}}",{{more}} } } """);
         return gateway;
     }
 
@@ -249,13 +277,16 @@ public sealed partial class OpenIdConnectTests : IAsyncDisposable
     }
 
     static Task InvalidAsync(TestGateway gateway, string token, string description) => RefusedAsync(
-        gateway, 401, $"Bearer realm=\"apisix\", error=\"invalid_token\", error_description=\"{description}\"", ("Authorization", "Bearer " + token));
+        gateway, 401, $"Bearer realm=\"apisix\", error=\"invalid_token\", error_description=\"{description}\"",
+        ("Authorization", "Bearer " + token));
 
     static async Task RefusedAsync(TestGateway gateway, int status, string? challenge, params (string Name, string Value)[] headers)
     {
         using var response = await AskAsync(gateway, headers);
         Assert.Equal(
-            (status, challenge), ((int)response.StatusCode, response.Headers.NonValidated.TryGetValues("WWW-Authenticate", out var values) ? values.ToString() : null));
+            (status, challenge),
+            ((int)response.StatusCode, response.Headers.NonValidated.TryGetValues("WWW-Authenticate", out var values) ? values.ToString()
+                : null));
     }
 
     [GeneratedRegex("\r\nx-userinfo: ([^\r]+)\r\n", RegexOptions.IgnoreCase)]

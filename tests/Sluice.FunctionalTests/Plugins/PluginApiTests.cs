@@ -9,11 +9,14 @@ namespace Sluice.FunctionalTests.Plugins;
 public class PluginApiTests
 {
     static Task PublishAsync(TestGateway gateway, string uri, string plugin = "{}", string more = "") =>
-        gateway.PutAsync($"/routes/api{uri.GetHashCode(StringComparison.Ordinal):x}", $$"""{"uri":"{{uri}}","plugins":{"public-api":{{plugin}}{{more}} } }""");
+        gateway.PutAsync($"/routes/api{uri.GetHashCode(StringComparison.Ordinal):x}",
+            $$"""{"uri":"{{uri}}","plugins":{"public-api":{{plugin}}{{more}} } }""");
 
-    static async Task<(HttpStatusCode Status, JsonNode? Body)> BatchAsync(TestGateway gateway, string json, string path = "/apisix/batch-requests")
+    static async Task<(HttpStatusCode Status, JsonNode? Body)> BatchAsync(TestGateway gateway, string json,
+        string path = "/apisix/batch-requests")
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url(path)) { Content = new StringContent(json, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            gateway.Url(path)) { Content = new StringContent(json, Encoding.UTF8, "application/json") };
         request.Headers.Add("x-outer", "o");
         using var response = await gateway.Client.SendAsync(request);
         return (response.StatusCode, JsonNode.Parse(await response.Content.ReadAsStringAsync()));
@@ -34,7 +37,8 @@ public class PluginApiTests
         Assert.Equal("1", (string?)status["status"]!["writing"]);
         Assert.Equal("2", (string?)status["status"]!["total"]);
         Assert.Equal(HttpStatusCode.NotFound, (await gateway.Client.GetAsync(gateway.Url("/nothing"))).StatusCode);
-        Assert.Contains("apisix_http_requests_total", await gateway.Client.GetStringAsync(gateway.Url("/apisix/prometheus/metrics")), StringComparison.Ordinal);
+        Assert.Contains("apisix_http_requests_total", await gateway.Client.GetStringAsync(gateway.Url("/apisix/prometheus/metrics")),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -91,10 +95,12 @@ public class PluginApiTests
     }
 
     [Theory]
-    [InlineData("{\"pipeline\":[]}", 400, "bad request body: property \"pipeline\" validation failed: expect array to have at least 1 items")]
+    [InlineData("{\"pipeline\":[]}", 400,
+        "bad request body: property \"pipeline\" validation failed: expect array to have at least 1 items")]
     [InlineData("{", 400, "invalid request body: {, err: Expected object key string but found T_END at character 2")]
     [InlineData("", 400, "no request body, you should give at least one pipeline setting")]
-    [InlineData("{\"pipeline\":[{\"path\":\"/0123456789012345678901234567890123456789\"}]}", 413, "request size 67 is greater than the maximum size 50 allowed")]
+    [InlineData("{\"pipeline\":[{\"path\":\"/0123456789012345678901234567890123456789\"}]}", 413,
+        "request size 67 is greater than the maximum size 50 allowed")]
     public async Task Bad_batches_are_told_what_is_wrong(string json, int status, string error)
     {
         await using var gateway = await TestGateway.StartAsync();
@@ -113,7 +119,8 @@ public class PluginApiTests
             await connection.SendAsync("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nown");
         });
         await using var gateway = await TestGateway.StartAsync();
-        await gateway.PutAsync("/plugin_metadata/error-page", """{"enable":true,"error_404":{"body":"<h1>nothing</h1>"},"error_403":{"body":"no","content_type":"text/plain"},"error_502":{}}""");
+        await gateway.PutAsync("/plugin_metadata/error-page",
+            """{"enable":true,"error_404":{"body":"<h1>nothing</h1>"},"error_403":{"body":"no","content_type":"text/plain"},"error_502":{}}""");
         await gateway.PutAsync("/global_rules/1", """{"plugins":{"error-page":{}}}""");
         await gateway.RouteAsync("r1", "/own", failing.Port);
         await gateway.RouteAsync("r2", "/no", failing.Port, """ "plugins":{"ip-restriction":{"blacklist":["127.0.0.1"]}} """);

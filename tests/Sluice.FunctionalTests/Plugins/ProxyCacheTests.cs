@@ -10,7 +10,9 @@ public sealed class ProxyCacheTests
     const string Disk = """ "cache_strategy":"disk","cache_zone":"d" """;
 
     static Task<TestGateway> StartAsync(TimeProvider? time = null) =>
-        TestGateway.StartAsync(apisix: "proxy_cache: {cache_ttl: 60s, zones: [{name: m, memory_size: 8m}, {name: d, disk_path: cache, disk_size: 8m, cache_levels: \"1:2\"}]}", time: time);
+        TestGateway.StartAsync(
+            apisix: "proxy_cache: {cache_ttl: 60s, zones: [{name: m, memory_size: 8m}, {name: d, disk_path: cache, disk_size: 8m, "
+                + "cache_levels: \"1:2\"}]}", time: time);
 
     static Task RouteAsync(TestGateway gateway, ScriptedOrigin origin, string config, string more = "") =>
         gateway.RouteAsync("r1", "/*", origin.Port, $$""" "plugins":{"proxy-cache":{ {{config}} } {{more}} } """);
@@ -34,7 +36,8 @@ public sealed class ProxyCacheTests
         public ScriptedOrigin Start() => Serve(_ => Of($"answer {Interlocked.Increment(ref _asked)}", headers));
     }
 
-    static string Of(string body, string headers = "") => $"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body.Length}\r\n{headers}\r\n{body}";
+    static string Of(string body, string headers = "") =>
+        $"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body.Length}\r\n{headers}\r\n{body}";
 
     static async Task<(string? Status, string Body, HttpResponseMessage Response)> AskAsync(
         TestGateway gateway, string path = "/a", string method = "GET", params (string Name, string Value)[] headers)
@@ -57,7 +60,8 @@ public sealed class ProxyCacheTests
     static Task SettledAsync(TestGateway gateway) =>
         Eventually.HoldsAsync(async () => (int?)(await gateway.ControlAsync("/v1/streams"))["total"] == 0, "a response is still under way");
 
-    static string? StatusOf(HttpResponseMessage response) => response.Headers.TryGetValues("Apisix-Cache-Status", out var values) ? string.Join(", ", values) : null;
+    static string? StatusOf(HttpResponseMessage response) =>
+        response.Headers.TryGetValues("Apisix-Cache-Status", out var values) ? string.Join(", ", values) : null;
 
     [Theory]
     [InlineData(Memory)]
@@ -96,7 +100,8 @@ public sealed class ProxyCacheTests
             async connection =>
             {
                 await connection.ReadHeadAsync();
-                await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nCache-Control: max-age=60\r\n{header}Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
+                await connection.SendAsync(
+                    $"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nCache-Control: max-age=60\r\n{header}Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
                 await seen.Task.WaitAsync(TimeSpan.FromSeconds(30));
                 await connection.SendAsync("9\r\ndata: 2\n\n\r\n0\r\n\r\n");
                 // the next one, wherever it comes in
@@ -110,7 +115,8 @@ public sealed class ProxyCacheTests
             });
         await using var gateway = await StartAsync();
         await RouteAsync(gateway, origin, config);
-        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken))
+        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken))
         {
             Assert.Equal("BYPASS", StatusOf(response));
             using var body = new StreamReader(await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
@@ -139,7 +145,8 @@ public sealed class ProxyCacheTests
         });
         await using var gateway = await StartAsync();
         await RouteAsync(gateway, origin, config, more);
-        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken))
+        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken))
         {
             using var body = new StreamReader(await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
             if (more.Contains("response-rewrite", StringComparison.Ordinal))
@@ -178,7 +185,8 @@ public sealed class ProxyCacheTests
             });
         await using var gateway = await StartAsync();
         await RouteAsync(gateway, origin, config);
-        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken))
+        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken))
         {
             await using var body = await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
             var bytes = new byte[5];
@@ -270,7 +278,8 @@ public sealed class ProxyCacheTests
         });
         await using var gateway = await StartAsync();
         await RouteAsync(gateway, origin, Memory);
-        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken))
+        using (var response = await gateway.Client.GetAsync(gateway.Url("/a"), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken))
         {
             await AskAsync(gateway, method: "PURGE");
             purged.SetResult();
@@ -284,7 +293,9 @@ public sealed class ProxyCacheTests
     [InlineData(Disk)]
     public async Task Vary_is_followed(string config)
     {
-        await using var origin = Serve(head => Of(head.Contains("Accept-Language: de", StringComparison.OrdinalIgnoreCase) ? "hallo" : "hello", "Vary: Accept-Language\r\n"));
+        await using var origin = Serve(
+            head => Of(head.Contains("Accept-Language: de", StringComparison.OrdinalIgnoreCase) ? "hallo" : "hello",
+                "Vary: Accept-Language\r\n"));
         await using var gateway = await StartAsync();
         await RouteAsync(gateway, origin, config);
         foreach (var expected in new[] { "MISS", "HIT" })
@@ -310,7 +321,8 @@ public sealed class ProxyCacheTests
         Assert.Equal("answer 1", (await AskAsync(gateway)).Body);
         await gateway.RestartAsync();
         // what is not loaded yet misses, and is not stored for this header
-        await Eventually.HoldsAsync(async () => (await AskAsync(gateway, headers: ("X-Probe", "1"))) is { Status: "HIT", Body: "answer 1" }, "it is not there");
+        await Eventually.HoldsAsync(async () => (await AskAsync(gateway, headers: ("X-Probe", "1"))) is { Status: "HIT", Body: "answer 1" },
+            "it is not there");
     }
 
     [Fact]
@@ -339,7 +351,8 @@ public sealed class ProxyCacheTests
         await using var origin = counted.Start();
         await using var gateway = await StartAsync(clock);
         await RouteAsync(gateway, origin, Memory + ""","cache_control":true""");
-        Assert.Equal(HttpStatusCode.GatewayTimeout, (await AskAsync(gateway, headers: ("Cache-Control", "only-if-cached"))).Response.StatusCode);
+        Assert.Equal(HttpStatusCode.GatewayTimeout,
+            (await AskAsync(gateway, headers: ("Cache-Control", "only-if-cached"))).Response.StatusCode);
         Assert.Equal("MISS", (await AskAsync(gateway)).Status);
         clock.Advance(TimeSpan.FromSeconds(10));
         Assert.Equal("HIT", (await AskAsync(gateway, headers: ("Cache-Control", "max-age=10"))).Status);
@@ -399,7 +412,8 @@ public sealed class ProxyCacheTests
         Assert.Equal(("HIT", "", 8L), (status, body, head.Content.Headers.ContentLength));
         Assert.Equal(HttpStatusCode.NotModified, (await AskAsync(gateway, headers: ("If-None-Match", "W/\"1\""))).Response.StatusCode);
         Assert.Equal(HttpStatusCode.OK, (await AskAsync(gateway, headers: ("If-None-Match", "\"2\""))).Response.StatusCode);
-        Assert.Equal(HttpStatusCode.NotModified, (await AskAsync(gateway, headers: ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"))).Response.StatusCode);
+        Assert.Equal(HttpStatusCode.NotModified,
+            (await AskAsync(gateway, headers: ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"))).Response.StatusCode);
         Assert.Equal(1, counted.Asked);
     }
 
@@ -448,7 +462,8 @@ public sealed class ProxyCacheTests
     public async Task A_wrong_configuration_is_refused(string config, string error)
     {
         await using var gateway = await StartAsync();
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1", $$"""{"uri":"/*","plugins":{"proxy-cache":{ {{config}} } },"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:1":1} } }""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1",
+            $$"""{"uri":"/*","plugins":{"proxy-cache":{ {{config}} } },"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Equal($"failed to check the configuration of plugin proxy-cache err: {error}", (string?)body!["error_msg"]);
     }

@@ -20,11 +20,13 @@ public sealed class ProxyMirrorTests
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         });
         await using var gateway = await TestGateway.StartAsync();
-        await gateway.RouteAsync("r1", "/*", origin.Port, $$$""" "plugins":{"proxy-rewrite":{"uri":"/rewritten"},"proxy-mirror":{"host":"http://127.0.0.1:{{{mirror.Port}}}"{{{more}}}}} """);
+        await gateway.RouteAsync("r1", "/*", origin.Port,
+            $$$""" "plugins":{"proxy-rewrite":{"uri":"/rewritten"},"proxy-mirror":{"host":"http://127.0.0.1:{{{mirror.Port}}}"{{{more}}}}} """);
         using var request = new HttpRequestMessage(HttpMethod.Post, gateway.Url("/a/b?c=1")) { Content = new StringContent("hello") };
         request.Headers.Add("X-A", "b");
         using var response = await gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
-        Assert.StartsWith("POST /rewritten?c=1 ", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        Assert.StartsWith("POST /rewritten?c=1 ", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
         var copy = await copied.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
         Assert.StartsWith($"POST {target} HTTP/1.1\r\n", copy, StringComparison.Ordinal);
         Assert.Contains("\r\nX-A: b\r\n", copy, StringComparison.OrdinalIgnoreCase);
@@ -40,10 +42,13 @@ public sealed class ProxyMirrorTests
         await using var origin = EchoOrigin.Start();
         await using var mirror = ScriptedOrigin.Start(connection => connection.StallAsync());
         await using var gateway = await TestGateway.StartAsync();
-        await gateway.RouteAsync("r1", "/*", origin.Port, $$$""" "plugins":{"proxy-mirror":{"host":"http://127.0.0.1:{{{(how == "refuses" ? 1 : mirror.Port)}}}"}} """);
+        await gateway.RouteAsync("r1", "/*", origin.Port,
+            $$$""" "plugins":{"proxy-mirror":{"host":"http://127.0.0.1:{{{(how == "refuses" ? 1 : mirror.Port)}}}"}} """);
         // much more than the copy may be behind and than sockets hold
         var body = new string('x', 12 * 1024 * 1024);
-        using var response = await gateway.Client.PostAsync(gateway.Url("/"), new StringContent(body), TestContext.Current.CancellationToken);
-        Assert.EndsWith("\r\n\r\n" + body, await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        using var response = await gateway.Client.PostAsync(gateway.Url("/"), new StringContent(body),
+            TestContext.Current.CancellationToken);
+        Assert.EndsWith("\r\n\r\n" + body, await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
     }
 }

@@ -17,7 +17,8 @@ public sealed class SharedLimitTests
     public async Task Two_gateways_let_the_limit_through_and_no_more(string window, int least, int most)
     {
         await using var redis = await RedisServer.StartAsync();
-        await using var two = await TwoAsync($$""" "limit-count":{"count":1000,"time_window":3600,"window_type":"{{window}}","rejected_code":429,{{redis.Policy}}} """);
+        await using var two = await TwoAsync(
+            $$""" "limit-count":{"count":1000,"time_window":3600,"window_type":"{{window}}","rejected_code":429,{{redis.Policy}}} """);
         var passed = 0;
         await Parallel.ForEachAsync(Enumerable.Range(0, 10_000), new ParallelOptions { MaxDegreeOfParallelism = 40 }, async (number, _) =>
         {
@@ -45,7 +46,8 @@ public sealed class SharedLimitTests
     public async Task While_Redis_is_away_requests_pass_or_are_answered_500_as_configured(string plugin, string config, bool pass)
     {
         await using var redis = await RedisServer.StartAsync();
-        await using var two = await TwoAsync($$""" "{{plugin}}":{ {{config}},"rejected_code":429,"allow_degradation":{{(pass ? "true" : "false")}},{{redis.Policy}}} """);
+        await using var two = await TwoAsync(
+            $$""" "{{plugin}}":{ {{config}},"rejected_code":429,"allow_degradation":{{(pass ? "true" : "false")}},{{redis.Policy}}} """);
         Assert.Equal(200, await two.GetAsync(0));
         await redis.KillAsync();
         for (var i = 0; i < 5; i++)
@@ -55,7 +57,8 @@ public sealed class SharedLimitTests
         await two[0].ErrorLogSaysAsync($"failed to {plugin.Replace('-', ' ')}: ");
         await redis.RunAsync();
         // and it is asked again as soon as it is there
-        await Eventually.HoldsAsync(async () => await two.GetAsync(0) == 200 && (int)await redis.AskAsync("DBSIZE") > (plugin == "limit-conn" ? -1 : 0), "Redis is back, and is not asked");
+        await Eventually.HoldsAsync(async () => await two.GetAsync(0) == 200
+            && (int)await redis.AskAsync("DBSIZE") > (plugin == "limit-conn" ? -1 : 0), "Redis is back, and is not asked");
         if (plugin != "limit-conn")
         {
             await Eventually.HoldsAsync(async () => await two.GetAsync(0) == 429, "Redis is back, and does not limit");
@@ -70,7 +73,8 @@ public sealed class SharedLimitTests
         await using var two = await TwoAsync($$""" "limit-count":{"count":2,"time_window":3600,{{redis.Policy}}} """);
         using var response = await two[0].Client.GetAsync(two[0].Url("/"), TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.InternalServerError, response.StatusCode);
-        Assert.Equal("{\"error_msg\":\"failed to limit count\"}\n", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        Assert.Equal("{\"error_msg\":\"failed to limit count\"}\n",
+            await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
     }
 
     [Fact]
@@ -91,10 +95,12 @@ public sealed class SharedLimitTests
         await using var redis = await RedisServer.StartAsync("--user", "alice", "on", ">somepassword", "~*", "+@all");
         await using var two = await TwoAsync("");
         foreach (var (id, more) in ((string, string)[])[
-            ("right", """ "redis_username":"alice","redis_password":"somepassword" """), ("wrong", """ "redis_username":"alice","redis_password":"other" """),
+            ("right", """ "redis_username":"alice","redis_password":"somepassword" """),
+            ("wrong", """ "redis_username":"alice","redis_password":"other" """),
             ("other", """ "redis_username":"alice","redis_password":"somepassword","redis_database":1 """)])
         {
-            await two[0].RouteAsync(id, $"/{id}", two.Origin.Port, $$""" "plugins":{"limit-count":{"count":9,"time_window":3600,{{redis.Policy}},{{more}} } } """);
+            await two[0].RouteAsync(id, $"/{id}", two.Origin.Port,
+                $$""" "plugins":{"limit-count":{"count":9,"time_window":3600,{{redis.Policy}},{{more}} } } """);
         }
         Assert.Equal(200, await two.GetAsync(0, "/right"));
         Assert.Equal(500, await two.GetAsync(0, "/wrong"));
@@ -111,10 +117,12 @@ public sealed class SharedLimitTests
     {
         using var authority = new TestAuthority();
         await using var redis = await RedisServer.StartAsync(Certificate(authority));
-        await using var two = await TwoAsync($$""" "limit-count":{"count":1,"time_window":3600,"rejected_code":429,"redis_ssl":true,{{redis.Policy}}} """);
+        await using var two = await TwoAsync(
+            $$""" "limit-count":{"count":1,"time_window":3600,"rejected_code":429,"redis_ssl":true,{{redis.Policy}}} """);
         Assert.Equal(200, await two.GetAsync(0));
         Assert.Equal(429, await two.GetAsync(1));
-        await two[0].RouteAsync("r1", "/*", two.Origin.Port, $$""" "plugins":{"limit-count":{"count":1,"time_window":3600,"redis_ssl":true,"redis_ssl_verify":true,{{redis.Policy}} } } """);
+        await two[0].RouteAsync("r1", "/*", two.Origin.Port,
+            $$""" "plugins":{"limit-count":{"count":1,"time_window":3600,"redis_ssl":true,"redis_ssl_verify":true,{{redis.Policy}} } } """);
         Assert.Equal(500, await two.GetAsync(0));
     }
 
@@ -122,8 +130,10 @@ public sealed class SharedLimitTests
     public async Task Limit_req_is_one_bucket_for_all_gateways()
     {
         await using var redis = await RedisServer.StartAsync();
-        await using var two = await TwoAsync($$""" "limit-req":{"rate":0.001,"burst":2,"nodelay":true,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """);
-        int[] statuses = [await two.GetAsync(0), await two.GetAsync(1), await two.GetAsync(0), await two.GetAsync(1), await two.GetAsync(0)];
+        await using var two = await TwoAsync(
+            $$""" "limit-req":{"rate":0.001,"burst":2,"nodelay":true,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """);
+        int[] statuses = [await two.GetAsync(0), await two.GetAsync(1), await two.GetAsync(0), await two.GetAsync(1),
+            await two.GetAsync(0)];
         Assert.Equal([200, 200, 200, 429, 429], statuses);
         Assert.InRange((int)await redis.AskAsync("TTL", await redis.OnlyKeyAsync()), 1900, 2001);
     }
@@ -133,7 +143,9 @@ public sealed class SharedLimitTests
     {
         await using var redis = await RedisServer.StartAsync();
         var clock = new ManualClock();
-        await using var two = await TwoAsync($$""" "limit-conn":{"conn":2,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """, clock);
+        await using var two = await TwoAsync(
+            $$""" "limit-conn":{"conn":2,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """,
+            clock);
         using (await two.OpenStreamAsync(0))
         using (await two.OpenStreamAsync(1))
         {
@@ -147,7 +159,8 @@ public sealed class SharedLimitTests
                 await redis.AskAsync("ZADD", key, soon, member);
             }
             clock.Advance(TimeSpan.FromSeconds(30));
-            await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("ZCOUNT", key, $"({soon + 30_000}", "+inf") == 2, "members were not renewed");
+            await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("ZCOUNT", key, $"({soon + 30_000}", "+inf") == 2,
+                "members were not renewed");
         }
         await Eventually.HoldsAsync(async () => await two.GetAsync(0) == 200, "a stream has ended, and its place was not given back");
         await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("DBSIZE") == 0, "places were not given back");
@@ -172,7 +185,8 @@ public sealed class SharedLimitTests
             Assert.Equal(429, await two.GetAsync(1));
             // who is no stream holds no place
             Assert.Equal(onFull == "reject" ? 429 : 200, await two.GetAsync(0));
-            await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("ZCARD", key) == (onFull == "reject" ? 2 : 1), "not those are counted that are there");
+            await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("ZCARD", key) == (onFull == "reject" ? 2 : 1),
+                "not those are counted that are there");
             // as if they were almost no longer believed
             var soon = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() + 20_000;
             foreach (var member in (string[])(await redis.AskAsync("ZRANGE", key, 0, -1))!)
@@ -180,7 +194,9 @@ public sealed class SharedLimitTests
                 await redis.AskAsync("ZADD", key, soon, member);
             }
             clock.Advance(TimeSpan.FromSeconds(30));
-            await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("ZCOUNT", key, $"({soon + 30_000}", "+inf") == (onFull == "reject" ? 2 : 1), "members were not renewed");
+            await Eventually.HoldsAsync(async () =>
+                (int)await redis.AskAsync("ZCOUNT", key, $"({soon + 30_000}", "+inf") == (onFull == "reject" ? 2 : 1),
+                "members were not renewed");
         }
         await Eventually.HoldsAsync(async () => (int)await redis.AskAsync("DBSIZE") == 0, "places were not given back");
         // those of a gateway that was killed
@@ -209,7 +225,8 @@ public sealed class SharedLimitTests
     public async Task Places_of_a_gateway_that_died_are_free_again_when_they_are_no_longer_believed()
     {
         await using var redis = await RedisServer.StartAsync();
-        await using var two = await TwoAsync($$""" "limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """);
+        await using var two = await TwoAsync(
+            $$""" "limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","rejected_code":429,{{redis.Policy}}} """);
         string key;
         using (await two.OpenStreamAsync(0))
         {
@@ -229,7 +246,8 @@ public sealed class SharedLimitTests
     {
         await using var redis = await RedisServer.StartAsync();
         var clock = new ManualClock();
-        await using var two = await TwoAsync($$""" "limit-count":{"count":4,"time_window":3600,"sync_interval":10,"rejected_code":429,{{redis.Policy}}} """, clock);
+        await using var two = await TwoAsync(
+            $$""" "limit-count":{"count":4,"time_window":3600,"sync_interval":10,"rejected_code":429,{{redis.Policy}}} """, clock);
         Assert.Equal(200, await two.GetAsync(0));
         Assert.Equal(200, await two.GetAsync(0));
         Assert.Equal(200, await two.GetAsync(0));
@@ -264,7 +282,9 @@ public sealed class SharedLimitTests
         await first.AskAsync("CLUSTER", "MEET", "127.0.0.1", second.Port, bus);
         foreach (var node in (RedisNode[])[first, second])
         {
-            await Eventually.HoldsAsync(async () => ((string)(await node.AskAsync("CLUSTER", "INFO"))!).Contains("cluster_state:ok", StringComparison.Ordinal), "no cluster", seconds: 30);
+            await Eventually.HoldsAsync(async () =>
+                ((string)(await node.AskAsync("CLUSTER", "INFO"))!).Contains("cluster_state:ok", StringComparison.Ordinal), "no cluster",
+                seconds: 30);
         }
         await using var two = await TwoAsync(
             $$""" "limit-count":{"count":1,"time_window":3600,"key":"arg_k","rejected_code":429,"policy":"redis-cluster","redis_cluster_name":"c","redis_cluster_nodes":["127.0.0.1:{{first.Port}}"]} """);
@@ -283,7 +303,8 @@ public sealed class SharedLimitTests
         await using var master = await RedisNode.StartAsync(settings: "requirepass secret");
         await using var sentinel = await RedisNode.StartAsync(
             sentinel: true, "requirepass guard", $"sentinel monitor main 127.0.0.1 {master.Port} 1", "sentinel auth-pass main secret");
-        var settings = $$""" "count":1,"time_window":3600,"rejected_code":429,"policy":"redis-sentinel","redis_sentinels":[{"host":"127.0.0.1","port":{{sentinel.Port}}}],"redis_master_name":"main","redis_password":"secret" """;
+        var settings =
+            $$""" "count":1,"time_window":3600,"rejected_code":429,"policy":"redis-sentinel","redis_sentinels":[{"host":"127.0.0.1","port":{{sentinel.Port}}}],"redis_master_name":"main","redis_password":"secret" """;
         await using var two = await TwoAsync($$""" "limit-count":{ {{settings}},"sentinel_password":"guard"} """);
         Assert.Equal(200, await two.GetAsync(0));
         Assert.Equal(429, await two.GetAsync(1));
@@ -334,7 +355,8 @@ public sealed class SharedLimitTests
 
         public async Task<HttpResponseMessage> OpenStreamAsync(int index)
         {
-            var response = await gateways[index].Client.GetAsync(gateways[index].Url("/stream"), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+            var response = await gateways[index].Client.GetAsync(gateways[index].Url("/stream"), HttpCompletionOption.ResponseHeadersRead,
+                TestContext.Current.CancellationToken);
             Assert.Equal(HttpStatusCode.OK, response.StatusCode);
             return response;
         }

@@ -38,6 +38,7 @@ public sealed class TrafficSplitTests
         Assert.StartsWith("/apisix/routes/r1#", (string)made["name"]!, StringComparison.Ordinal);
         Assert.Equal(("tcp", origin.Port), ((string)made["type"]!, (int)Assert.Single(made["nodes"]!.AsArray())!["port"]!));
         await gateway.RouteAsync("r1", "/*", origin.Port);
-        await Eventually.HoldsAsync(async () => (await gateway.ControlAsync("/v1/healthcheck")).AsArray().Count == 0, "it ends with the plugin");
+        await Eventually.HoldsAsync(async () => (await gateway.ControlAsync("/v1/healthcheck")).AsArray().Count == 0,
+            "it ends with the plugin");
     }
 }

@@ -130,8 +130,8 @@ public sealed class CommandFixture : IAsyncDisposable
     static readonly HashSet<int> GivenOut = [];
 
     /// <summary>
-    /// No port twice, and none from the range out of which the kernel gives ports to whoever asks for any (the other tests): it may be somebody's before
-    /// the process that it is meant for listens on it.
+    /// No port twice, and none from the range out of which the kernel gives ports to whoever asks for any (the other tests): it may be
+    /// somebody's before the process that it is meant for listens on it.
     /// </summary>
     public static int FreePort()
     {
@@ -158,7 +158,9 @@ public sealed class CommandFixture : IAsyncDisposable
     }
 
     static int FirstOfTheKernels { get; } = File.Exists("/proc/sys/net/ipv4/ip_local_port_range")
-        ? Math.Max(10_100, int.Parse(File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range").Split('\t')[0], System.Globalization.CultureInfo.InvariantCulture))
+        ? Math.Max(10_100,
+            int.Parse(File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range").Split('\t')[0],
+                System.Globalization.CultureInfo.InvariantCulture))
         : 32_768;
 
     string Log() => File.Exists(PathOf("logs/error.log")) ? File.ReadAllText(PathOf("logs/error.log")) : "";

@@ -49,7 +49,8 @@ public sealed class CommandTests : IAsyncDisposable
         Directory.CreateDirectory(_sluice.PathOf("logs/sluice.state.new"));
         Native.Signal(pid, Native.Hangup);
         var log = _sluice.PathOf("logs/error.log");
-        await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("logs/sluice.state cannot be written", StringComparison.Ordinal), () => File.ReadAllText(log), seconds: 30);
+        await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("logs/sluice.state cannot be written", StringComparison.Ordinal),
+            () => File.ReadAllText(log), seconds: 30);
         Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock"));
 
         Directory.Delete(_sluice.PathOf("logs/sluice.state.new"));
@@ -58,7 +59,8 @@ public sealed class CommandTests : IAsyncDisposable
         await Eventually.TrueAsync(() => _sluice.Instance.ReadState() is { Reloads: 2 }, () => "no state was written", seconds: 30);
         Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock"));
         Native.Signal(pid, Native.Terminate);
-        await Eventually.TrueAsync(() => !Directory.Exists($"/proc/{pid}") || File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal), () => "it does not end", seconds: 30);
+        await Eventually.TrueAsync(() => !Directory.Exists($"/proc/{pid}")
+            || File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal), () => "it does not end", seconds: 30);
     }
 
     [Theory]
@@ -84,7 +86,9 @@ public sealed class CommandTests : IAsyncDisposable
         holder.Listen();
         await _sluice.SucceedAsync("start");
         var pid = _sluice.Instance.RunningPid();
-        await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"), $"http {{\n  server {{\n    listen {listen.Replace("{held}", $"{held}", StringComparison.Ordinal)};\n  }}\n}}\n", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"),
+            $"http {{\n  server {{\n    listen {listen.Replace("{held}", $"{held}", StringComparison.Ordinal)};\n  }}\n}}\n",
+            TestContext.Current.CancellationToken);
 
         var outcome = await _sluice.RunAsync("restart");
         Assert.Equal(1, outcome.ExitCode);
@@ -128,7 +132,8 @@ public sealed class CommandTests : IAsyncDisposable
         var outcome = await _sluice.RunAsync("test");
 
         Assert.Equal(1, outcome.ExitCode);
-        Assert.Contains("Lua needs LuaJIT, which is not installed: apt-get install libluajit-5.1-2", outcome.Error, StringComparison.Ordinal);
+        Assert.Contains("Lua needs LuaJIT, which is not installed: apt-get install libluajit-5.1-2", outcome.Error,
+            StringComparison.Ordinal);
 
         _sluice.Environment["SLUICE_LUAJIT"] = "libluajit-5.1.so.2";
         await _sluice.SucceedAsync("test");
@@ -144,7 +149,8 @@ public sealed class CommandTests : IAsyncDisposable
         var second = await _sluice.RunAsync(command);
 
         Assert.Equal(1, second.ExitCode);
-        Assert.Contains($"already running on {_sluice.Prefix} (pid {_sluice.Instance.RunningPid()})", second.Error, StringComparison.Ordinal);
+        Assert.Contains($"already running on {_sluice.Prefix} (pid {_sluice.Instance.RunningPid()})", second.Error,
+            StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock"));
     }
 
@@ -155,7 +161,8 @@ public sealed class CommandTests : IAsyncDisposable
     public async Task Broken_configuration_is_refused_with_its_place(string command)
     {
         _sluice.WriteConfig(nodeListen: "nine");
-        await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"), "http {\n  proxy_bufering off;\n}\n", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"), "http {\n  proxy_bufering off;\n}\n",
+            TestContext.Current.CancellationToken);
 
         var outcome = await _sluice.RunAsync(command);
 
@@ -213,7 +220,8 @@ public sealed class CommandTests : IAsyncDisposable
         await _sluice.SucceedAsync("start");
         Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock?1"));
         var log = _sluice.PathOf("logs/access.log");
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log).Contains("/clock?1", StringComparison.Ordinal), "no access log");
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log).Contains("/clock?1", StringComparison.Ordinal),
+            "no access log");
         File.Move(log, log + ".1");
 
         await _sluice.SucceedAsync("reopen");
@@ -360,7 +368,8 @@ public sealed class CommandTests : IAsyncDisposable
     public async Task Run_stays_in_the_foreground_until_a_signal(int signal)
     {
         using var run = _sluice.Launch("run");
-        Assert.Contains("proxy on", await run.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        Assert.Contains("proxy on", await run.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.OK, await _sluice.StatusOfAsync("/clock"));
         Assert.Equal(run.Id, _sluice.Instance.RunningPid());
 
@@ -378,7 +387,8 @@ public sealed class CommandTests : IAsyncDisposable
     public async Task Signals_that_the_process_was_born_ignoring_steer_it_all_the_same(int signal)
     {
         using var run = _sluice.LaunchDeaf("run");
-        Assert.Contains("proxy on", await run.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        Assert.Contains("proxy on", await run.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken),
+            StringComparison.Ordinal);
 
         await _sluice.SucceedAsync("reload");
         Native.Signal(run.Id, signal);
@@ -405,7 +415,8 @@ public sealed class CommandTests : IAsyncDisposable
     public async Task Demo_ends_on_SIGINT_in_the_background_of_a_script()
     {
         using var demo = _sluice.LaunchDeaf("demo", "-p", _sluice.PathOf("demo"), "--port", $"{_sluice.ProxyPort}");
-        while (await demo.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken) is { } line && !line.Contains("Ctrl-C", StringComparison.Ordinal))
+        while (await demo.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken) is { } line
+            && !line.Contains("Ctrl-C", StringComparison.Ordinal))
         {
         }
         Assert.True(Native.Signal(demo.Id, Native.Interrupt));
@@ -434,7 +445,8 @@ public sealed class CommandTests : IAsyncDisposable
 
     async Task<StreamReader> OpenStreamAsync(string path)
     {
-        var answer = await _sluice.Client.GetAsync(_sluice.Url(path), HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        var answer = await _sluice.Client.GetAsync(_sluice.Url(path), HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken);
         var reader = new StreamReader(await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
         Assert.Equal("id: 1", await reader.ReadLineAsync(TestContext.Current.CancellationToken));
         return reader;

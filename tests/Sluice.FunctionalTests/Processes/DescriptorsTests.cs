@@ -38,9 +38,11 @@ public class DescriptorsTests
             crowd.Add(socket);
             await socket.ConnectAsync(IPAddress.Loopback, fixture.ProxyPort);
         }
-        await Eventually.TrueAsync(() => crowd.Exists(static socket => socket.Poll(0, SelectMode.SelectRead)), () => "nobody was refused", seconds: 30);
+        await Eventually.TrueAsync(() => crowd.Exists(static socket => socket.Poll(0, SelectMode.SelectRead)), () => "nobody was refused",
+            seconds: 30);
         // the framework's sockets look after they have accepted
-        await Eventually.TrueAsync(() => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length < 400 - 60, () => "the reserve is used up", seconds: 30);
+        await Eventually.TrueAsync(() => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length < 400 - 60,
+            () => "the reserve is used up", seconds: 30);
         crowd.ForEach(socket => socket.Dispose());
         await Eventually.HoldsAsync(IsServedAsync, "nobody is served", seconds: 30);
 
@@ -66,7 +68,8 @@ public class DescriptorsTests
         Assert.Equal(HttpStatusCode.OK, await fixture.StatusOfAsync("/clock"));
         var pid = fixture.Instance.RunningPid()!.Value;
         var open = Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length;
-        using (var limit = Process.Start("prlimit", [$"--pid={pid}", string.Create(CultureInfo.InvariantCulture, $"--nofile={open + 10}:{open + 10}")]))
+        using (var limit = Process.Start("prlimit",
+            [$"--pid={pid}", string.Create(CultureInfo.InvariantCulture, $"--nofile={open + 10}:{open + 10}")]))
         {
             await limit.WaitForExitAsync();
             Assert.Equal(0, limit.ExitCode);
@@ -80,9 +83,11 @@ public class DescriptorsTests
             await socket.ConnectAsync(IPAddress.Loopback, fixture.ProxyPort);
         }
         var log = fixture.PathOf("logs/error.log");
-        await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("new connections wait", StringComparison.Ordinal), () => File.ReadAllText(log), seconds: 30);
+        await Eventually.TrueAsync(() => File.ReadAllText(log).Contains("new connections wait", StringComparison.Ordinal),
+            () => File.ReadAllText(log), seconds: 30);
 
-        // who waits does not work: a loop that asked again and again would do so all the time; one calm half second shows it, the runtime compiles for a while after a start
+        // who waits does not work: a loop that asked again and again would do so all the time; one calm half second shows it, the runtime
+        // compiles for a while after a start
         var gateway = new GatewayProcess(pid);
         var leastWork = TimeSpan.MaxValue;
         for (var window = 0; window < 40 && leastWork.TotalMilliseconds > 50; window++)
@@ -95,6 +100,7 @@ public class DescriptorsTests
 
         crowd.ForEach(socket => socket.Dispose());
         // 502 as long as the gateway still has to learn that the crowd is gone: there is no descriptor for the upstream either
-        await Eventually.HoldsAsync(async () => await fixture.StatusOfAsync("/clock") == HttpStatusCode.OK, "nobody is served", seconds: 30);
+        await Eventually.HoldsAsync(async () => await fixture.StatusOfAsync("/clock") == HttpStatusCode.OK, "nobody is served",
+            seconds: 30);
     }
 }

@@ -40,7 +40,8 @@ public sealed class DurabilityTests : IAsyncDisposable
                 var id = $"w{writer}-{i}";
                 try
                 {
-                    using var body = new StringContent($$"""{"uri":"/{{id}}","plugins":{"redirect":{"uri":"/{{id}}-found"} } }""", Encoding.UTF8, "application/json");
+                    using var body = new StringContent($$"""{"uri":"/{{id}}","plugins":{"redirect":{"uri":"/{{id}}-found"} } }""",
+                        Encoding.UTF8, "application/json");
                     using var answer = await _sluice.Client.PutAsync($"http://127.0.0.1:{admin}/apisix/admin/routes/{id}", body, Cancel);
                     Assert.Equal(HttpStatusCode.Created, answer.StatusCode);
                 }

@@ -41,7 +41,8 @@ public sealed class LauncherTests : IDisposable
 
     async Task<(int ExitCode, string Error)> RunAsync(params string[] arguments)
     {
-        var start = new ProcessStartInfo("bash", [At("sluice"), .. arguments]) { RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo("bash", [At("sluice"), .. arguments]) { RedirectStandardError = true,
+            RedirectStandardInput = true };
         start.Environment["PATH"] = $"{At("tools")}:{Environment.GetEnvironmentVariable("PATH")}";
         start.Environment["SLUICE_LUAJIT"] = "there";
         using var process = Process.Start(start)!;
@@ -57,7 +58,8 @@ public sealed class LauncherTests : IDisposable
         var (exitCode, error) = await RunAsync("test", "-p", "x");
         Assert.True(exitCode == 0, error);
         Assert.Contains("building", error, StringComparison.Ordinal);
-        Assert.Contains("-p:RunAnalyzers=false", Calls.Single(call => call.StartsWith("publish", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.Contains("-p:RunAnalyzers=false", Calls.Single(call => call.StartsWith("publish", StringComparison.Ordinal)),
+            StringComparison.Ordinal);
         Assert.Equal($"{At("out/Sluice.dll")} test -p x", Calls[^1]);
 
         Assert.Equal((0, ""), await RunAsync("test"));

@@ -32,8 +32,8 @@ public sealed class ProcessTests : IAsyncDisposable
     const int BodySize = 40 * Megabyte, SlowClients = 8, BufferSize = 64 * 1024, Buffers = 8;
 
     /// <summary>
-    /// Per client a gateway that keeps what it is told to keep holds less than a megabyte; one that keeps what comes would hold the body, and 320 MB
-    /// for all of them.
+    /// Per client a gateway that keeps what it is told to keep holds less than a megabyte; one that keeps what comes would hold the body,
+    /// and 320 MB for all of them.
     /// </summary>
     [Fact]
     public async Task Slow_clients_of_large_answers_cost_the_configured_buffers_and_no_more()
@@ -127,7 +127,8 @@ public sealed class ProcessTests : IAsyncDisposable
         public LargeOrigin() => _origin = ScriptedOrigin.Start(async connection =>
         {
             var chunked = (await connection.ReadHeadAsync()).Contains("/chunked", StringComparison.Ordinal);
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nConnection: close\r\n{(chunked ? "Transfer-Encoding: chunked" : $"Content-Length: {BodySize}")}\r\n\r\n");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nConnection: close\r\n{(chunked ? "Transfer-Encoding: chunked" : $"Content-Length: {BodySize}")}\r\n\r\n");
             var piece = new byte[64 * 1024];
             for (var at = 0; at < BodySize; at += piece.Length)
             {
@@ -162,7 +163,8 @@ public sealed class ProcessTests : IAsyncDisposable
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+            await connection.SendAsync(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
             await connection.ReadEndAsync();
         });
         _sluice.WriteRoutes(("/*", origin.Port));
@@ -176,9 +178,11 @@ public sealed class ProcessTests : IAsyncDisposable
         await LeftAsync(origin.Port);
 
         // the runtime opens and closes some of its own; one left in a hundred clients would be too many
-        await Eventually.TrueAsync(() => gateway.Descriptors < descriptors + Cycles / 100, () => $"{descriptors} descriptors before, {gateway.Descriptors} after");
+        await Eventually.TrueAsync(() => gateway.Descriptors < descriptors + Cycles / 100,
+            () => $"{descriptors} descriptors before, {gateway.Descriptors} after");
         // a block of 4 KiB left by each stream would be 20 MB
-        await Eventually.TrueAsync(() => gateway.Memory <= memory + 12 * Megabyte, () => $"{memory} bytes of memory before, {gateway.Memory} after");
+        await Eventually.TrueAsync(() => gateway.Memory <= memory + 12 * Megabyte,
+            () => $"{memory} bytes of memory before, {gateway.Memory} after");
     }
 
     async Task LeftAsync(int origin)
@@ -187,8 +191,10 @@ public sealed class ProcessTests : IAsyncDisposable
         await OpenConnections.NoneAsync(origin);
     }
 
-    /// <summary>Every way to leave: at once, within the head, with the answer on its way, within the answer; with FIN and with RST.</summary>
-    Task ComeAndGoAsync(int cycles) => Parallel.ForAsync(0, cycles, new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel }, async (number, _) =>
+    /// <summary>Every way to leave: at once, within the head, with the answer on its way, within the answer; with FIN and with
+    /// RST.</summary>
+    Task ComeAndGoAsync(int cycles) =>
+        Parallel.ForAsync(0, cycles, new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel }, async (number, _) =>
     {
         using var client = await RawClient.ConnectAsync(Proxy);
         if (number % 4 > 0)
@@ -223,7 +229,8 @@ public sealed class ProcessTests : IAsyncDisposable
         {
             while (!stop.IsCancellationRequested)
             {
-                using var request = new HttpRequestMessage(HttpMethod.Get, _sluice.Url("/echo")) { Headers = { ConnectionClose = number % 2 == 0 } };
+                using var request = new HttpRequestMessage(HttpMethod.Get,
+                    _sluice.Url("/echo")) { Headers = { ConnectionClose = number % 2 == 0 } };
                 using var answer = await _sluice.Client.SendAsync(request, Cancel);
                 Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
                 Assert.StartsWith("GET /echo ", await answer.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
@@ -236,7 +243,8 @@ public sealed class ProcessTests : IAsyncDisposable
         {
             var both = $"[{{ip: 127.0.0.1, port: {_sluice.ProxyPort}}}, {{ip: 127.0.0.1, port: {second}}}]";
             _sluice.WriteConfig($"sluice: {{transport: {TestGateway.Transport}}}", nodeListen: round % 2 == 1 ? both : null);
-            await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"), $"http {{ proxy_buffering {(round % 2 == 0 ? "on" : "off")}; server {{ server_name s{round}.test; }} }}", Cancel);
+            await File.WriteAllTextAsync(_sluice.PathOf("conf/nginx.conf"),
+                $"http {{ proxy_buffering {(round % 2 == 0 ? "on" : "off")}; server {{ server_name s{round}.test; }} }}", Cancel);
             Assert.True(Native.Signal(gateway.Pid, Native.Hangup));
             await Eventually.TrueAsync(() => _sluice.Instance.ReadState()?.Reloads == round, "no reload", seconds: 30);
             Assert.Empty(_sluice.Instance.ReadState()!.ReloadProblems);
@@ -245,7 +253,8 @@ public sealed class ProcessTests : IAsyncDisposable
             Assert.Equal(EventOrigin.Event(round), (await reader.NextAsync()).Event);
             var before = Volatile.Read(ref answered);
             await Eventually.TrueAsync(
-                () => Volatile.Read(ref answered) >= before + 20 || Array.Exists(asking, task => task.IsCompleted), "nobody is answered", seconds: 30);
+                () => Volatile.Read(ref answered) >= before + 20 || Array.Exists(asking, task => task.IsCompleted), "nobody is answered",
+                seconds: 30);
         }
 
         await stop.CancelAsync();
@@ -261,7 +270,8 @@ public sealed class ProcessTests : IAsyncDisposable
         const int Streams = 1_000, Events = 20;
         static string Chunk(int stream, int id)
         {
-            var text = string.Create(CultureInfo.InvariantCulture, $"id: {stream}-{id}\ndata: {new string((char)('a' + (stream + id) % 26), 20 + (stream * 7 + id * 13) % 200)}\n\n");
+            var text = string.Create(CultureInfo.InvariantCulture,
+                $"id: {stream}-{id}\ndata: {new string((char)('a' + (stream + id) % 26), 20 + (stream * 7 + id * 13) % 200)}\n\n");
             return string.Create(CultureInfo.InvariantCulture, $"{text.Length:x}\r\n{text}\r\n");
         }
         var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -281,7 +291,8 @@ public sealed class ProcessTests : IAsyncDisposable
         _sluice.WriteRoutes(("/*", origin.Port));
         var gateway = await StartAsync();
         var clients = new OriginConnection[Streams];
-        await Parallel.ForAsync(0, Streams, new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel }, async (stream, _) =>
+        await Parallel.ForAsync(0, Streams, new ParallelOptions { MaxDegreeOfParallelism = 32, CancellationToken = Cancel },
+            async (stream, _) =>
             clients[stream] = (await RawConnection.GetAsync(Proxy, $"/{stream}")).Connection);
         all.SetResult();
         var reading = Task.WhenAll(clients.Select(async (client, stream) =>
@@ -317,7 +328,8 @@ sealed class GatewayProcess(int pid)
 
     /// <summary>Bytes of memory that are in no file: the heap, blocks, stacks.</summary>
     public long Memory => long.Parse(
-        File.ReadLines($"/proc/{pid}/status").Single(line => line.StartsWith("RssAnon:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1],
+        File.ReadLines($"/proc/{pid}/status").Single(line => line.StartsWith("RssAnon:", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1],
         CultureInfo.InvariantCulture) * 1024;
 
     /// <summary>Processor time used so far.</summary>

@@ -59,8 +59,11 @@ public sealed class RobustnessTests
     public async Task Deep_nesting_is_refused_and_nothing_overflows()
     {
         Assert.Contains("conf/config.yaml", await RefusalOfAsync("a: " + new string('[', 100_000)), StringComparison.Ordinal);
-        Assert.Contains("conf/apisix.yaml", await RefusalOfAsync(TestGateway.Config(standalone: true), yaml: "routes: " + new string('{', 100_000) + "\n#END\n"), StringComparison.Ordinal);
-        Assert.Contains("conf/nginx.conf", await RefusalOfAsync(TestGateway.Config(), string.Concat(Enumerable.Repeat("http { ", 20_000))), StringComparison.Ordinal);
+        Assert.Contains("conf/apisix.yaml",
+            await RefusalOfAsync(TestGateway.Config(standalone: true), yaml: "routes: " + new string('{', 100_000) + "\n#END\n"),
+            StringComparison.Ordinal);
+        Assert.Contains("conf/nginx.conf", await RefusalOfAsync(TestGateway.Config(), string.Concat(Enumerable.Repeat("http { ", 20_000))),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -86,7 +89,8 @@ public sealed class RobustnessTests
         holder.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         holder.Listen();
         var port = ((IPEndPoint)holder.LocalEndPoint!).Port;
-        var refusal = await RefusalOfAsync(TestGateway.Config().Replace("{ip: 127.0.0.1, port: 0, enable_http2: true}", $"{{ip: 127.0.0.1, port: {port}}}", StringComparison.Ordinal));
+        var refusal = await RefusalOfAsync(TestGateway.Config()
+            .Replace("{ip: 127.0.0.1, port: 0, enable_http2: true}", $"{{ip: 127.0.0.1, port: {port}}}", StringComparison.Ordinal));
         Assert.Contains($"127.0.0.1:{port}: address already in use by ", refusal, StringComparison.Ordinal);
         Assert.Contains($"(pid {Environment.ProcessId})", refusal, StringComparison.Ordinal);
     }
@@ -140,7 +144,8 @@ public sealed class RobustnessTests
             Assert.True(watch.Elapsed.TotalSeconds < 30, gateway.ErrorLog);
         }
 
-        static string Yaml(string uri) => $"routes:\n  - {{id: 1, uri: {uri}, plugins: {{redirect: {{uri: /found, ret_code: 302}}}}}}\n#END\n";
+        static string Yaml(string uri) =>
+            $"routes:\n  - {{id: 1, uri: {uri}, plugins: {{redirect: {{uri: /found, ret_code: 302}}}}}}\n#END\n";
     }
 
     static async Task<HttpStatusCode> StatusAsync(TestGateway gateway, string path)
@@ -154,10 +159,13 @@ public sealed class RobustnessTests
     {
         await using var gateway = await TestGateway.StartAsync();
         await gateway.PutAsync("/routes/r", """{"uri":"/r","plugins":{"redirect":{"uri":"/x"}}}""");
-        gateway.Write("conf/config.yaml", TestGateway.Config("nginx_config: {error_log_level: 5x, http: {keepalive_timeout: soon}}\napisix_typo: 1"));
+        gateway.Write("conf/config.yaml",
+            TestGateway.Config("nginx_config: {error_log_level: 5x, http: {keepalive_timeout: soon}}\napisix_typo: 1"));
         var problems = await gateway.Gateway.ReloadAsync();
-        Assert.Contains(problems, problem => problem.Severity == Severity.Error && problem.ToString().Contains("keepalive_timeout", StringComparison.Ordinal));
-        Assert.Contains(problems, problem => problem.Severity == Severity.Warning && problem.ToString().Contains("apisix_typo", StringComparison.Ordinal));
+        Assert.Contains(problems, problem => problem.Severity == Severity.Error
+            && problem.ToString().Contains("keepalive_timeout", StringComparison.Ordinal));
+        Assert.Contains(problems, problem => problem.Severity == Severity.Warning
+            && problem.ToString().Contains("apisix_typo", StringComparison.Ordinal));
         await gateway.ErrorLogSaysAsync("the old one keeps running");
         Assert.Equal(HttpStatusCode.Found, await StatusAsync(gateway, "/r"));
         Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Get, "/routes")).Status);
@@ -194,7 +202,8 @@ public sealed class RobustnessTests
         {
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(config));
         }
-        Assert.DoesNotContain(key, await File.ReadAllTextAsync(Path.Combine(prefix.Path, "logs", "error.log"), Cancel), StringComparison.Ordinal);
+        Assert.DoesNotContain(key, await File.ReadAllTextAsync(Path.Combine(prefix.Path, "logs", "error.log"), Cancel),
+            StringComparison.Ordinal);
         await using var again = await Gateway.StartAsync(new GatewayOptions(prefix.Path), Cancel);
         Assert.Null(again.GeneratedAdminKey);
         Assert.Equal(HttpStatusCode.OK, await StatusAsync(again, key));
@@ -212,13 +221,16 @@ public sealed class RobustnessTests
     public async Task Allow_admin_shuts_out_other_addresses_whatever_their_key()
     {
         await using var gateway = await TestGateway.StartAsync();
-        gateway.Write("conf/config.yaml", TestGateway.Config().Replace("    admin_key:", "    allow_admin: [\"192.0.2.0/24\"]\n    admin_key:", StringComparison.Ordinal));
+        gateway.Write("conf/config.yaml",
+            TestGateway.Config().Replace("    admin_key:", "    allow_admin: [\"192.0.2.0/24\"]\n    admin_key:",
+                StringComparison.Ordinal));
         await gateway.ReloadAsync();
         using var request = new HttpRequestMessage(HttpMethod.Get, $"http://{gateway.Gateway.AdminEndpoint}/apisix/admin/routes");
         request.Headers.Add("X-API-KEY", TestGateway.AdminKey);
         using var answer = await gateway.Client.SendAsync(request, Cancel);
         Assert.Equal(HttpStatusCode.Forbidden, answer.StatusCode);
-        gateway.Write("conf/config.yaml", TestGateway.Config().Replace("    admin_key:", "    allow_admin: [\"127.0.0.0/8\"]\n    admin_key:", StringComparison.Ordinal));
+        gateway.Write("conf/config.yaml",
+            TestGateway.Config().Replace("    admin_key:", "    allow_admin: [\"127.0.0.0/8\"]\n    admin_key:", StringComparison.Ordinal));
         await gateway.ReloadAsync();
         Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Get, "/routes")).Status);
     }
@@ -230,7 +242,8 @@ public sealed class RobustnessTests
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             var head = await connection.ReadHeadAsync();
-            got = head.Contains("chunked", StringComparison.OrdinalIgnoreCase) ? await connection.ReadUntilAsync("\r\n0\r\n\r\n") : await connection.ReadAsync(Size);
+            got = head.Contains("chunked", StringComparison.OrdinalIgnoreCase) ? await connection.ReadUntilAsync("\r\n0\r\n\r\n")
+                : await connection.ReadAsync(Size);
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         });
         await using var gateway = await TestGateway.StartAsync(nginx: "http { client_body_buffer_size 4k; }");

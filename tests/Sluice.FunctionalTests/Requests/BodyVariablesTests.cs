@@ -31,12 +31,16 @@ public sealed class BodyVariablesTests
     [InlineData("""[["post_arg.model","==","openai"]]""", """{"model":"other"}""", "application/json", false)]
     [InlineData("""[["post_arg.model","==","openai"]]""", "model=openai&b=%20", "application/x-www-form-urlencoded", true)]
     [InlineData("""[["post_arg_model","==","openai"]]""", "a=1&model=openai", "application/x-www-form-urlencoded", true)]
-    [InlineData("""[["post_arg.model","==","openai"]]""", "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nopenai\r\n--b--\r\n", "multipart/form-data; boundary=b", true)]
+    [InlineData("""[["post_arg.model","==","openai"]]""",
+        "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nopenai\r\n--b--\r\n", "multipart/form-data; boundary=b", true)]
     [InlineData("""[["post_arg.model","==","openai"]]""", """{"model":"openai"}""", null, false)]
     [InlineData("""[["post_arg.model","==","openai"]]""", """{"model":""", "application/json", false)]
-    [InlineData("""[["post_arg.messages[*].content[*].type","has","image_url"]]""", """{"messages":[{"content":[{"type":"text"},{"type":"image_url"}]}]}""", "application/json", true)]
-    [InlineData("""[["post_arg.messages[*].content[*].type","has","image_url"]]""", """{"messages":[{"content":[{"type":"text"}]}]}""", "application/json", false)]
-    [InlineData("""[["graphql_operation","==","query"],["graphql_name","==","repo"],["graphql_root_fields","has","owner"]]""", "query repo { owner { name } other: name }", "application/graphql", true)]
+    [InlineData("""[["post_arg.messages[*].content[*].type","has","image_url"]]""",
+        """{"messages":[{"content":[{"type":"text"},{"type":"image_url"}]}]}""", "application/json", true)]
+    [InlineData("""[["post_arg.messages[*].content[*].type","has","image_url"]]""", """{"messages":[{"content":[{"type":"text"}]}]}""",
+        "application/json", false)]
+    [InlineData("""[["graphql_operation","==","query"],["graphql_name","==","repo"],["graphql_root_fields","has","owner"]]""",
+        "query repo { owner { name } other: name }", "application/graphql", true)]
     [InlineData("""[["graphql_root_fields","has","owner"]]""", """{"query":"{ owner { name } }"}""", "application/json", true)]
     [InlineData("""[["graphql_root_fields","has","owner"]]""", """{"query":"{ repo { owner } }"}""", "application/json", false)]
     [InlineData("""[["graphql_operation","==","mutation"]]""", "query { a }", "application/graphql", false)]
@@ -64,15 +68,18 @@ public sealed class BodyVariablesTests
         var (status, echo) = await PostAsync(gateway, large, "application/json");
         Assert.Equal(HttpStatusCode.OK, status);
         Assert.EndsWith(large, echo, StringComparison.Ordinal);
-        Assert.Equal(HttpStatusCode.NotFound, (await PostAsync(gateway, $$"""{"pad":"{{new string('x', 1_100_000)}}","model":"openai"}""", "application/json")).Status);
+        Assert.Equal(HttpStatusCode.NotFound,
+            (await PostAsync(gateway, $$"""{"pad":"{{new string('x', 1_100_000)}}","model":"openai"}""", "application/json")).Status);
     }
 
     [Fact]
     public async Task A_path_that_is_none_is_refused()
     {
         await using var gateway = await TestGateway.StartAsync();
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1", """{"uri":"/","plugins":{},"vars":[[["post_arg.messages[.content[*].type","has","image_url"]]]}""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/routes/r1",
+            """{"uri":"/","plugins":{},"vars":[[["post_arg.messages[.content[*].type","has","image_url"]]]}""");
         Assert.Equal(400, (int)status);
-        Assert.StartsWith("failed to validate the 'vars' expression: invalid expression", (string)body!["error_msg"]!, StringComparison.Ordinal);
+        Assert.StartsWith("failed to validate the 'vars' expression: invalid expression", (string)body!["error_msg"]!,
+            StringComparison.Ordinal);
     }
 }

@@ -3,10 +3,13 @@ namespace Sluice.FunctionalTests.Requests;
 /// <summary>What must not get past HTTP/1.1 does not get past HTTP/2 either.</summary>
 public sealed class Http2HygieneTests(HygieneFixture fixture) : IClassFixture<HygieneFixture>
 {
-    static (string Name, string Value)[] Request(string path = "/", string? authority = "a.test", params (string Name, string Value)[] more) =>
-        [(":method", "GET"), (":scheme", "http"), (":path", path), .. authority is null ? [] : ((string, string)[])[(":authority", authority)], .. more];
+    static (string Name, string Value)[] Request(string path = "/", string? authority = "a.test",
+        params (string Name, string Value)[] more) =>
+        [(":method", "GET"), (":scheme", "http"), (":path", path),
+            .. authority is null ? [] : ((string, string)[])[(":authority", authority)], .. more];
 
-    Task<(int Status, string Body)> AskAsync(params (string Name, string Value)[] fields) => RawHttp2.AskAsync(fixture.Gateway.EndPoint, fields);
+    Task<(int Status, string Body)> AskAsync(params (string Name, string Value)[] fields) =>
+        RawHttp2.AskAsync(fixture.Gateway.EndPoint, fields);
 
     [Fact]
     public async Task An_ordinary_request_passes() => Assert.Equal(200, (await AskAsync(Request())).Status);

@@ -33,7 +33,8 @@ public sealed class HygieneFixture : IAsyncLifetime
     }
 }
 
-/// <summary>What two servers could understand differently is refused at the first of them, and never forwarded (request smuggling).</summary>
+/// <summary>What two servers could understand differently is refused at the first of them, and never forwarded (request
+/// smuggling).</summary>
 public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<HygieneFixture>
 {
     const string Start = "POST / HTTP/1.1\r\nHost: a.test\r\n";
@@ -146,7 +147,8 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
         { $"GET / HTTP/1.1\r\nHost: a.test\r\nX-A: {new string('a', 70_000)}\r\n\r\n", 431 },
         { $"GET / HTTP/1.1\r\nHost: a.test\r\n{string.Concat(Enumerable.Range(0, 1000).Select(i => string.Create(CultureInfo.InvariantCulture, $"X-{i}: a\r\n")))}\r\n", 431 },
         { $"GET / HTTP/1.1\r\nHost: a.test\r\n{string.Concat(Enumerable.Range(0, 50).Select(i => string.Create(CultureInfo.InvariantCulture, $"X-{i}: {new string('a', 1000)}\r\n")))}\r\n", 431 },
-        { Start + $"Transfer-Encoding: chunked\r\n\r\n0\r\n{string.Concat(Enumerable.Range(0, 200).Select(i => string.Create(CultureInfo.InvariantCulture, $"X-{i}: a\r\n")))}\r\n", 431 },
+        { Start
+            + $"Transfer-Encoding: chunked\r\n\r\n0\r\n{string.Concat(Enumerable.Range(0, 200).Select(i => string.Create(CultureInfo.InvariantCulture, $"X-{i}: a\r\n")))}\r\n", 431 },
     };
 
     [Theory]
@@ -186,7 +188,8 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
     public async Task The_operator_decides_about_illegal_header_names_and_is_told(string ignore, int status)
     {
         await using var origin = EchoOrigin.Start();
-        await using var gateway = await TestGateway.StartAsync("nginx_config: {error_log_level: info}", $"http {{ ignore_invalid_headers {ignore}; }}");
+        await using var gateway = await TestGateway.StartAsync("nginx_config: {error_log_level: info}",
+            $"http {{ ignore_invalid_headers {ignore}; }}");
         await gateway.RouteAsync("1", "/*", origin.Port);
         Assert.Equal(status, (await RawClient.AskAsync(gateway.EndPoint, "GET / HTTP/1.1\r\nHost: a\r\nX(A: 1\r\n\r\n")).Status);
         if (status == 200)
@@ -228,7 +231,8 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
     public async Task Pipelined_requests_are_answered_one_after_the_other()
     {
         using var client = await RawClient.ConnectAsync(EndPoint);
-        await client.SendAsync(Start + "Content-Length: 3\r\n\r\nabc" + Start + "Transfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\nGET /third HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        await client.SendAsync(Start + "Content-Length: 3\r\n\r\nabc" + Start
+            + "Transfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\nGET /third HTTP/1.1\r\nHost: a.test\r\n\r\n");
         Assert.EndsWith("\r\n\r\nabc", (await client.AnswerAsync()).Body, StringComparison.Ordinal);
         var second = await client.AnswerAsync();
         Assert.EndsWith("\r\n\r\ndef", second.Body, StringComparison.Ordinal);
@@ -271,7 +275,8 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
             }
             seen.SetResult(head + body);
         });
-        await fixture.Gateway.RouteAsync("bad-chunk", "/bad-chunk", origin.Port, """ "plugins":{"proxy-control":{"request_buffering":false}} """);
+        await fixture.Gateway.RouteAsync("bad-chunk", "/bad-chunk", origin.Port,
+            """ "plugins":{"proxy-control":{"request_buffering":false}} """);
         using var client = await RawClient.ConnectAsync(EndPoint);
         await client.SendAsync("POST /bad-chunk HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
         await begun.Task;
@@ -293,7 +298,8 @@ public sealed class RequestHygieneTests(HygieneFixture fixture) : IClassFixture<
             var body = await connection.ReadUntilAsync("\r\n\r\n");
             await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Length: {body.Length}\r\n\r\n{body}");
         });
-        await fixture.Gateway.RouteAsync("trailers", "/trailers", origin.Port, """ "plugins":{"proxy-control":{"request_buffering":false}} """);
+        await fixture.Gateway.RouteAsync("trailers", "/trailers", origin.Port,
+            """ "plugins":{"proxy-control":{"request_buffering":false}} """);
         var answer = await RawClient.AskAsync(EndPoint,
             $"POST /trailers HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{trailer}\r\nX-Good: 1\r\n\r\n");
         Assert.True(answer.Status is 200 or 400, answer.Head);

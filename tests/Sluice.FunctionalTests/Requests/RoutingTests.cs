@@ -13,10 +13,12 @@ public sealed class RoutingTests : IAsyncLifetime
 
     public ValueTask DisposeAsync() => _gateway.DisposeAsync();
 
-    Task RouteAsync(string id, string conditions) => _gateway.PutAsync($"/routes/{id}", $$"""{"plugins":{"redirect":{"uri":"/{{id}}"} },{{conditions}}}""");
+    Task RouteAsync(string id, string conditions) =>
+        _gateway.PutAsync($"/routes/{id}", $$"""{"plugins":{"redirect":{"uri":"/{{id}}"} },{{conditions}}}""");
 
     /// <summary>The route's name, or the status when none matched.</summary>
-    async Task<string> AskAsync(string path, string host = "a.test", string method = "GET", Version? version = null, params (string Name, string Value)[] headers)
+    async Task<string> AskAsync(string path, string host = "a.test", string method = "GET", Version? version = null,
+        params (string Name, string Value)[] headers)
     {
         using var request = new HttpRequestMessage(new HttpMethod(method), _gateway.Url(path))
         {
@@ -85,7 +87,8 @@ public sealed class RoutingTests : IAsyncLifetime
     {
         await RouteAsync("open", "\"uri\":\"/*\"");
         await RouteAsync("closed", "\"uri\":\"/*\",\"hosts\":[\"admin.test\",\"*.corp.test\",\"written.test.\"]");
-        await _gateway.PutAsync("/routes/vars", """{"plugins":{"redirect":{"uri":"/closed"}},"uri":"/*","priority":1,"vars":[["host","==","vars.test"]]}""");
+        await _gateway.PutAsync("/routes/vars",
+            """{"plugins":{"redirect":{"uri":"/closed"}},"uri":"/*","priority":1,"vars":[["host","==","vars.test"]]}""");
 
         Assert.Equal(expected, await AskAsync("/", host));
         Assert.Equal(expected, await AskAsync("/", host, version: HttpVersion.Version20));
@@ -100,7 +103,8 @@ public sealed class RoutingTests : IAsyncLifetime
         foreach (var version in (string[])["--http1.1", "--http2-prior-knowledge"])
         {
             var (_, output) = await Tool.RunAsync(
-                "curl", ["-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}", version, "-H", $"Host: {host}", $"{_gateway.Url("/")}"]);
+                "curl",
+                ["-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}", version, "-H", $"Host: {host}", $"{_gateway.Url("/")}"]);
             Assert.Equal(version == "--http1.1" ? "400 1.1" : "400 2", output);
         }
     }
@@ -176,10 +180,12 @@ public sealed class RoutingTests : IAsyncLifetime
         await _gateway.PutAsync("/plugin_configs/p1", $$"""{"plugins":{{Header("plugin_config")}}}""");
         await _gateway.PutAsync("/consumer_groups/g1", $$"""{"plugins":{{Header("group")}}}""");
         await _gateway.PutAsync("/consumers", """{"username":"in_group","group_id":"g1","plugins":{"key-auth":{"key":"g"}}}""");
-        await _gateway.PutAsync("/consumers", $$"""{"username":"own","group_id":"g1","plugins":{"key-auth":{"key":"o"},"response-rewrite":{"headers":{"set":{"X-From":"consumer"} } } } }""");
+        await _gateway.PutAsync("/consumers",
+            $$"""{"username":"own","group_id":"g1","plugins":{"key-auth":{"key":"o"},"response-rewrite":{"headers":{"set":{"X-From":"consumer"} } } } }""");
         await _gateway.PutAsync("/routes/1", """{"uri":"/service","service_id":"s1"}""");
         await _gateway.PutAsync("/routes/2", """{"uri":"/config","service_id":"s1","plugin_config_id":"p1"}""");
-        await _gateway.PutAsync("/routes/3", """{"uri":"/route","service_id":"s1","plugin_config_id":"p1","plugins":{"key-auth":{},"response-rewrite":{"headers":{"set":{"X-From":"route"}}}}}""");
+        await _gateway.PutAsync("/routes/3",
+            """{"uri":"/route","service_id":"s1","plugin_config_id":"p1","plugins":{"key-auth":{},"response-rewrite":{"headers":{"set":{"X-From":"route"}}}}}""");
         await _gateway.PutAsync("/routes/4", """{"uri":"/global","upstream_id":"u1"}""");
         await _gateway.PutAsync("/global_rules/1", """{"plugins":{"response-rewrite":{"headers":{"set":{"X-Global":"yes"}}}}}""");
 
@@ -206,11 +212,15 @@ public sealed class RoutingTests : IAsyncLifetime
     [Fact]
     public async Task Meta_disables_orders_filters_and_dresses_answers()
     {
-        await _gateway.PutAsync("/routes/1", """{"uri":"/disabled","plugins":{"key-auth":{"_meta":{"disable":true}},"redirect":{"uri":"/through"}}}""");
-        await _gateway.PutAsync("/routes/2", """{"uri":"/filtered","plugins":{"key-auth":{"_meta":{"filter":[["arg_check","==","1"]]}},"redirect":{"uri":"/through"}}}""");
-        await _gateway.PutAsync("/routes/3", """{"uri":"/dressed","plugins":{"ip-restriction":{"blacklist":["127.0.0.1"],"_meta":{"error_response":{"message":"keep out"}}}}}""");
+        await _gateway.PutAsync("/routes/1",
+            """{"uri":"/disabled","plugins":{"key-auth":{"_meta":{"disable":true}},"redirect":{"uri":"/through"}}}""");
+        await _gateway.PutAsync("/routes/2",
+            """{"uri":"/filtered","plugins":{"key-auth":{"_meta":{"filter":[["arg_check","==","1"]]}},"redirect":{"uri":"/through"}}}""");
+        await _gateway.PutAsync("/routes/3",
+            """{"uri":"/dressed","plugins":{"ip-restriction":{"blacklist":["127.0.0.1"],"_meta":{"error_response":{"message":"keep out"}}}}}""");
         await _gateway.PutAsync("/routes/4", """{"uri":"/text","plugins":{"key-auth":{"_meta":{"error_response":"no key"}}}}""");
-        await _gateway.PutAsync("/routes/5", """{"uri":"/order","plugins":{"key-auth":{},"redirect":{"uri":"/first","_meta":{"priority":9000}}}}""");
+        await _gateway.PutAsync("/routes/5",
+            """{"uri":"/order","plugins":{"key-auth":{},"redirect":{"uri":"/first","_meta":{"priority":9000}}}}""");
         await _gateway.PutAsync("/routes/6", """{"uri":"/natural","plugins":{"key-auth":{},"redirect":{"uri":"/first"}}}""");
 
         Assert.Equal("through", await AskAsync("/disabled"));
@@ -219,8 +229,10 @@ public sealed class RoutingTests : IAsyncLifetime
         Assert.Equal("first", await AskAsync("/order"));
         Assert.Equal("401", await AskAsync("/natural"));
         using var dressed = await _gateway.Client.GetAsync(_gateway.Url("/dressed"), TestContext.Current.CancellationToken);
-        Assert.Equal((HttpStatusCode.Forbidden, """{"message":"keep out"}"""), (dressed.StatusCode, (await dressed.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd()));
+        Assert.Equal((HttpStatusCode.Forbidden, """{"message":"keep out"}"""),
+            (dressed.StatusCode, (await dressed.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd()));
         using var text = await _gateway.Client.GetAsync(_gateway.Url("/text"), TestContext.Current.CancellationToken);
-        Assert.Equal((HttpStatusCode.Unauthorized, "no key"), (text.StatusCode, (await text.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd()));
+        Assert.Equal((HttpStatusCode.Unauthorized, "no key"),
+            (text.StatusCode, (await text.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd()));
     }
 }

@@ -18,7 +18,8 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
         await _origin.DisposeAsync();
     }
 
-    async Task<(int Status, string Body, HttpResponseMessage Answer)> GetAsync(string path, string method = "GET", string? body = null, params (string Name, string Value)[] headers)
+    async Task<(int Status, string Body, HttpResponseMessage Answer)> GetAsync(string path, string method = "GET", string? body = null,
+        params (string Name, string Value)[] headers)
     {
         using var request = new HttpRequestMessage(new HttpMethod(method), _gateway.Url(path));
         request.Content = body is null ? null : new StringContent(body, Encoding.UTF8, "text/plain");
@@ -103,12 +104,16 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
     [Fact]
     public async Task Limit_count_counts_down_and_refuses()
     {
-        await _gateway.RouteAsync("limited", "/limited", _origin.Port, """ "plugins":{"limit-count":{"count":2,"time_window":600,"rejected_code":429,"key":"remote_addr","key_type":"var"}} """);
+        await _gateway.RouteAsync("limited", "/limited", _origin.Port,
+            """ "plugins":{"limit-count":{"count":2,"time_window":600,"rejected_code":429,"key":"remote_addr","key_type":"var"}} """);
         for (var left = 1; left >= 0; left--)
         {
             var (status, _, answer) = await GetAsync("/limited");
-            Assert.Equal((200, "2", $"{left}"), (status, answer.Headers.GetValues("X-RateLimit-Limit").Single(), answer.Headers.GetValues("X-RateLimit-Remaining").Single()));
-            Assert.InRange(double.Parse(answer.Headers.GetValues("X-RateLimit-Reset").Single(), System.Globalization.CultureInfo.InvariantCulture), 0, 600);
+            Assert.Equal((200, "2", $"{left}"),
+                (status, answer.Headers.GetValues("X-RateLimit-Limit").Single(),
+                    answer.Headers.GetValues("X-RateLimit-Remaining").Single()));
+            Assert.InRange(double.Parse(answer.Headers.GetValues("X-RateLimit-Reset").Single(),
+                System.Globalization.CultureInfo.InvariantCulture), 0, 600);
         }
         Assert.Equal(429, (await GetAsync("/limited")).Status);
     }
@@ -119,9 +124,11 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
     [InlineData("rewrite", "other.test", "other.test")]
     public async Task Pass_host_says_which_name_the_upstream_hears(string mode, string? name, string expected)
     {
-        await _gateway.PutAsync("/routes/host", $$"""{"uri":"/host","upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{_origin.Port}}":1},"pass_host":"{{mode}}"{{(name is null ? "" : $",\"upstream_host\":\"{name}\"")}} } }""");
+        await _gateway.PutAsync("/routes/host",
+            $$"""{"uri":"/host","upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{_origin.Port}}":1},"pass_host":"{{mode}}"{{(name is null ? "" : $",\"upstream_host\":\"{name}\"")}} } }""");
         var (_, echo, _) = await GetAsync("/host", headers: ("Host", "client.test"));
-        Assert.Contains($"\r\nHost: {expected.Replace("PORT", $"{_origin.Port}", StringComparison.Ordinal)}\r\n", echo, StringComparison.Ordinal);
+        Assert.Contains($"\r\nHost: {expected.Replace("PORT", $"{_origin.Port}", StringComparison.Ordinal)}\r\n", echo,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -129,7 +136,8 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
     {
         await using var second = await WebOrigin.StartAsync("second");
         await using var third = await WebOrigin.StartAsync("third");
-        await _gateway.PutAsync("/routes/w", $$"""{"uri":"/w","upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{second.Port}}":3,"127.0.0.1:{{third.Port}}":1,"127.0.0.1:1":0} } }""");
+        await _gateway.PutAsync("/routes/w",
+            $$"""{"uri":"/w","upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{second.Port}}":3,"127.0.0.1:{{third.Port}}":1,"127.0.0.1:1":0} } }""");
         List<string> answers = [];
         for (var i = 0; i < 8; i++)
         {
@@ -142,7 +150,8 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
               {"host":"127.0.0.1","port":1,"weight":1,"priority":1},{"host":"127.0.0.1","port":{{third.Port}},"weight":1,"priority":0}]} }
             """);
         Assert.Equal((200, "third"), await StatusAndBodyAsync("/p"));
-        await _gateway.PutAsync("/routes/r", $$"""{"uri":"/r","upstream":{"type":"roundrobin","retries":0,"nodes":[{"host":"127.0.0.1","port":1,"weight":1,"priority":1},{"host":"127.0.0.1","port":{{third.Port}},"weight":1,"priority":0}]} }""");
+        await _gateway.PutAsync("/routes/r",
+            $$"""{"uri":"/r","upstream":{"type":"roundrobin","retries":0,"nodes":[{"host":"127.0.0.1","port":1,"weight":1,"priority":1},{"host":"127.0.0.1","port":{{third.Port}},"weight":1,"priority":0}]} }""");
         Assert.Equal(502, (await GetAsync("/r")).Status);
 
         async Task<(int, string)> StatusAndBodyAsync(string path)
@@ -202,8 +211,10 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
     [Fact]
     public async Task Cors_redirect_and_ip_restriction_answer_for_the_upstream()
     {
-        await _gateway.RouteAsync("cors", "/cors", _origin.Port, """ "plugins":{"cors":{"allow_origins":"https://a.test","allow_methods":"GET,POST"}} """);
-        var (preflight, _, allowed) = await GetAsync("/cors", "OPTIONS", headers: [("Origin", "https://a.test"), ("Access-Control-Request-Method", "POST")]);
+        await _gateway.RouteAsync("cors", "/cors", _origin.Port,
+            """ "plugins":{"cors":{"allow_origins":"https://a.test","allow_methods":"GET,POST"}} """);
+        var (preflight, _, allowed) = await GetAsync("/cors", "OPTIONS",
+            headers: [("Origin", "https://a.test"), ("Access-Control-Request-Method", "POST")]);
         Assert.Equal((200, "https://a.test"), (preflight, allowed.Headers.GetValues("Access-Control-Allow-Origin").Single()));
         var (_, _, other) = await GetAsync("/cors", headers: ("Origin", "https://b.test"));
         Assert.False(other.Headers.Contains("Access-Control-Allow-Origin"));
@@ -211,7 +222,8 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
         var (redirected, _, answer) = await GetAsync("/https?q=1");
         Assert.Equal(301, redirected);
         Assert.StartsWith("https://127.0.0.1", answer.Headers.Location!.ToString(), StringComparison.Ordinal);
-        await _gateway.RouteAsync("ip", "/ip", _origin.Port, """ "plugins":{"ip-restriction":{"whitelist":["10.0.0.0/8"],"message":"not you"}} """);
+        await _gateway.RouteAsync("ip", "/ip", _origin.Port,
+            """ "plugins":{"ip-restriction":{"whitelist":["10.0.0.0/8"],"message":"not you"}} """);
         var (forbidden, body, _) = await GetAsync("/ip");
         Assert.Equal((403, "{\"message\":\"not you\"}"), (forbidden, body.TrimEnd()));
     }
@@ -226,9 +238,11 @@ public sealed class ApisixResponsesTests : IAsyncLifetime
         while (!text.Contains("apisix_http_status{code=\"200\",route=\"counted\"", StringComparison.Ordinal))
         {
             Assert.True(watch.Elapsed.TotalSeconds < 30, text);
-            text = await _gateway.Client.GetStringAsync(new Uri($"http://{_gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"), TestContext.Current.CancellationToken);
+            text = await _gateway.Client.GetStringAsync(new Uri($"http://{_gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"),
+                TestContext.Current.CancellationToken);
         }
-        foreach (var name in (string[])["apisix_http_requests_total", "apisix_http_latency_bucket", "apisix_bandwidth", "apisix_nginx_http_current_connections", "apisix_node_info", "apisix_upstream_status"])
+        foreach (var name in (string[])["apisix_http_requests_total", "apisix_http_latency_bucket", "apisix_bandwidth",
+            "apisix_nginx_http_current_connections", "apisix_node_info", "apisix_upstream_status"])
         {
             Assert.True(text.Contains(name, StringComparison.Ordinal), $"no {name} in\n{text}");
         }

@@ -18,7 +18,8 @@ public sealed class ErrorPageTests(ErrorPageTests.Fixture fixture) : IClassFixtu
             _origin = await WebOrigin.StartAsync(context =>
             {
                 var path = context.Request.Path.Value!;
-                context.Response.StatusCode = path.StartsWith("/status/", StringComparison.Ordinal) ? int.Parse(path[8..], CultureInfo.InvariantCulture) : 200;
+                context.Response.StatusCode = path.StartsWith("/status/", StringComparison.Ordinal)
+                    ? int.Parse(path[8..], CultureInfo.InvariantCulture) : 200;
                 context.Response.Headers["X-Origin"] = "yes";
                 context.Response.Headers.WWWAuthenticate = "Basic";
                 return context.Response.WriteAsync($"origin {context.Request.Method} {path}");
@@ -30,7 +31,8 @@ public sealed class ErrorPageTests(ErrorPageTests.Fixture fixture) : IClassFixtu
             await Gateway.RouteAsync("status", "/status/*", _origin.Port);
             await Gateway.RouteAsync("pages", "/pages/*", _origin.Port);
             await Gateway.RouteAsync("limited", "/limited", _origin.Port, """ "plugins":{"ip-restriction":{"blacklist":["127.0.0.1"]}} """);
-            await Gateway.RouteAsync("fault", "/bare", _origin.Port, """ "plugins":{"limit-count":{"count":1,"time_window":600,"rejected_code":503}} """);
+            await Gateway.RouteAsync("fault", "/bare", _origin.Port,
+                """ "plugins":{"limit-count":{"count":1,"time_window":600,"rejected_code":503}} """);
         }
 
         public async ValueTask DisposeAsync()
@@ -129,7 +131,8 @@ public sealed class ErrorPageTests(ErrorPageTests.Fixture fixture) : IClassFixtu
 
     [Fact]
     public async Task Where_there_is_no_page_the_answer_is_what_it_was() =>
-        Assert.Equal((502, "{\"error_msg\":\"502 Bad Gateway\"}\n"), await GetAsync("nowhere.test", "/dead") is var (status, body, _) ? (status, body) : default);
+        Assert.Equal((502, "{\"error_msg\":\"502 Bad Gateway\"}\n"),
+            await GetAsync("nowhere.test", "/dead") is var (status, body, _) ? (status, body) : default);
 
     [Fact]
     public async Task Return_answers_before_any_route()
@@ -137,8 +140,10 @@ public sealed class ErrorPageTests(ErrorPageTests.Fixture fixture) : IClassFixtu
         var moved = await GetAsync("moved.test", "/a?b=c");
         Assert.Equal((301, "https://new.test/a?b=c"), (moved.Status, moved.Response.Headers.Location!.ToString()));
         var health = await GetAsync("return.test", "/health");
-        Assert.Equal((200, "fine\n", "text/plain; charset=utf-8"), (health.Status, health.Body, health.Response.Content.Headers.ContentType!.ToString()));
-        Assert.Equal((404, "origin GET /pages/404"), await GetAsync("return.test", "/not-found") is var (status, body, _) ? (status, body) : default);
+        Assert.Equal((200, "fine\n", "text/plain; charset=utf-8"),
+            (health.Status, health.Body, health.Response.Content.Headers.ContentType!.ToString()));
+        Assert.Equal((404, "origin GET /pages/404"),
+            await GetAsync("return.test", "/not-found") is var (status, body, _) ? (status, body) : default);
         await Assert.ThrowsAsync<HttpRequestException>(() => GetAsync("return.test", "/closed"));
     }
 }

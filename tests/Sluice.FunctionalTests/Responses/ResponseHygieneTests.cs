@@ -4,7 +4,8 @@ using Sluice.FunctionalTests.Requests;
 
 namespace Sluice.FunctionalTests.Responses;
 
-/// <summary>An upstream's answer that could be understood in two ways is a 502: nobody behind the gateway takes a body for an answer.</summary>
+/// <summary>An upstream's answer that could be understood in two ways is a 502: nobody behind the gateway takes a body for an
+/// answer.</summary>
 public sealed class ResponseHygieneTests(HygieneFixture fixture) : IClassFixture<HygieneFixture>
 {
     const string Ok = "HTTP/1.1 200 OK\r\n";
@@ -58,7 +59,8 @@ public sealed class ResponseHygieneTests(HygieneFixture fixture) : IClassFixture
         using var response = await fixture.Gateway.Client.GetAsync(fixture.Gateway.Url("/bad"), TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.BadGateway, response.StatusCode);
         Assert.Equal(["502"], response.Headers.GetValues("X-APISIX-Upstream-Status"));
-        Assert.Equal("{\"error_msg\":\"502 Bad Gateway\"}\n", await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        Assert.Equal("{\"error_msg\":\"502 Bad Gateway\"}\n",
+            await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
     }
 
     [Theory]
@@ -87,7 +89,8 @@ public sealed class ResponseHygieneTests(HygieneFixture fixture) : IClassFixture
 
         async Task<string> GetAsync()
         {
-            using var response = await fixture.Gateway.Client.GetAsync(fixture.Gateway.Url("/surplus"), TestContext.Current.CancellationToken);
+            using var response = await fixture.Gateway.Client.GetAsync(fixture.Gateway.Url("/surplus"),
+                TestContext.Current.CancellationToken);
             return await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
         }
     }
@@ -105,6 +108,7 @@ public sealed class ResponseHygieneTests(HygieneFixture fixture) : IClassFixture
             await connection.SendAsync(answer);
         });
         await fixture.Gateway.RouteAsync("half", "/half", origin.Port);
-        await Assert.ThrowsAsync<HttpRequestException>(() => fixture.Gateway.Client.GetStringAsync(fixture.Gateway.Url("/half"), TestContext.Current.CancellationToken));
+        await Assert.ThrowsAsync<HttpRequestException>(
+            () => fixture.Gateway.Client.GetStringAsync(fixture.Gateway.Url("/half"), TestContext.Current.CancellationToken));
     }
 }

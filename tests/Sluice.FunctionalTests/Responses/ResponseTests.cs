@@ -13,7 +13,8 @@ public sealed class ResponseTests(ProtocolsGateway fixture) : IClassFixture<Prot
         await connection.ReadEndAsync();
     });
 
-    async Task<(OriginConnection Connection, string Head)> GetAsync(ScriptedOrigin origin, string headers = "", string method = "GET", string? more = null)
+    async Task<(OriginConnection Connection, string Head)> GetAsync(ScriptedOrigin origin, string headers = "", string method = "GET",
+        string? more = null)
     {
         var path = await fixture.RouteAsync(origin.Port, more);
         return await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"{method} {path} HTTP/1.1\r\nHost: x.test\r\n{headers}\r\n");
@@ -32,7 +33,8 @@ public sealed class ResponseTests(ProtocolsGateway fixture) : IClassFixture<Prot
     [InlineData("103 Early Hints", 2)]
     public async Task Interim_answers_of_the_upstream_are_not_taken_for_the_answer(string interim, int passedOn)
     {
-        await using var origin = Answering($"HTTP/1.1 {interim}\r\nLink: </style.css>\r\n\r\nHTTP/1.1 {interim}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        await using var origin = Answering(
+            $"HTTP/1.1 {interim}\r\nLink: </style.css>\r\n\r\nHTTP/1.1 {interim}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         var (client, head) = await GetAsync(origin);
         using (client)
         {
@@ -91,8 +93,10 @@ public sealed class ResponseTests(ProtocolsGateway fixture) : IClassFixture<Prot
     [InlineData(Protocol.TlsHttp2, false)]
     public async Task Trailers_of_an_answer_reach_the_client(Protocol protocol, bool buffering)
     {
-        await using var origin = Answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n");
-        var path = await fixture.RouteAsync(origin.Port, $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}} } """);
+        await using var origin = Answering(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n");
+        var path = await fixture.RouteAsync(origin.Port,
+            $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}} } """);
         using var response = await fixture.SendAsync(protocol, path);
         Assert.Equal("body", await response.Content.ReadAsStringAsync());
         Assert.Equal(["42"], response.TrailingHeaders.GetValues("X-Sum"));
@@ -118,11 +122,13 @@ public sealed class ResponseTests(ProtocolsGateway fixture) : IClassFixture<Prot
             }
             Assert.Contains("\r\nX-Kept: 1\r\n", head, StringComparison.OrdinalIgnoreCase);
             await connection.SendAsync(
-                "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nX-Private: 1\r\nX-Public: 1\r\n" +
+                "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nX-Private: "
+                    + "1\r\nX-Public: 1\r\n" +
                 "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok");
             await connection.ReadEndAsync();
         });
-        var (client, head) = await GetAsync(origin, "Connection: X-Named\r\nKeep-Alive: timeout=9\r\nProxy-Connection: keep-alive\r\nX-Named: 1\r\nX-Kept: 1\r\nTE: gzip\r\n");
+        var (client, head) = await GetAsync(origin,
+            "Connection: X-Named\r\nKeep-Alive: timeout=9\r\nProxy-Connection: keep-alive\r\nX-Named: 1\r\nX-Kept: 1\r\nTE: gzip\r\n");
         using (client)
         {
             foreach (var hop in (string[])["Keep-Alive:", "Proxy-Connection", "X-Private"])
@@ -143,7 +149,8 @@ public sealed class ResponseTests(ProtocolsGateway fixture) : IClassFixture<Prot
     {
         await using var origin = Answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
         var path = await fixture.RouteAsync(origin.Port);
-        var (client, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint, $"GET {path} {version}\r\nHost: x.test\r\n{headers}\r\n");
+        var (client, head) = await RawConnection.AskAsync(fixture.Gateway.EndPoint,
+            $"GET {path} {version}\r\nHost: x.test\r\n{headers}\r\n");
         using (client)
         {
             Assert.Contains(expected, head, StringComparison.OrdinalIgnoreCase);

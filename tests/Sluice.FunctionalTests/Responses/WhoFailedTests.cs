@@ -32,7 +32,8 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
     {
         var file = Path.Combine(Gateway.Prefix, "logs", "access.log");
         return Eventually.TrueAsync(
-            () => File.Exists(file) && File.ReadAllLines(file).Contains(line), () => $"no \"{line}\" in:\n{(File.Exists(file) ? File.ReadAllText(file) : "")}");
+            () => File.Exists(file) && File.ReadAllLines(file).Contains(line),
+            () => $"no \"{line}\" in:\n{(File.Exists(file) ? File.ReadAllText(file) : "")}");
     }
 
     [Theory]
@@ -43,10 +44,12 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync("HTTP/1.1 200 OK\r\nX-Own: 1\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+            await connection.SendAsync(
+                "HTTP/1.1 200 OK\r\nX-Own: 1\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
             await connection.ReadEndAsync();
         });
-        await Gateway.RouteAsync("bad", "/bad", origin.Port, """ "plugins":{"limit-count":{"count":100,"time_window":60,"key":"$uri","key_type":"var"}} """);
+        await Gateway.RouteAsync("bad", "/bad", origin.Port,
+            """ "plugins":{"limit-count":{"count":100,"time_window":60,"key":"$uri","key_type":"var"}} """);
         using var request = new HttpRequestMessage(HttpMethod.Get, Gateway.Url("/bad"))
         {
             Version = http2 ? HttpVersion.Version20 : HttpVersion.Version11,
@@ -95,7 +98,9 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
         await gone.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         await LoggedAsync($"{path}|499|127.0.0.1:{origin.Port}|-|client_gone");
         await Gateway.MetricsSayAsync($"apisix_http_status{{code=\"499\",route=\"gone-{how}\",");
-        Assert.Single((await Gateway.MetricsAsync()).Split('\n'), one => one.StartsWith("apisix_http_status{", StringComparison.Ordinal) && one.Contains($"route=\"gone-{how}\"", StringComparison.Ordinal));
+        Assert.Single((await Gateway.MetricsAsync()).Split('\n'),
+            one => one.StartsWith("apisix_http_status{", StringComparison.Ordinal)
+            && one.Contains($"route=\"gone-{how}\"", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -155,16 +160,19 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
     {
         var echo = new GrpcEcho();
         await using var origin = await WebOrigin.StartAppAsync(
-            app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2, services: services => services.AddSingleton(echo).AddGrpc());
+            app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2,
+            services: services => services.AddSingleton(echo).AddGrpc());
         await Gateway.PutAsync("/routes/grpc", $$"""
             {"uri":"/test.Echo/*","upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{origin.Port}}":1},"checks":{"active":{"http_path":"/"},
              "passive":{"unhealthy":{"tcp_failures":1,"http_failures":1,"timeouts":1} } } } }
             """);
         using var channel = GrpcChannel.ForAddress($"http://{Gateway.EndPoint}");
-        await Parallel.ForEachAsync(Enumerable.Range(0, 100), new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel }, async (number, cancel) =>
+        await Parallel.ForEachAsync(Enumerable.Range(0, 100),
+            new ParallelOptions { MaxDegreeOfParallelism = 8, CancellationToken = Cancel }, async (number, cancel) =>
         {
             using var stop = new CancellationTokenSource();
-            using var call = channel.CreateCallInvoker().AsyncDuplexStreamingCall(GrpcEcho.ChatMethod, null, new CallOptions(cancellationToken: stop.Token));
+            using var call = channel.CreateCallInvoker()
+                .AsyncDuplexStreamingCall(GrpcEcho.ChatMethod, null, new CallOptions(cancellationToken: stop.Token));
             try
             {
                 await call.RequestStream.WriteAsync("x", cancel);
@@ -207,7 +215,8 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
             await Assert.ThrowsAnyAsync<Exception>(() => Gateway.Client.SendAsync(request, stop.Token));
         }
         var log = Path.Combine(Gateway.Prefix, "logs", "access.log");
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllLines(log).Count(line => line.StartsWith("/upload|499|", StringComparison.Ordinal)) == 30,
+        await Eventually.TrueAsync(() => File.Exists(log)
+            && File.ReadAllLines(log).Count(line => line.StartsWith("/upload|499|", StringComparison.Ordinal)) == 30,
             () => "not 30 times 499:\n" + Gateway.ErrorLog);
         Assert.True(!Gateway.ErrorLog.Contains("unexpected failure", StringComparison.Ordinal), Gateway.ErrorLog);
     }
@@ -258,12 +267,15 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
                     await connection.SendAsync(Frame(7, 0, 0, "\0\0\0\0\0\0\0\0"));
                     return;
                 }
-                await connection.SendAsync(Frame(1, 4, stream, "\x88" + Header("content-type", "application/grpc")) + Frame(0, 0, stream, "\0\0\0\0\x02ok")
+                await connection.SendAsync(Frame(1, 4, stream, "\x88" + Header("content-type", "application/grpc"))
+                    + Frame(0, 0, stream, "\0\0\0\0\x02ok")
                     + Frame(1, 5, stream, Header("grpc-status", "0")));
             }
         }
-        await using var origin = ScriptedOrigin.Start(connection => SpeakAsync(connection, leaves: true), connection => SpeakAsync(connection, leaves: false));
-        await Gateway.PutAsync("/routes/leaving", $$"""{"uri":"/test.Leaving/*","upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{origin.Port}}":1},"retries":0} }""");
+        await using var origin = ScriptedOrigin.Start(connection => SpeakAsync(connection, leaves: true),
+            connection => SpeakAsync(connection, leaves: false));
+        await Gateway.PutAsync("/routes/leaving",
+            $$"""{"uri":"/test.Leaving/*","upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{origin.Port}}":1},"retries":0} }""");
         using var channel = GrpcChannel.ForAddress($"http://{Gateway.EndPoint}");
         var text = Marshallers.Create(static value => Encoding.UTF8.GetBytes(value), static bytes => Encoding.UTF8.GetString(bytes));
         var method = new Method<string, string>(MethodType.Unary, "test.Leaving", "Call", text, text);
@@ -296,6 +308,7 @@ public sealed class WhoFailedTests(WhoFailedTests.Fixture fixture) : IClassFixtu
             await client.ReadUntilAsync("data: 1\n\n");
             await gateway.Gateway.StopAsync(graceful: true);
         }
-        Assert.Contains("shutdown_timeout (1 s) is over: 1 responses that are under way are cut", gateway.ErrorLog, StringComparison.Ordinal);
+        Assert.Contains("shutdown_timeout (1 s) is over: 1 responses that are under way are cut", gateway.ErrorLog,
+            StringComparison.Ordinal);
     }
 }

@@ -42,7 +42,8 @@ public sealed class ConcurrentStreamsTests : IAsyncLifetime
     }
 
     Task RouteAsync(string entry, string more = "") =>
-        _gateway.RouteAsync("r1", "/*", _origin.Port, $$$""" "plugins":{"prometheus":{},"streaming":{"concurrent":[{"key":"$http_x_user",{{{entry}}}}]} {{{more}}} } """);
+        _gateway.RouteAsync("r1", "/*", _origin.Port,
+            $$$""" "plugins":{"prometheus":{},"streaming":{"concurrent":[{"key":"$http_x_user",{{{entry}}}}]} {{{more}}} } """);
 
     async Task<OriginConnection?> OpenAsync(string path, string user)
     {
@@ -93,7 +94,8 @@ public sealed class ConcurrentStreamsTests : IAsyncLifetime
         var first = _gateway.Gateway.Live.List()[0].Id;
         using var three = await OpenAsync("/a", "ann");
         Assert.NotNull(three);
-        const string Words = "event: end\ndata: {\"reason\":\"evicted\",\"message\":\"another stream has taken this one's place\"}\n\n\r\n0\r\n\r\n";
+        const string Words =
+            "event: end\ndata: {\"reason\":\"evicted\",\"message\":\"another stream has taken this one's place\"}\n\n\r\n0\r\n\r\n";
         Assert.EndsWith(Words, await one.ReadUntilAsync("\r\n0\r\n\r\n"), StringComparison.Ordinal);
         await Eventually.TrueAsync(() => _gateway.Gateway.Live.FindEnded(first)?.Reason == "evicted", "the first was not evicted");
         Assert.Equal(2, _gateway.Gateway.Live.Count);
@@ -113,19 +115,22 @@ public sealed class ConcurrentStreamsTests : IAsyncLifetime
     {
         var more = how switch
         {
-            "filter fails" => ""","serverless-post-function":{"phase":"body_filter","functions":["return function() error('on purpose') end"]} """,
+            "filter fails" =>
+                ""","serverless-post-function":{"phase":"body_filter","functions":["return function() error('on purpose') end"]} """,
             _ => "",
         };
         await RouteAsync("\"limit\":1", more);
         if (how == "budget")
         {
-            await _gateway.RouteAsync("r1", "/*", _origin.Port, """ "plugins":{"streaming":{"max_events":1,"concurrent":[{"key":"$http_x_user","limit":1}]}} """);
+            await _gateway.RouteAsync("r1", "/*", _origin.Port,
+                """ "plugins":{"streaming":{"max_events":1,"concurrent":[{"key":"$http_x_user","limit":1}]}} """);
         }
         for (var i = 0; i < 3; i++)
         {
             if (how == "HTTP/2 reset")
             {
-                using var request = new HttpRequestMessage(HttpMethod.Get, _gateway.Url(path)) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+                using var request = new HttpRequestMessage(HttpMethod.Get, _gateway.Url(path)) { Version = HttpVersion.Version20,
+                    VersionPolicy = HttpVersionPolicy.RequestVersionExact };
                 request.Headers.Add("X-User", "ann");
                 using var response = await _gateway.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
                 Assert.Equal(HttpStatusCode.OK, response.StatusCode);

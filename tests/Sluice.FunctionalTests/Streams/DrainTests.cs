@@ -41,8 +41,10 @@ public sealed partial class DrainTests : IAsyncLifetime
 
     async Task StartAsync(string drain)
     {
-        _gateway = await TestGateway.StartAsync($"sluice: {{shutdown_timeout: 100, streams: {{drain: {drain}}}}}", "http { send_timeout 9999; }", time: _clock);
-        await _gateway.RouteAsync("told", "/told/*", _origin.Port, """ "plugins":{"streaming":{"idle_timeout":"1h","send_timeout":"1h"}},"timeout":{"connect":9999,"send":9999,"read":9999} """);
+        _gateway = await TestGateway.StartAsync($"sluice: {{shutdown_timeout: 100, streams: {{drain: {drain}}}}}",
+            "http { send_timeout 9999; }", time: _clock);
+        await _gateway.RouteAsync("told", "/told/*", _origin.Port,
+            """ "plugins":{"streaming":{"idle_timeout":"1h","send_timeout":"1h"}},"timeout":{"connect":9999,"send":9999,"read":9999} """);
         await _gateway.RouteAsync("plain", "/plain", _origin.Port, """ "timeout":{"connect":9999,"send":9999,"read":9999} """);
     }
 
@@ -56,7 +58,8 @@ public sealed partial class DrainTests : IAsyncLifetime
         return reader.ReadToEndAsync(Cancel);
     }
 
-    [GeneratedRegex("^\nevent: end\nretry: (\\d+)\ndata: \\{\"reason\":\"drain\",\"message\":\"the gateway restarts\",\"retry_ms\":\\1\\}\n\n$")]
+    [GeneratedRegex(
+        "^\nevent: end\nretry: (\\d+)\ndata: \\{\"reason\":\"drain\",\"message\":\"the gateway restarts\",\"retry_ms\":\\1\\}\n\n$")]
     private static partial Regex Told();
 
     static async Task IsToldAsync(Task<string> stream, int least, int most)

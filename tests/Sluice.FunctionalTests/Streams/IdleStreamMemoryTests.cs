@@ -9,8 +9,8 @@ namespace Sluice.FunctionalTests.Streams;
 public sealed class IdleStreamMemoryCollection;
 
 /// <summary>
-/// What waits for the next event of a stream is a handful of objects and no frame of a method: the bytes that stay alive for each idle stream are held,
-/// so that a new frame, buffer or timer on its way shows.
+/// What waits for the next event of a stream is a handful of objects and no frame of a method: the bytes that stay alive for each idle
+/// stream are held, so that a new frame, buffer or timer on its way shows.
 /// </summary>
 [Collection(nameof(IdleStreamMemoryTests))]
 public sealed class IdleStreamMemoryTests
@@ -19,7 +19,8 @@ public sealed class IdleStreamMemoryTests
 
     static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    /// <summary>Seen: 4,710 to 5,100 bytes on epoll, 9,980 to 11,760 with the framework's sockets. The frame of a method that waits is 200 and more.</summary>
+    /// <summary>Seen: 4,710 to 5,100 bytes on epoll, 9,980 to 11,760 with the framework's sockets. The frame of a method that waits is 200
+    /// and more.</summary>
     [Theory]
     [InlineData(null)]
     [InlineData(""" "plugins":{"proxy-buffering":{}} """)]
@@ -103,7 +104,9 @@ public sealed class IdleStreamMemoryTests
             var socket = await _listener.AcceptAsync(Cancel);
             _streams.Add(socket);
             await socket.ReceiveAsync(_head, Cancel);
-            await socket.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"u8.ToArray(), Cancel);
+            await socket.SendAsync(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"u8.ToArray(),
+                Cancel);
         }
 
         public void Close()

@@ -31,7 +31,8 @@ public sealed class LeaseTests : IAsyncLifetime
                 await connection.ReadEndAsync();
             }
         });
-        _gateway = await TestGateway.StartAsync("nginx_config: {http: {access_log_format: '$uri|$consumer_name|$sluice_stream_end'}}", "http { send_timeout 9999; }", time: _clock);
+        _gateway = await TestGateway.StartAsync("nginx_config: {http: {access_log_format: '$uri|$consumer_name|$sluice_stream_end'}}",
+            "http { send_timeout 9999; }", time: _clock);
     }
 
     public async ValueTask DisposeAsync()
@@ -40,7 +41,8 @@ public sealed class LeaseTests : IAsyncLifetime
         await _origin.DisposeAsync();
     }
 
-    Task RouteAsync(string id, string plugins = "", string lease = "\"spread\":0", string more = "") => _gateway.RouteAsync(id, $"/{id}", _origin.Port,
+    Task RouteAsync(string id, string plugins = "", string lease = "\"spread\":0", string more = "") =>
+        _gateway.RouteAsync(id, $"/{id}", _origin.Port,
         $$""" {{more}}"timeout":{"connect":9999,"send":9999,"read":9999},"plugins":{ {{plugins}}{{(plugins.Length > 0 ? "," : "")}}"streaming":{"lease":{ {{lease}} } } } """);
 
     async Task<Client> OpenAsync(string path, string? key = null)
@@ -100,11 +102,13 @@ public sealed class LeaseTests : IAsyncLifetime
         await _gateway.ErrorLogSaysAsync("1 streams are ended as revoked: ");
         _more.SetResult();
         await jills.GoesOnAsync();
-        await Eventually.TrueAsync(() => Passes(TimeSpan.FromSeconds(1)) && AccessLog().Contains("/live|jack|revoked\n", StringComparison.Ordinal), AccessLog);
+        await Eventually.TrueAsync(() => Passes(TimeSpan.FromSeconds(1))
+            && AccessLog().Contains("/live|jack|revoked\n", StringComparison.Ordinal), AccessLog);
     }
 
     [Theory]
-    [InlineData("\"on_revoke\":\"end\"", """{"username":"jack","desc":"someone","labels":{"a":"b"},"plugins":{"key-auth":{"key":"of-jack"},"basic-auth":{"username":"a","password":"b"}}}""")]
+    [InlineData("\"on_revoke\":\"end\"",
+        """{"username":"jack","desc":"someone","labels":{"a":"b"},"plugins":{"key-auth":{"key":"of-jack"},"basic-auth":{"username":"a","password":"b"}}}""")]
     [InlineData("\"on_revoke\":\"ignore\"", """{"username":"jack","plugins":{"key-auth":{"key":"another"}}}""")]
     [InlineData("\"on_revoke\":\"ignore\"", null)]
     public async Task A_stream_goes_on_when_its_key_stays_or_the_route_says_so(string lease, string? consumer)
@@ -132,7 +136,8 @@ public sealed class LeaseTests : IAsyncLifetime
         using var other = await OpenAsync("/other");
         if (more.Contains("uris", StringComparison.Ordinal))
         {
-            await _gateway.PutAsync("/routes/live", $$"""{"uri":"/elsewhere","plugins":{"streaming":{} },"upstream":{"nodes":{"127.0.0.1:{{_origin.Port}}":1} } }""");
+            await _gateway.PutAsync("/routes/live",
+                $$"""{"uri":"/elsewhere","plugins":{"streaming":{} },"upstream":{"nodes":{"127.0.0.1:{{_origin.Port}}":1} } }""");
         }
         else
         {
@@ -149,7 +154,8 @@ public sealed class LeaseTests : IAsyncLifetime
         await _gateway.PutAsync("/consumers/jack", """{"username":"jack","plugins":{"key-auth":{"key":"of-jack"}}}""");
         await RouteAsync("live", """ "key-auth":{"hide_credentials":true} """);
         using var stream = await OpenAsync("/live", "of-jack");
-        await RouteAsync("live", """ "key-auth":{"hide_credentials":true},"ip-restriction":{"whitelist":["127.0.0.1"]},"consumer-restriction":{"whitelist":["jack"]} """, more: "\"priority\":5,");
+        await RouteAsync("live",
+            """ "key-auth":{"hide_credentials":true},"ip-restriction":{"whitelist":["127.0.0.1"]},"consumer-restriction":{"whitelist":["jack"]} """, more: "\"priority\":5,");
         await LookedAtAsync();
         await RouteAsync("live", """ "key-auth":{},"limit-count":{"count":1,"time_window":60} """);
         await LookedAtAsync();
@@ -208,7 +214,8 @@ public sealed class LeaseTests : IAsyncLifetime
         Task[] ends = [one.IsRevokedAsync(), two.IsRevokedAsync()];
         await await Task.WhenAny(ends);
         Assert.Equal(1, ends.Count(static end => end.IsCompleted));
-        await Eventually.TrueAsync(() => Passes(TimeSpan.FromSeconds(5)) && ends.All(static end => end.IsCompleted), "the second one goes on");
+        await Eventually.TrueAsync(() => Passes(TimeSpan.FromSeconds(5)) && ends.All(static end => end.IsCompleted),
+            "the second one goes on");
         await Task.WhenAll(ends);
     }
 
@@ -231,5 +238,6 @@ public sealed class LeaseTests : IAsyncLifetime
         return true;
     }
 
-    string AccessLog() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log")) ? File.ReadAllText(Path.Combine(_gateway.Prefix, "logs", "access.log")) : "";
+    string AccessLog() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log"))
+        ? File.ReadAllText(Path.Combine(_gateway.Prefix, "logs", "access.log")) : "";
 }

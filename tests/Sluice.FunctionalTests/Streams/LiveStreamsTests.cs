@@ -21,7 +21,8 @@ public sealed class LiveStreamsTests : IAsyncLifetime
         _origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
+            await connection.SendAsync(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
             var end = connection.ReadEndAsync();
             if (await Task.WhenAny(_goOn.Task, end) == end)
             {
@@ -77,7 +78,8 @@ public sealed class LiveStreamsTests : IAsyncLifetime
             var row = await RowAsync();
             Assert.Equal(
                 ("sse", "open", "live", "HTTP/1.1", "GET", "/live", $"127.0.0.1:{_origin.Port}", 9L, 0),
-                ((string?)row["kind"], (string?)row["phase"], (string?)row["route"], (string?)row["protocol"], (string?)row["method"], (string?)row["uri"],
+                ((string?)row["kind"], (string?)row["phase"], (string?)row["route"], (string?)row["protocol"], (string?)row["method"],
+                    (string?)row["uri"],
                     (string?)row["node"], (long?)row["bytes"], (int?)row["taps"]));
             Assert.Equal(TestGateway.Transport == "epoll" ? "direct" : "verbatim", (string?)row["mode"]);
             Assert.NotNull(row["first_byte_ms"]);
@@ -103,7 +105,8 @@ public sealed class LiveStreamsTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.NotFound, (await DeleteAsync(id)).Status);
         await _gateway.ErrorLogSaysAsync($"stream {id} (route live, consumer -) is ended from 127.0.0.1: enough");
         var log = Path.Combine(_gateway.Prefix, "logs", "access.log");
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log).Contains("/live|200|killed\n", StringComparison.Ordinal), "no line in the access log");
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log).Contains("/live|200|killed\n", StringComparison.Ordinal),
+            "no line in the access log");
     }
 
     [Theory]

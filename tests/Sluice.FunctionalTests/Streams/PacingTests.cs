@@ -19,20 +19,24 @@ public sealed class PacingTests : IAsyncLifetime
     static string Events(int count) => string.Concat(Enumerable.Range(1, count).Select(static n => $"data: {n}\n\n"));
 
     /// <summary>All at once, and then the end.</summary>
-    static ScriptedOrigin Burst(string body, string type = "text/event-stream", bool ends = true, TaskCompletionSource? gone = null) => ScriptedOrigin.Start(async connection =>
+    static ScriptedOrigin Burst(string body, string type = "text/event-stream", bool ends = true, TaskCompletionSource? gone = null) =>
+        ScriptedOrigin.Start(async connection =>
     {
         await connection.ReadHeadAsync();
-        await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\n\r\n{body.Length:x}\r\n{body}\r\n{(ends ? "0\r\n\r\n" : "")}");
+        await connection.SendAsync(
+            $"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\n\r\n{body.Length:x}\r\n{body}\r\n{(ends ? "0\r\n\r\n" : "")}");
         await connection.ReadEndAsync();
         gone?.TrySetResult();
     });
 
-    Task RouteAsync(ScriptedOrigin origin, string streaming) => _gateway.RouteAsync("live", "/live", origin.Port, $$""" "plugins":{"streaming":{{streaming}} } """);
+    Task RouteAsync(ScriptedOrigin origin, string streaming) =>
+        _gateway.RouteAsync("live", "/live", origin.Port, $$""" "plugins":{"streaming":{{streaming}} } """);
 
     [Theory]
     [InlineData("""{"rate": {"events_per_second": 20, "burst_events": 1}}""", 11, 499)]
     [InlineData("""{"rate": {"events_per_second": "${http_x_speed ?? 20}", "burst_events": 1}}""", 11, 499)]
-    [InlineData("""{"rate": {"events_per_second": 1, "burst_events": 1}, "idle_timeout": "900ms", "event_idle_timeout": "900ms"}""", 3, 1999)]
+    [InlineData("""{"rate": {"events_per_second": 1, "burst_events": 1}, "idle_timeout": "900ms", "event_idle_timeout": "900ms"}""", 3,
+        1999)]
     [InlineData("""{"rate": {"events_per_second": 20, "burst_events": 1}, "slow_consumer": {"policy": "drop_oldest"}}""", 11, 499)]
     public async Task Events_pass_no_faster_than_they_may_and_silence_meanwhile_is_nobodys_fault(string streaming, int events, int least)
     {
@@ -47,7 +51,8 @@ public sealed class PacingTests : IAsyncLifetime
         Assert.Equal(": c\n\n" + Events(events), await response.Content.ReadAsStringAsync(Cancel));
         Assert.True(Stopwatch.GetElapsedTime(began) >= TimeSpan.FromMilliseconds(least), $"{Stopwatch.GetElapsedTime(began)}");
         var log = Path.Combine(_gateway.Prefix, "logs", "access.log");
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log) == $"/live|complete|{events}|\n", () => File.ReadAllText(log));
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllText(log) == $"/live|complete|{events}|\n",
+            () => File.ReadAllText(log));
     }
 
     [Theory]

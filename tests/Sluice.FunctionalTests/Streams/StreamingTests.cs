@@ -40,7 +40,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
     [InlineData("""{"event_idle_timeout": "500ms"}""", "data: 1\n\n", "event_idle_timeout", "no event came for too long", true)]
     [InlineData("""{"first_event_timeout": "500ms"}""", ": x\n\n", "first_event_timeout", "no event came in time", true)]
     [InlineData("""{"max_duration": "2s", "jitter": 0}""", "data: 1\n\n", "max_duration", "the stream has lasted as long as it may", false)]
-    public async Task A_limit_ends_a_stream_in_words_that_say_why(string streaming, string sent, string reason, string message, bool isError)
+    public async Task A_limit_ends_a_stream_in_words_that_say_why(string streaming, string sent, string reason, string message,
+        bool isError)
     {
         var closed = new TaskCompletionSource();
         await using var origin = Silent(Head + Chunk(sent), closed);
@@ -50,7 +51,9 @@ public sealed partial class StreamingTests : IAsyncLifetime
         await client.SendAsync(Ask);
         var answer = await client.UntilAsync("\r\n0\r\n\r\n");
         Assert.True(Stopwatch.GetElapsedTime(began) >= TimeSpan.FromMilliseconds(490));
-        Assert.EndsWith($"event: {(isError ? "error" : "end")}\ndata: {{\"reason\":\"{reason}\",\"message\":\"{message}\"}}\n\n\r\n0\r\n\r\n", answer, StringComparison.Ordinal);
+        Assert.EndsWith(
+            $"event: {(isError ? "error" : "end")}\ndata: {{\"reason\":\"{reason}\",\"message\":\"{message}\"}}\n\n\r\n0\r\n\r\n", answer,
+            StringComparison.Ordinal);
         await closed.Task.WaitAsync(TimeSpan.FromSeconds(30), Cancel);
         // the connection is the next request's
         await client.SendAsync("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -152,7 +155,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
         });
         await using var http2 = protocol == "HTTP/2" ? await TestGateway.StartAsync(apisix: "enable_http2: true") : null;
         var gateway = http2 ?? _gateway;
-        await gateway.RouteAsync("live", "/live", origin.Port, "\"plugins\":{\"streaming\":{\"heartbeat\":{\"interval\":1,\"comment\":\"beat\"}}}");
+        await gateway.RouteAsync("live", "/live", origin.Port,
+            "\"plugins\":{\"streaming\":{\"heartbeat\":{\"interval\":1,\"comment\":\"beat\"}}}");
         using var client = new HttpClient(new SocketsHttpHandler { UseProxy = false, EnableMultipleHttp2Connections = true })
         {
             DefaultRequestVersion = protocol == "HTTP/2" ? HttpVersion.Version20 : HttpVersion.Version11,
@@ -266,7 +270,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
         var answer = await client.UntilAsync("\r\n0\r\n\r\n");
         Assert.Matches("""\r\n\r\n[0-9a-f]+\r\nretry: 2000\n\n""", answer);
         Assert.Contains(
-            "event: error\nretry: 2000\ndata: {\"reason\":\"early_close\",\"message\":\"the stream broke off\",\"retry_ms\":2000}\n\n", answer, StringComparison.Ordinal);
+            "event: error\nretry: 2000\ndata: {\"reason\":\"early_close\",\"message\":\"the stream broke off\",\"retry_ms\":2000}\n\n",
+            answer, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -274,18 +279,21 @@ public sealed partial class StreamingTests : IAsyncLifetime
     [InlineData("[503]", 503, "", 200, "retry: 2000\n: 503 upstream_status\n\n")]
     [InlineData("[503]", 502, "", 502, "")]
     [InlineData("[404]", 404, "", 404, "")]
-    public async Task An_EventSource_is_told_to_come_back_instead_of_a_status(string on, int status, string retryAfter, int seen, string body)
+    public async Task An_EventSource_is_told_to_come_back_instead_of_a_status(string on, int status, string retryAfter, int seen,
+        string body)
     {
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync($"HTTP/1.1 {status} No\r\n{(retryAfter.Length > 0 ? $"Retry-After: {retryAfter}\r\n" : "")}Content-Length: 0\r\n\r\n");
+            await connection.SendAsync(
+                $"HTTP/1.1 {status} No\r\n{(retryAfter.Length > 0 ? $"Retry-After: {retryAfter}\r\n" : "")}Content-Length: 0\r\n\r\n");
         });
         await RouteAsync(origin, $$"""{"reconnect": {"delay": "2s", "jitter": 0, "on": {{on}}} }""");
         var answer = await RawClient.AskAsync(_gateway.EndPoint, Ask);
         Assert.Equal((seen, body), (answer.Status, answer.Body));
         // who is no EventSource gets what there is
-        Assert.Equal(status, (await RawClient.AskAsync(_gateway.EndPoint, Ask.Replace("text/event-stream", "*/*", StringComparison.Ordinal))).Status);
+        Assert.Equal(status,
+            (await RawClient.AskAsync(_gateway.EndPoint, Ask.Replace("text/event-stream", "*/*", StringComparison.Ordinal))).Status);
     }
 
     [Fact]
@@ -295,7 +303,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
         var origin = ScriptedOrigin.Start(static _ => Task.CompletedTask);
         var port = origin.Port;
         await origin.DisposeAsync();
-        await _gateway.RouteAsync("live", "/live", port, "\"plugins\":{\"streaming\":{\"reconnect\":{\"delay\":2,\"jitter\":0,\"on\":\"auto\"}}}");
+        await _gateway.RouteAsync("live", "/live", port,
+            "\"plugins\":{\"streaming\":{\"reconnect\":{\"delay\":2,\"jitter\":0,\"on\":\"auto\"}}}");
         var answer = await RawClient.AskAsync(_gateway.EndPoint, Ask);
         Assert.Equal((200, "retry: 2000\n: 502 connect_refused\n\n"), (answer.Status, answer.Body));
     }
@@ -306,7 +315,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
     [InlineData("abort", "{\"a\":1}\n", false)]
     public async Task Streams_of_lines_end_in_a_line_where_that_is_wanted_and_can_be_said(string ndjson, string sent, bool ends)
     {
-        await using var origin = Silent("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n" + Chunk(sent));
+        await using var origin = Silent("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + Chunk(sent));
         await RouteAsync(origin, $$"""{"idle_timeout": "300ms", "ending": {"ndjson": "{{ndjson}}"} }""");
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
         await client.SendAsync(Ask.Replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n", StringComparison.Ordinal));
@@ -341,7 +351,8 @@ public sealed partial class StreamingTests : IAsyncLifetime
     public async Task Defaults_of_the_gateway_hold_where_no_plugin_speaks_and_a_wrong_one_is_refused()
     {
         await using var origin = Silent(Head + Chunk("data: 1\n\n"));
-        await using var gateway = await TestGateway.StartAsync("sluice: {streams: {defaults: {idle_timeout: 300ms, ending: {mode: dialect}}}}");
+        await using var gateway = await TestGateway.StartAsync(
+            "sluice: {streams: {defaults: {idle_timeout: 300ms, ending: {mode: dialect}}}}");
         await gateway.RouteAsync("live", "/live", origin.Port);
         using var client = await RawClient.ConnectAsync(gateway.EndPoint);
         await client.SendAsync(Ask);

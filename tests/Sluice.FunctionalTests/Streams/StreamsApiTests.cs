@@ -19,7 +19,8 @@ public sealed class StreamsApiTests : IAsyncLifetime
         _origin = ScriptedOrigin.Start(async connection =>
         {
             var head = await connection.ReadHeadAsync();
-            var type = head.Contains("/lines", StringComparison.Ordinal) ? "application/x-ndjson" : head.Contains("/body", StringComparison.Ordinal) ? "text/plain" : "text/event-stream";
+            var type = head.Contains("/lines", StringComparison.Ordinal) ? "application/x-ndjson"
+                : head.Contains("/body", StringComparison.Ordinal) ? "text/plain" : "text/event-stream";
             var first = head.Contains("/named", StringComparison.Ordinal) ? "20\r\nevent: tick\nid: 812\ndata: abcd\n\n\r\n"
                 : head.Contains("/held", StringComparison.Ordinal) ? "3\r\n: x\r\n" : "9\r\ndata: 1\n\n\r\n";
             await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\n\r\n{first}");
@@ -34,7 +35,8 @@ public sealed class StreamsApiTests : IAsyncLifetime
             }
         });
         _gateway = await TestGateway.StartAsync(
-            "nginx_config:\n  http:\n    access_log_format: '$uri|$sluice_stream_kind|$sluice_stream_phase|$sluice_stream_end|$sluice_events|$sluice_stream_id'\n" + config);
+            "nginx_config:\n  http:\n    access_log_format: "
+                + "'$uri|$sluice_stream_kind|$sluice_stream_phase|$sluice_stream_end|$sluice_events|$sluice_stream_id'\n" + config);
         await _gateway.PutAsync("/global_rules/1", """{"plugins":{"prometheus":{}}}""");
         await _gateway.RouteAsync("live", "/live", _origin.Port);
         await _gateway.RouteAsync("seen", "/seen", _origin.Port, "\"plugins\":{\"sse\":{}}");
@@ -93,7 +95,8 @@ public sealed class StreamsApiTests : IAsyncLifetime
     async Task<string> MetricsAsync()
     {
         using var text = new MemoryStream();
-        await _gateway.Client.GetStreamAsync($"http://{_gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics", Cancel).ContinueWith(stream => stream.Result.CopyTo(text), Cancel, default, TaskScheduler.Default);
+        await _gateway.Client.GetStreamAsync($"http://{_gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics", Cancel)
+            .ContinueWith(stream => stream.Result.CopyTo(text), Cancel, default, TaskScheduler.Default);
         return System.Text.Encoding.UTF8.GetString(text.ToArray());
     }
 
@@ -131,13 +134,15 @@ public sealed class StreamsApiTests : IAsyncLifetime
     [InlineData("rout=live", "unknown argument \"rout\"; did you mean \"route\"?")]
     [InlineData("kind=sss", "argument \"kind\": \"sss\" is none of body, sse, ndjson, grpc, eventstream, websocket, tunnel")]
     [InlineData("client=x", "argument \"client\": \"x\" is no address or range")]
-    [InlineData("idle=5x", "argument \"idle\": \"5x\" is no duration: write seconds as a number, or \"500ms\", \"15s\", \"5m\", \"2h\", \"1d\"")]
+    [InlineData("idle=5x",
+        "argument \"idle\": \"5x\" is no duration: write seconds as a number, or \"500ms\", \"15s\", \"5m\", \"2h\", \"1d\"")]
     [InlineData("slow=1", "argument \"slow\": \"1\" is neither true nor false")]
     [InlineData("route=a&route=b", "argument \"route\" is given twice")]
     [InlineData("limit=1001", "argument \"limit\" is no number from 1 to 1000: \"1001\"")]
     [InlineData("cursor=5", "argument \"cursor\" is none that a list gave as \"next\": \"5\"")]
     [InlineData("sort=size", "argument \"sort\" is none of age, bytes, events, queue, idle (with - in front: descending): \"size\"")]
-    [InlineData("by=rout", "argument \"by\" is none of route, service, consumer, kind, phase, mode, node, protocol: \"rout\"; did you mean \"route\"?")]
+    [InlineData("by=rout",
+        "argument \"by\" is none of route, service, consumer, kind, phase, mode, node, protocol: \"rout\"; did you mean \"route\"?")]
     public async Task Arguments_that_make_no_sense_are_refused(string query, string error)
     {
         var (status, body) = await SendAsync(HttpMethod.Get, "/v1/streams?" + query);
@@ -151,14 +156,18 @@ public sealed class StreamsApiTests : IAsyncLifetime
         using var two = await OpenAsync("/live");
         using var other = await OpenAsync("/seen");
         var id = (string)(await _gateway.ControlAsync("/v1/streams?route=live"))["streams"]![0]!["id"]!;
-        Assert.Equal((HttpStatusCode.Unauthorized, """{"error_msg":"this needs an admin key in X-API-KEY, or sluice.streams.control_write"}"""),
+        Assert.Equal((HttpStatusCode.Unauthorized,
+            """{"error_msg":"this needs an admin key in X-API-KEY, or sluice.streams.control_write"}"""),
             await SendAsync(HttpMethod.Delete, "/v1/streams?route=live", withKey: false));
-        Assert.Equal((HttpStatusCode.BadRequest, """{"error_msg":"name at least one filter, or all=true"}"""), await SendAsync(HttpMethod.Delete, "/v1/streams"));
-        Assert.Equal((HttpStatusCode.Accepted, """{"matched":2}"""), await SendAsync(HttpMethod.Delete, "/v1/streams?route=live&over=50ms&reason=move"));
+        Assert.Equal((HttpStatusCode.BadRequest, """{"error_msg":"name at least one filter, or all=true"}"""),
+            await SendAsync(HttpMethod.Delete, "/v1/streams"));
+        Assert.Equal((HttpStatusCode.Accepted, """{"matched":2}"""),
+            await SendAsync(HttpMethod.Delete, "/v1/streams?route=live&over=50ms&reason=move"));
         Assert.Equal("", (await one.ReadRestAsync()).Text);
         Assert.Equal("", (await two.ReadRestAsync()).Text);
         await Eventually.HoldsAsync(async () => await RoutesAsync("") == "seen", "not exactly those that were meant are gone");
-        await Eventually.HoldsAsync(async () => (await SendAsync(HttpMethod.Get, "/v1/streams/" + id)).Status == HttpStatusCode.OK, "the page of a stream that has ended is gone");
+        await Eventually.HoldsAsync(async () => (await SendAsync(HttpMethod.Get, "/v1/streams/" + id)).Status == HttpStatusCode.OK,
+            "the page of a stream that has ended is gone");
         var row = await _gateway.ControlAsync("/v1/streams/" + id);
         Assert.Equal(("killed", "open", 9), ((string)row["reason"]!, (string)row["phase"]!, (int)row["bytes"]!));
         Assert.NotNull(row["ended"]);
@@ -185,7 +194,8 @@ public sealed class StreamsApiTests : IAsyncLifetime
         {
             Assert.Equal("", (await client.ReadRestAsync()).Text);
         }
-        await Eventually.HoldsAsync(async () => (string?)(await _gateway.ControlAsync("/v1/streams/" + id))["reason"] == "killed", "it goes on");
+        await Eventually.HoldsAsync(async () => (string?)(await _gateway.ControlAsync("/v1/streams/" + id))["reason"] == "killed",
+            "it goes on");
         await _gateway.ErrorLogSaysAsync($"stream {id} (route worded, consumer -) is ended from 127.0.0.1: ");
         Assert.DoesNotContain("[error]", _gateway.ErrorLog, StringComparison.Ordinal);
     }
@@ -194,7 +204,8 @@ public sealed class StreamsApiTests : IAsyncLifetime
     public async Task A_way_to_end_streams_that_is_none_is_refused()
     {
         var (status, body) = await SendAsync(HttpMethod.Delete, "/v1/streams/0000-0?mode=kill");
-        Assert.Equal((HttpStatusCode.BadRequest, "argument \"mode\": \"kill\" is none of end, abort"), (status, (string)JsonNode.Parse(body)!["error_msg"]!));
+        Assert.Equal((HttpStatusCode.BadRequest, "argument \"mode\": \"kill\" is none of end, abort"),
+            (status, (string)JsonNode.Parse(body)!["error_msg"]!));
     }
 
     [Fact]
@@ -220,7 +231,9 @@ public sealed class StreamsApiTests : IAsyncLifetime
                 "sluice_stream_bytes_total{route=\"seen\",direction=\"received\"} 9\n",
                 "sluice_time_to_first_event_seconds_count{route=\"seen\"} 1\n");
         }
-        await Eventually.HoldsAsync(async () => (await MetricsAsync()).Contains("sluice_stream_ends_total{route=\"seen\",reason=\"client_gone\"} 1\n", StringComparison.Ordinal), "the end is not counted");
+        await Eventually.HoldsAsync(async () =>
+            (await MetricsAsync()).Contains("sluice_stream_ends_total{route=\"seen\",reason=\"client_gone\"} 1\n",
+                StringComparison.Ordinal), "the end is not counted");
         await _gateway.MetricsSayAsync("sluice_stream_bytes_total{route=\"seen\",direction=\"sent\"} 9\n");
         await _gateway.AdminAsync(HttpMethod.Delete, "/routes/seen");
         Assert.DoesNotContain("route=\"seen\"", await MetricsAsync(), StringComparison.Ordinal);
@@ -229,17 +242,20 @@ public sealed class StreamsApiTests : IAsyncLifetime
     [Fact]
     public async Task A_stream_is_in_the_access_log_at_its_head_and_at_its_end()
     {
-        string[] Lines() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log")) ? File.ReadAllLines(Path.Combine(_gateway.Prefix, "logs", "access.log")) : [];
+        string[] Lines() => File.Exists(Path.Combine(_gateway.Prefix, "logs", "access.log"))
+            ? File.ReadAllLines(Path.Combine(_gateway.Prefix, "logs", "access.log")) : [];
         using (await OpenAsync("/seen"))
         {
             var id = (string)(await _gateway.ControlAsync("/v1/streams"))["streams"]![0]!["id"]!;
             await Eventually.TrueAsync(() => Lines().SequenceEqual([$"/seen|sse|head|-|0|{id}"]), () => string.Join('\n', Lines()));
         }
-        await Eventually.TrueAsync(() => Lines() is [_, var line] && line.StartsWith("/seen|sse|open|client_gone|1|", StringComparison.Ordinal), () => string.Join('\n', Lines()));
+        await Eventually.TrueAsync(() => Lines() is [_, var line]
+            && line.StartsWith("/seen|sse|open|client_gone|1|", StringComparison.Ordinal), () => string.Join('\n', Lines()));
         using (await OpenAsync("/body"))
         {
         }
-        await Eventually.TrueAsync(() => Lines() is [_, _, var line] && line.StartsWith("/body|body|open|client_gone|-|", StringComparison.Ordinal), () => string.Join('\n', Lines()));
+        await Eventually.TrueAsync(() => Lines() is [_, _, var line]
+            && line.StartsWith("/body|body|open|client_gone|-|", StringComparison.Ordinal), () => string.Join('\n', Lines()));
     }
 
     [Fact]
@@ -251,11 +267,13 @@ public sealed class StreamsApiTests : IAsyncLifetime
         using var two = await OpenAsync("/lines");
         using (var refused = await _gateway.Client.GetAsync(_gateway.Url("/live"), Cancel))
         {
-            Assert.Equal((HttpStatusCode.ServiceUnavailable, """{"error_msg":"too many streams"}""" + "\n"), (refused.StatusCode, await refused.Content.ReadAsStringAsync(Cancel)));
+            Assert.Equal((HttpStatusCode.ServiceUnavailable, """{"error_msg":"too many streams"}""" + "\n"),
+                (refused.StatusCode, await refused.Content.ReadAsStringAsync(Cancel)));
         }
         using var body = await OpenAsync("/body");
         await _gateway.MetricsSayAsync("sluice_streams_refused_total{route=\"live\",reason=\"max\"} 1\n");
-        Assert.Equal((HttpStatusCode.Accepted, """{"matched":1}"""), await SendAsync(HttpMethod.Delete, "/v1/streams?kind=ndjson", withKey: false));
+        Assert.Equal((HttpStatusCode.Accepted, """{"matched":1}"""),
+            await SendAsync(HttpMethod.Delete, "/v1/streams?kind=ndjson", withKey: false));
         await Eventually.HoldsAsync(async () => await RoutesAsync("") == "live body", "the stream goes on");
         using var three = await OpenAsync("/live");
     }
@@ -263,23 +281,31 @@ public sealed class StreamsApiTests : IAsyncLifetime
     [Fact]
     public async Task A_row_says_everything_that_is_known_of_a_stream()
     {
-        await _gateway.RouteAsync("named", "/named", _origin.Port, "\"plugins\":{\"streaming\":{\"event_idle_timeout\":\"30m\",\"max_duration\":\"1h\",\"jitter\":0}}");
+        await _gateway.RouteAsync("named", "/named", _origin.Port,
+            "\"plugins\":{\"streaming\":{\"event_idle_timeout\":\"30m\",\"max_duration\":\"1h\",\"jitter\":0}}");
         using var one = await OpenAsync("/named", "data: abcd\n\n\r\n");
         var row = (await _gateway.ControlAsync("/v1/streams?route=named"))["streams"]![0]!.AsObject();
         Assert.Equal(
-            "id kind mode phase route service consumer client protocol method uri node started age_ms first_byte_ms first_event_ms events bytes events_per_second last_event max_gap_ms "
+            "id kind mode phase route service consumer client protocol method uri node started age_ms first_byte_ms first_event_ms "
+                + "events bytes events_per_second last_event max_gap_ms "
                 + "queue heartbeats lease ends_at_ms resumable topic idle_ms slow taps",
             string.Join(' ', row.Select(static pair => pair.Key)));
-        Assert.Equal(("sse", "events", "open", 1, 32), ((string)row["kind"]!, (string)row["mode"]!, (string)row["phase"]!, (int)row["events"]!, (int)row["bytes"]!));
-        Assert.Equal(("tick", "812", 32), ((string)row["last_event"]!["name"]!, (string)row["last_event"]!["id"]!, (int)row["last_event"]!["bytes"]!));
+        Assert.Equal(("sse", "events", "open", 1, 32),
+            ((string)row["kind"]!, (string)row["mode"]!, (string)row["phase"]!, (int)row["events"]!, (int)row["bytes"]!));
+        Assert.Equal(("tick", "812", 32),
+            ((string)row["last_event"]!["name"]!, (string)row["last_event"]!["id"]!, (int)row["last_event"]!["bytes"]!));
         Assert.Equal(3_600_000, (int)row["ends_at_ms"]!);
         Assert.Equal("""{"bytes":0,"events":0,"dropped":0}|0|{"expires_in_ms":null}|false||""",
             $"{row["queue"]!.ToJsonString()}|{row["heartbeats"]}|{row["lease"]!.ToJsonString()}|{row["resumable"]!.ToJsonString()}|{row["topic"]}|{row["max_gap_ms"]}");
-        Assert.Equal(row.ToJsonString().Split("\"age_ms\"")[0], (await _gateway.ControlAsync($"/v1/streams/{row["id"]}")).ToJsonString().Split("\"age_ms\"")[0]);
+        Assert.Equal(row.ToJsonString().Split("\"age_ms\"")[0],
+            (await _gateway.ControlAsync($"/v1/streams/{row["id"]}")).ToJsonString().Split("\"age_ms\"")[0]);
 
         using var plain = await OpenAsync("/live");
         row = (await _gateway.ControlAsync("/v1/streams?route=live"))["streams"]![0]!.AsObject();
-        Assert.Equal("null,null,null,null,null", string.Join(',', ((string[])["events", "events_per_second", "last_event", "max_gap_ms", "ends_at_ms"]).Select(name => row[name]?.ToJsonString() ?? "null")));
+        Assert.Equal("null,null,null,null,null",
+            string.Join(',',
+                ((string[])["events", "events_per_second", "last_event", "max_gap_ms", "ends_at_ms"]).Select(
+                    name => row[name]?.ToJsonString() ?? "null")));
     }
 
     [Fact]
@@ -289,14 +315,16 @@ public sealed class StreamsApiTests : IAsyncLifetime
         using var first = new HttpRequestMessage(HttpMethod.Get, _gateway.Url("/named"));
         using var one = await _gateway.Client.SendAsync(first, HttpCompletionOption.ResponseHeadersRead, Cancel);
         var id = one.Headers.GetValues("X-Sluice-Stream-Id").Single();
-        await Eventually.HoldsAsync(async () => (await _gateway.ControlAsync("/v1/streams?route=kept"))["streams"]!.AsArray() is [{ } row] && (int?)row["events"] == 1, "the event is not counted");
+        await Eventually.HoldsAsync(async () => (await _gateway.ControlAsync("/v1/streams?route=kept"))["streams"]!.AsArray() is [{ } row]
+            && (int?)row["events"] == 1, "the event is not counted");
         using var again = new HttpRequestMessage(HttpMethod.Get, _gateway.Url("/named")) { Headers = { { "Last-Event-ID", id + ".1" } } };
         using var two = await _gateway.Client.SendAsync(again, HttpCompletionOption.ResponseHeadersRead, Cancel);
         var list = await _gateway.ControlAsync("/v1/streams?route=kept&mode=topic&sort=age");
         Assert.Equal(2, (int)list["total"]!);
         Assert.DoesNotContain(id, list.ToJsonString(), StringComparison.Ordinal);
         var row = list["streams"]!.AsArray().Single(row => (int?)row!["events"] == 1)!;
-        Assert.Equal(("tick", "1", true), ((string)row["last_event"]!["name"]!, (string)row["last_event"]!["id"]!, (bool)row["resumable"]!));
+        Assert.Equal(("tick", "1", true),
+            ((string)row["last_event"]!["name"]!, (string)row["last_event"]!["id"]!, (bool)row["resumable"]!));
         Assert.Equal(2, (int)(await _gateway.ControlAsync($"/v1/streams?topic={row["topic"]}"))["total"]!);
         Assert.Equal(0, (int)(await _gateway.ControlAsync("/v1/streams?topic=0123456789ab"))["total"]!);
     }
@@ -323,11 +351,13 @@ public sealed class StreamsApiTests : IAsyncLifetime
             await Eventually.HoldsAsync(async () => await RoutesAsync("?slow=true") == "flood", "nobody is slow");
             Assert.Equal("flood live", await RoutesAsync("?sort=-queue"));
             await Eventually.HoldsAsync(
-                async () => (await MetricsAsync()).Contains("sluice_slow_streams{route=\"flood\",policy=\"block\"} 1\n", StringComparison.Ordinal), "the slow one is not counted");
+                async () => (await MetricsAsync()).Contains("sluice_slow_streams{route=\"flood\",policy=\"block\"} 1\n",
+                    StringComparison.Ordinal), "the slow one is not counted");
             await _gateway.MetricsSayAsync("sluice_stream_queue_bytes{route=\"flood\"} 0\n");
         }
         await Eventually.HoldsAsync(
-            async () => (await MetricsAsync()).Contains("sluice_slow_streams{route=\"flood\",policy=\"block\"} 0\n", StringComparison.Ordinal), "the slow one is still counted");
+            async () => (await MetricsAsync()).Contains("sluice_slow_streams{route=\"flood\",policy=\"block\"} 0\n",
+                StringComparison.Ordinal), "the slow one is still counted");
     }
 
     [Fact]
@@ -338,17 +368,21 @@ public sealed class StreamsApiTests : IAsyncLifetime
         await one.ReadUntilAsync(": ping\n\n");
         // a beat is counted when it is on its way
         await Eventually.HoldsAsync(
-            async () => System.Text.RegularExpressions.Regex.IsMatch(await MetricsAsync(), "sluice_stream_heartbeats_total\\{route=\"beat\"} [1-9]"), "the heartbeat is not counted");
+            async () => System.Text.RegularExpressions.Regex.IsMatch(await MetricsAsync(),
+                "sluice_stream_heartbeats_total\\{route=\"beat\"} [1-9]"), "the heartbeat is not counted");
         Assert.True((int)(await _gateway.ControlAsync("/v1/streams?route=beat"))["streams"]![0]!["heartbeats"]! >= 1);
 
-        await _gateway.PutAsync("/routes/back", """{"uri":"/back","plugins":{"streaming":{"reconnect":{"on":"auto"}},"fault-injection":{"abort":{"http_status":503}}}}""");
-        using var request = new HttpRequestMessage(HttpMethod.Get, _gateway.Url("/back")) { Headers = { { "Accept", "text/event-stream" } } };
+        await _gateway.PutAsync("/routes/back",
+            """{"uri":"/back","plugins":{"streaming":{"reconnect":{"on":"auto"}},"fault-injection":{"abort":{"http_status":503}}}}""");
+        using var request = new HttpRequestMessage(HttpMethod.Get,
+            _gateway.Url("/back")) { Headers = { { "Accept", "text/event-stream" } } };
         using (var answer = await _gateway.Client.SendAsync(request, Cancel))
         {
             Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
         }
         await Eventually.HoldsAsync(
-            async () => (await MetricsAsync()).Contains("sluice_stream_reconnects_total{route=\"back\",status=\"503\"} 1\n", StringComparison.Ordinal), "the invitation is not counted");
+            async () => (await MetricsAsync()).Contains("sluice_stream_reconnects_total{route=\"back\",status=\"503\"} 1\n",
+                StringComparison.Ordinal), "the invitation is not counted");
         await _gateway.AdminAsync(HttpMethod.Delete, "/routes/back");
         Assert.DoesNotContain("route=\"back\"", await MetricsAsync(), StringComparison.Ordinal);
     }

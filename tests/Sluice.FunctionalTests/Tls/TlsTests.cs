@@ -20,7 +20,8 @@ public sealed class TlsTests : IDisposable
     public void Dispose() => _ca.Dispose();
 
     /// <summary>A gateway that opens HTTPS with its first certificate.</summary>
-    static Task<TestGateway> StartAsync(string ssl = "", string more = "") => TestGateway.StartAsync(more, ssl: $"{{listen: [{{ip: 127.0.0.1, port: 0}}]{(ssl.Length > 0 ? ", " + ssl : "")}}}");
+    static Task<TestGateway> StartAsync(string ssl = "", string more = "") =>
+        TestGateway.StartAsync(more, ssl: $"{{listen: [{{ip: 127.0.0.1, port: 0}}]{(ssl.Length > 0 ? ", " + ssl : "")}}}");
 
     async Task<IPEndPoint> PutAsync(TestGateway gateway, string id, string[] names, (string, string)[] pairs, JsonObject? more = null)
     {
@@ -35,10 +36,13 @@ public sealed class TlsTests : IDisposable
     }
 
     static async Task<string> HandshakeAsync(IPEndPoint gateway, string? name, params string[] more) =>
-        (await Tool.RunAsync("openssl", ["s_client", "-connect", $"{gateway}", .. name is null ? (string[])["-noservername"] : ["-servername", name], .. more])).Output;
+        (await Tool.RunAsync("openssl",
+            ["s_client", "-connect", $"{gateway}", .. name is null ? (string[])["-noservername"] : ["-servername", name], .. more])).Output;
 
     Task<(int ExitCode, string Output)> CurlAsync(IPEndPoint gateway, string host, string path, params string[] more) =>
-        Tool.RunAsync("curl", ["-sS", "--max-time", "20", "--cacert", _ca.CaFile, "--resolve", $"{host}:{gateway.Port}:127.0.0.1", $"https://{host}:{gateway.Port}{path}", .. more]);
+        Tool.RunAsync("curl",
+            ["-sS", "--max-time", "20", "--cacert", _ca.CaFile, "--resolve", $"{host}:{gateway.Port}:127.0.0.1",
+                $"https://{host}:{gateway.Port}{path}", .. more]);
 
     [Fact]
     public async Task Each_name_gets_its_certificate_and_an_unknown_one_none()
@@ -115,8 +119,10 @@ public sealed class TlsTests : IDisposable
 
         Assert.DoesNotContain("OU = RSA", await HandshakeAsync(tls, "a.test"), StringComparison.Ordinal);
         Assert.Contains("OU = RSA", await HandshakeAsync(tls, "a.test", "-sigalgs", "RSA+SHA256:RSA-PSS+SHA256"), StringComparison.Ordinal);
-        Assert.Contains("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"), StringComparison.Ordinal);
-        Assert.DoesNotContain("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"), StringComparison.Ordinal);
+        Assert.Contains("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"),
+            StringComparison.Ordinal);
+        Assert.DoesNotContain("OU = RSA", await HandshakeAsync(tls, "a.test", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -141,7 +147,8 @@ public sealed class TlsTests : IDisposable
         var (_, http2) = await CurlAsync(tls, "a.test", "/x", "-w", "%{http_version}");
         Assert.EndsWith("\r\n\r\n2", http2, StringComparison.Ordinal);
         Assert.Contains("X-Forwarded-Proto: https", http2, StringComparison.Ordinal);
-        Assert.EndsWith("\r\n\r\n1.1", (await CurlAsync(tls, "a.test", "/x", "--http1.1", "-w", "%{http_version}")).Output, StringComparison.Ordinal);
+        Assert.EndsWith("\r\n\r\n1.1", (await CurlAsync(tls, "a.test", "/x", "--http1.1", "-w", "%{http_version}")).Output,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -189,23 +196,28 @@ public sealed class TlsTests : IDisposable
     public async Task Versions_and_ciphers_are_those_of_the_name()
     {
         await using var gateway = await StartAsync("ssl_ciphers: ECDHE-ECDSA-AES256-GCM-SHA384");
-        var tls = await PutAsync(gateway, "1", ["new.test"], [_ca.Issue("new.test")], new JsonObject { ["ssl_protocols"] = new JsonArray("TLSv1.3") });
-        await PutAsync(gateway, "2", ["old.test"], [_ca.Issue("old.test")], new JsonObject { ["ssl_protocols"] = new JsonArray("TLSv1.2") });
+        var tls = await PutAsync(gateway, "1", ["new.test"], [_ca.Issue("new.test")],
+            new JsonObject { ["ssl_protocols"] = new JsonArray("TLSv1.3") });
+        await PutAsync(gateway, "2", ["old.test"], [_ca.Issue("old.test")],
+            new JsonObject { ["ssl_protocols"] = new JsonArray("TLSv1.2") });
 
         Assert.Contains("TLSv1.3", await HandshakeAsync(tls, "new.test"), StringComparison.Ordinal);
         Assert.Contains("alert protocol version", await HandshakeAsync(tls, "new.test", "-tls1_2"), StringComparison.Ordinal);
         Assert.Contains("Cipher is ECDHE-ECDSA-AES256-GCM-SHA384", await HandshakeAsync(tls, "old.test"), StringComparison.Ordinal);
-        Assert.Contains("Cipher is (NONE)", await HandshakeAsync(tls, "old.test", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"), StringComparison.Ordinal);
+        Assert.Contains("Cipher is (NONE)", await HandshakeAsync(tls, "old.test", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Only_clients_with_a_certificate_of_the_CA_get_in()
     {
         await using var origin = EchoOrigin.Start();
-        await using var gateway = await StartAsync(more: "nginx_config: {http: {access_log_format: '$uri $ssl_client_verify $ssl_client_s_dn'}}");
+        await using var gateway = await StartAsync(
+            more: "nginx_config: {http: {access_log_format: '$uri $ssl_client_verify $ssl_client_s_dn'}}");
         await gateway.RouteAsync("r1", "/*", origin.Port);
         using var stranger = new TestAuthority("Test CA");
-        var tls = await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = _ca.Pem } });
+        var tls = await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")],
+            new JsonObject { ["client"] = new JsonObject { ["ca"] = _ca.Pem } });
         await PutAsync(gateway, "2", ["b.test"], [_ca.Issue("b.test")]);
         var (good, goodKey) = _ca.IssueFiles("jack", client: true);
         var (bad, badKey) = stranger.IssueFiles("mallory", client: true);
@@ -214,9 +226,12 @@ public sealed class TlsTests : IDisposable
         Assert.NotEqual(0, (await CurlAsync(tls, "a.test", "/none")).ExitCode);
         await gateway.ErrorLogSaysAsync("client certificate for \"a.test\" refused: client certificate was not present");
         Assert.NotEqual(0, (await CurlAsync(tls, "a.test", "/bad", "--cert", bad, "--key", badKey)).ExitCode);
-        Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test")).Output, StringComparison.Ordinal);
-        Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test.")).Output, StringComparison.Ordinal);
-        await Eventually.TrueAsync(() => File.ReadAllText(Path.Combine(gateway.Prefix, "logs", "access.log")).Contains("/jack SUCCESS CN=jack", StringComparison.Ordinal), "no line of jack");
+        Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test")).Output,
+            StringComparison.Ordinal);
+        Assert.Contains("400 Bad Request", (await CurlAsync(tls, "b.test", "/other", "-H", "Host: a.test.")).Output,
+            StringComparison.Ordinal);
+        await Eventually.TrueAsync(() => File.ReadAllText(Path.Combine(gateway.Prefix, "logs", "access.log"))
+            .Contains("/jack SUCCESS CN=jack", StringComparison.Ordinal), "no line of jack");
     }
 
     [Theory]
@@ -232,20 +247,25 @@ public sealed class TlsTests : IDisposable
         await using var gateway = await StartAsync();
         await gateway.RouteAsync("r1", "/*", origin.Port);
         using var another = new TestAuthority("Another CA");
-        var tls = await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = _ca.Pem } });
+        var tls = await PutAsync(gateway, "1", ["a.test"], [_ca.Issue("a.test")],
+            new JsonObject { ["client"] = new JsonObject { ["ca"] = _ca.Pem } });
         await PutAsync(gateway, "2", ["b.test"], [_ca.Issue("b.test")]);
-        await PutAsync(gateway, "3", ["c.test"], [_ca.Issue("c.test")], new JsonObject { ["client"] = new JsonObject { ["ca"] = another.Pem } });
+        await PutAsync(gateway, "3", ["c.test"], [_ca.Issue("c.test")],
+            new JsonObject { ["client"] = new JsonObject { ["ca"] = another.Pem } });
         var (certificate, key) = _ca.IssueFiles("jack", client: true);
         var session = Path.Combine(_ca.Directory, "session.pem");
         Task<string> AskAsync(string name, params string[] more) => AskByOpenSslAsync(tls, name, [version, .. more]);
 
-        Assert.Contains("HTTP/1.1 200 OK", await AskAsync(of, "-cert", certificate, "-key", key, "-sess_out", session), StringComparison.Ordinal);
+        Assert.Contains("HTTP/1.1 200 OK", await AskAsync(of, "-cert", certificate, "-key", key, "-sess_out", session),
+            StringComparison.Ordinal);
 
-        Assert.DoesNotContain("HTTP/1.1 200 OK", await AskAsync(at, File.Exists(session) ? ["-sess_in", session] : []), StringComparison.Ordinal);
+        Assert.DoesNotContain("HTTP/1.1 200 OK", await AskAsync(at, File.Exists(session) ? ["-sess_in", session] : []),
+            StringComparison.Ordinal);
     }
 
     static async Task<string> AskByOpenSslAsync(IPEndPoint gateway, string name, params string[] more) =>
-        (await Tool.RunAsync("openssl", $"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n", ["s_client", "-ign_eof", "-connect", $"{gateway}", "-servername", name, .. more])).Output;
+        (await Tool.RunAsync("openssl", $"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n",
+            ["s_client", "-ign_eof", "-connect", $"{gateway}", "-servername", name, .. more])).Output;
 
     [Fact]
     public async Task Some_paths_need_no_client_certificate()
@@ -259,17 +279,21 @@ public sealed class TlsTests : IDisposable
 
         Assert.EndsWith("200", (await CurlAsync(tls, "a.test", "/open/x", "-w", "%{http_code}")).Output, StringComparison.Ordinal);
         Assert.EndsWith("400", (await CurlAsync(tls, "a.test", "/closed", "-w", "%{http_code}")).Output, StringComparison.Ordinal);
-        Assert.EndsWith("200", (await CurlAsync(tls, "a.test", "/closed", "-w", "%{http_code}", "--cert", good, "--key", key)).Output, StringComparison.Ordinal);
+        Assert.EndsWith("200", (await CurlAsync(tls, "a.test", "/closed", "-w", "%{http_code}", "--cert", good, "--key", key)).Output,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Keys_are_stored_encrypted_and_work_after_a_restart()
     {
-        await using var gateway = await TestGateway.StartAsync(apisix: "data_encryption: {keyring: [0123456789abcdef]}", ssl: TestGateway.Https);
+        await using var gateway = await TestGateway.StartAsync(apisix: "data_encryption: {keyring: [0123456789abcdef]}",
+            ssl: TestGateway.Https);
         var (certificate, key) = _ca.Issue("a.test");
         await PutAsync(gateway, "1", ["a.test"], [(certificate, key)]);
-        var stored = Directory.GetFiles(Path.Combine(gateway.Prefix, "data"), "*.db*").Select(file => Encoding.Latin1.GetString(ReadShared(file)));
-        Assert.DoesNotContain(stored, text => text.Contains("PRIVATE KEY", StringComparison.Ordinal) || text.Contains(key.Split('\n')[1], StringComparison.Ordinal));
+        var stored = Directory.GetFiles(Path.Combine(gateway.Prefix, "data"), "*.db*")
+            .Select(file => Encoding.Latin1.GetString(ReadShared(file)));
+        Assert.DoesNotContain(stored, text => text.Contains("PRIVATE KEY", StringComparison.Ordinal)
+            || text.Contains(key.Split('\n')[1], StringComparison.Ordinal));
 
         await gateway.RestartAsync();
 
@@ -287,16 +311,19 @@ public sealed class TlsTests : IDisposable
     [Fact]
     public async Task The_OCSP_answer_is_stapled_where_the_resource_asks_for_it()
     {
-        await File.WriteAllTextAsync(Path.Combine(_ca.Directory, "index.txt"), "V\t491231235959Z\t\t0101\tunknown\t/CN=a.test\n", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_ca.Directory, "index.txt"), "V\t491231235959Z\t\t0101\tunknown\t/CN=a.test\n",
+            TestContext.Current.CancellationToken);
         var port = Processes.CommandFixture.FreePort();
         using var responder = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("openssl",
-            ["ocsp", "-port", $"{port}", "-index", Path.Combine(_ca.Directory, "index.txt"), "-CA", _ca.CaFile, "-rkey", _ca.WriteRootKey(), "-rsigner", _ca.CaFile, "-ndays", "1"])
+            ["ocsp", "-port", $"{port}", "-index", Path.Combine(_ca.Directory, "index.txt"), "-CA", _ca.CaFile, "-rkey", _ca.WriteRootKey(),
+                "-rsigner", _ca.CaFile, "-ndays", "1"])
         { RedirectStandardOutput = true, RedirectStandardError = true })!;
         try
         {
             await using var gateway = await StartAsync();
             var (certificate, key) = _ca.Issue("a.test", ocsp: $"http://127.0.0.1:{port}/");
-            var tls = await PutAsync(gateway, "1", ["a.test"], [($"{certificate}\n{_ca.Pem}", key)], new JsonObject { ["ocsp_stapling"] = new JsonObject { ["enabled"] = true } });
+            var tls = await PutAsync(gateway, "1", ["a.test"], [($"{certificate}\n{_ca.Pem}", key)],
+                new JsonObject { ["ocsp_stapling"] = new JsonObject { ["enabled"] = true } });
             var answer = "";
             for (var i = 0; i < 100 && !answer.Contains("Cert Status: good", StringComparison.Ordinal); i++)
             {
@@ -333,7 +360,9 @@ public sealed class TlsTests : IDisposable
         await using var gateway = await StartAsync();
         var (certificate, key) = _ca.Issue("a.test");
         var broken = certificate.Replace("MII", "AAA", StringComparison.Ordinal);
-        var ssl = JsonNode.Parse(TestAuthority.Ssl(["a.test"], [(what == "cert" ? broken : certificate, what == "key" ? _ca.Issue("b.test").Key : what == "no PEM" ? new string('A', 200) : key)]))!.AsObject();
+        var ssl = JsonNode.Parse(TestAuthority.Ssl(["a.test"],
+            [(what == "cert" ? broken : certificate,
+                what == "key" ? _ca.Issue("b.test").Key : what == "no PEM" ? new string('A', 200) : key)]))!.AsObject();
         if (what == "client")
         {
             ssl["client"] = new JsonObject { ["ca"] = broken };

@@ -35,7 +35,8 @@ public class BalancerTests
         for (var user = 0; user < 40; user++)
         {
             var value = string.Format(System.Globalization.CultureInfo.InvariantCulture, template, user);
-            async Task<string> AskAsync() => header is null ? await GetAsync(gateway, "/?" + value) : await GetAsync(gateway, "/", (header, value));
+            async Task<string> AskAsync() =>
+                header is null ? await GetAsync(gateway, "/?" + value) : await GetAsync(gateway, "/", (header, value));
             var first = await AskAsync();
             Assert.Equal(first, await AskAsync());
             seen.Add(first);
@@ -52,9 +53,11 @@ public class BalancerTests
         var users = Enumerable.Range(0, 12).Select(number => $"user{number}").ToArray();
         foreach (var user in users)
         {
-            await gateway.PutAsync($"/consumers/{user}", $$"""{"username":"{{user}}","plugins":{"key-auth":{"key":"key-of-{{user}}" } } }""");
+            await gateway.PutAsync($"/consumers/{user}",
+                $$"""{"username":"{{user}}","plugins":{"key-auth":{"key":"key-of-{{user}}" } } }""");
         }
-        await gateway.PutAsync("/routes/1", $$"""{"uri":"/*","plugins":{"key-auth":{} },"upstream":{"type":"chash","hash_on":"consumer","nodes":{ {{Nodes(a, b)}} } } }""");
+        await gateway.PutAsync("/routes/1",
+            $$"""{"uri":"/*","plugins":{"key-auth":{} },"upstream":{"type":"chash","hash_on":"consumer","nodes":{ {{Nodes(a, b)}} } } }""");
         HashSet<string> seen = [];
         foreach (var user in users)
         {

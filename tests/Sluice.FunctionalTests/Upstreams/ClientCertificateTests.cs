@@ -35,11 +35,13 @@ public sealed class ClientCertificateTests : IDisposable
         ClientCertificateValidation = (certificate, _, _) => certificate.Subject is "CN=gateway" or "CN=other",
     };
 
-    Task<WebOrigin> StartAsync() => WebOrigin.StartAsync(context => context.Response.WriteAsync(context.Connection.ClientCertificate!.Subject), https: Asking);
+    Task<WebOrigin> StartAsync() =>
+        WebOrigin.StartAsync(context => context.Response.WriteAsync(context.Connection.ClientCertificate!.Subject), https: Asking);
 
     static string Pem(X509Certificate2 certificate) => JsonSerializer.Serialize(certificate.ExportCertificatePem());
 
-    static string Key(X509Certificate2 certificate) => JsonSerializer.Serialize(certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+    static string Key(X509Certificate2 certificate) =>
+        JsonSerializer.Serialize(certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
 
     static Task RouteAsync(TestGateway gateway, int port, string tls, string more = "") => gateway.PutAsync("/routes/1",
         $$"""{"uri":"/*","upstream":{"scheme":"https","nodes":{"127.0.0.1:{{port}}":1},"tls":{{tls}}{{more}} } }""");
@@ -90,7 +92,8 @@ public sealed class ClientCertificateTests : IDisposable
         await using var origin = await StartAsync();
         await using var gateway = await TestGateway.StartAsync();
         await SslAsync(gateway, _gateway);
-        var upstream = $$"""{"scheme":"https","nodes":{"127.0.0.1:{{origin.Port}}":1},"type":"roundrobin","tls":{"client_cert_id":"mine"} }""";
+        var upstream =
+            $$"""{"scheme":"https","nodes":{"127.0.0.1:{{origin.Port}}":1},"type":"roundrobin","tls":{"client_cert_id":"mine"} }""";
         await gateway.PutAsync("/upstreams/u1", upstream);
         await gateway.PutAsync("/services/s1", $$"""{"upstream":{{upstream}} }""");
         await gateway.PutAsync("/routes/own", $$"""{"uri":"/own","upstream":{{upstream}} }""");
@@ -100,7 +103,8 @@ public sealed class ClientCertificateTests : IDisposable
         var (status, body) = await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine");
         Assert.Equal((400, "can not delete this ssl, upstream [u1] is still using it now"), ((int)status, (string)body!["error_msg"]!));
         (status, body) = await gateway.AdminAsync(HttpMethod.Patch, "/ssls/mine", """{"type":"server","snis":["a.example"]}""");
-        Assert.Equal((400, "can not change the type of this ssl, upstream [u1] is still using it as a client certificate"), ((int)status, (string)body!["error_msg"]!));
+        Assert.Equal((400, "can not change the type of this ssl, upstream [u1] is still using it as a client certificate"),
+            ((int)status, (string)body!["error_msg"]!));
 
         Assert.Equal(HttpStatusCode.OK, (await gateway.AdminAsync(HttpMethod.Delete, "/ssls/mine?force=true")).Status);
         await gateway.RestartAsync();
@@ -114,7 +118,8 @@ public sealed class ClientCertificateTests : IDisposable
     [Fact]
     public async Task A_certificate_that_is_checked_is_checked_against_the_configured_roots()
     {
-        await using var origin = await WebOrigin.StartAsync(context => context.Response.WriteAsync("ok"), https: new() { ServerCertificate = _server });
+        await using var origin = await WebOrigin.StartAsync(context => context.Response.WriteAsync("ok"),
+            https: new() { ServerCertificate = _server });
         await using var gateway = await TestGateway.StartAsync();
         async Task<HttpStatusCode> AskAsync(string host)
         {
@@ -133,14 +138,16 @@ public sealed class ClientCertificateTests : IDisposable
         Assert.Equal(HttpStatusCode.BadGateway, await AskAsync("elsewhere"));
 
         gateway.Write("conf/roots.pem", "nothing");
-        Assert.Contains(await gateway.Gateway.ReloadAsync(), problem => problem.ToString().Contains("ssl_trusted_certificate", StringComparison.Ordinal)
+        Assert.Contains(await gateway.Gateway.ReloadAsync(),
+            problem => problem.ToString().Contains("ssl_trusted_certificate", StringComparison.Ordinal)
             && problem.Message.Contains("there is no PEM certificate in it", StringComparison.Ordinal));
     }
 
     [Fact]
     public async Task A_gRPC_upstream_gets_the_certificate_as_well()
     {
-        await using var origin = await WebOrigin.StartAppAsync(app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2, https: Asking,
+        await using var origin = await WebOrigin.StartAppAsync(app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2,
+            https: Asking,
             services: services => services.AddSingleton(new GrpcEcho()).AddGrpc());
         await using var gateway = await TestGateway.StartAsync();
         await gateway.PutAsync("/routes/1", $$"""
@@ -156,13 +163,15 @@ public sealed class ClientCertificateTests : IDisposable
         await using var gateway = await TestGateway.StartAsync();
         async Task<string> RefusedAsync(string tls)
         {
-            var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1", $$"""{"scheme":"https","nodes":{"a":1},"tls":{{tls}} }""");
+            var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1",
+                $$"""{"scheme":"https","nodes":{"a":1},"tls":{{tls}} }""");
             Assert.Equal(HttpStatusCode.BadRequest, status);
             return (string)body!["error_msg"]!;
         }
         var wrongKey = await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":{{Key(_other)}} }""");
         Assert.StartsWith("failed to parse client_cert or client_key: ", wrongKey, StringComparison.Ordinal);
-        Assert.Equal("failed to decrypt previous encrypted key", await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":"{{new string('A', 200)}}"}"""));
+        Assert.Equal("failed to decrypt previous encrypted key",
+            await RefusedAsync($$"""{"client_cert":{{Pem(_gateway)}},"client_key":"{{new string('A', 200)}}"}"""));
         Assert.Equal("failed to fetch ssl info by ssl id [none], response code: 404", await RefusedAsync("""{"client_cert_id":"none"}"""));
         await gateway.PutAsync("/ssls/site", $$"""{"snis":["a.example"],"cert":{{Pem(_gateway)}},"key":{{Key(_gateway)}} }""");
         Assert.Equal("failed to fetch ssl info by ssl id [site], wrong ssl type", await RefusedAsync("""{"client_cert_id":"site"}"""));

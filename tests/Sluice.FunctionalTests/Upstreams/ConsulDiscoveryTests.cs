@@ -58,7 +58,8 @@ public class ConsulDiscoveryTests
             Task changed;
             lock (_lock)
             {
-                changed = context.Request.Query["index"] == _index.ToString(CultureInfo.InvariantCulture) ? _changed.Task : Task.CompletedTask;
+                changed = context.Request.Query["index"] == _index.ToString(CultureInfo.InvariantCulture) ? _changed.Task
+                    : Task.CompletedTask;
             }
             await changed.WaitAsync(context.RequestAborted);
             string text;
@@ -76,7 +77,8 @@ public class ConsulDiscoveryTests
     static string Config(int port, string more = "") => $"discovery:\n  consul:\n    servers: [\"http://127.0.0.1:{port}\"]\n{more}";
 
     static Task RouteAsync(TestGateway gateway, string service) =>
-        gateway.PutAsync("/routes/1", $$"""{"uri":"/*","upstream":{"type":"roundrobin","discovery_type":"consul","service_name":"{{service}}"} }""");
+        gateway.PutAsync("/routes/1",
+            $$"""{"uri":"/*","upstream":{"type":"roundrobin","discovery_type":"consul","service_name":"{{service}}"} }""");
 
     static async Task<(HttpStatusCode Status, string Text)> AskAsync(TestGateway gateway)
     {
@@ -109,7 +111,8 @@ public class ConsulDiscoveryTests
         await RouteAsync(gateway, "api");
         Assert.Equal((HttpStatusCode.OK, "a"), await AskAsync(gateway));
         Assert.Contains("/v1/health/service/api?passing=true s3cret", consul.Questions);
-        await Eventually.TrueAsync(() => consul.Questions.Contains("/v1/health/service/api?passing=true&index=8&wait=60s s3cret"), () => string.Join('\n', consul.Questions));
+        await Eventually.TrueAsync(() => consul.Questions.Contains("/v1/health/service/api?passing=true&index=8&wait=60s s3cret"),
+            () => string.Join('\n', consul.Questions));
 
         // within the wait of a long poll
         consul.Register("api", b.Port);

@@ -16,10 +16,12 @@ public sealed class DnsDiscoveryTests : IDisposable
     public void Dispose() => _dns.Dispose();
 
     DnsDiscovery Discovery(params string[] order) => new(
-        new DnsDiscoverySettings([_dns.EndPoint], "/etc/resolv.conf", order.Length > 0 ? order : ["last", "SRV", "A", "AAAA", "CNAME"], TimeSpan.FromSeconds(5), null),
+        new DnsDiscoverySettings([_dns.EndPoint], "/etc/resolv.conf", order.Length > 0 ? order : ["last", "SRV", "A", "AAAA", "CNAME"],
+            TimeSpan.FromSeconds(5), null),
         _clock, NullLogger<DnsDiscovery>.Instance);
 
-    static async Task<string> NodesAsync(DnsDiscovery discovery, string service) => string.Join(' ', (await discovery.NodesAsync(service, Cancellation))
+    static async Task<string> NodesAsync(DnsDiscovery discovery, string service) =>
+        string.Join(' ', (await discovery.NodesAsync(service, Cancellation))
         .Select(node => $"{node.Host}:{node.Port} w{node.Weight} p{node.Priority}"));
 
     [Fact]
@@ -41,7 +43,8 @@ public sealed class DnsDiscoveryTests : IDisposable
         _dns.Addresses("b.test", "1.1.1.2", "1.1.1.3");
         await using var discovery = Discovery();
         // two addresses of one target share its weight; a weight of 0 is a small chance; port 0 is the scheme's
-        Assert.Equal("1.1.1.1: w1 p-20 1.1.1.1:1980 w60 p-10 1.1.1.2:1981 w10 p-20 1.1.1.3:1981 w10 p-20", await NodesAsync(discovery, "srv.test"));
+        Assert.Equal("1.1.1.1: w1 p-20 1.1.1.1:1980 w60 p-10 1.1.1.2:1981 w10 p-20 1.1.1.3:1981 w10 p-20",
+            await NodesAsync(discovery, "srv.test"));
         Assert.StartsWith("1.1.1.1:99 ", await NodesAsync(discovery, "srv.test:99"), StringComparison.Ordinal);
     }
 
@@ -94,12 +97,14 @@ public sealed class DnsDiscoveryTests : IDisposable
         _dns.Addresses("node.test", "127.0.0.1");
         _dns.Services("api.test", (1, 1, a.Port, "node.test"));
         await using var gateway = await TestGateway.StartAsync($"discovery:\n  dns: {{servers: [\"{_dns.EndPoint}\"]}}");
-        await gateway.PutAsync("/routes/1", """{"uri":"/*","upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"api.test"} }""");
+        await gateway.PutAsync("/routes/1",
+            """{"uri":"/*","upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"api.test"} }""");
         Assert.Equal("a", await gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation));
 
         _dns.Services("api.test", (1, 1, b.Port, "node.test"));
         await Eventually.TrueAsync(
-            () => gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation).GetAwaiter().GetResult() == "b", "the new node is not asked");
+            () => gateway.Client.GetStringAsync(gateway.Url("/"), Cancellation).GetAwaiter().GetResult() == "b",
+            "the new node is not asked");
         var dump = await gateway.ControlAsync("/v1/discovery/dns/dump");
         Assert.Equal(b.Port, (int)dump["services"]!["api.test"]![0]!["port"]!);
         Assert.Equal(_dns.EndPoint.ToString(), (string)dump["config"]!["servers"]![0]!);
@@ -116,6 +121,7 @@ public sealed class DnsDiscoveryTests : IDisposable
         await using var gateway = await TestGateway.StartAsync();
         var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1", """{"discovery_type":"nacos","service_name":"x"}""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
-        Assert.Equal("invalid configuration: discovery_type \"nacos\" is not supported by this version of Sluice: use dns or consul", (string)body!["error_msg"]!);
+        Assert.Equal("invalid configuration: discovery_type \"nacos\" is not supported by this version of Sluice: use dns or consul",
+            (string)body!["error_msg"]!);
     }
 }

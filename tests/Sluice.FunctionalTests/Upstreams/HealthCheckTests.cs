@@ -33,7 +33,8 @@ public class HealthCheckTests
         {
             if (context.Request.Path == "/health")
             {
-                LastProbe = $"{context.Request.Method} {context.Request.Protocol} {context.Request.Host} {context.Request.Headers["X-Probe"]}";
+                LastProbe =
+                    $"{context.Request.Method} {context.Request.Protocol} {context.Request.Host} {context.Request.Headers["X-Probe"]}";
                 Interlocked.Increment(ref Probes);
                 context.Response.StatusCode = Status;
                 return Task.CompletedTask;
@@ -124,8 +125,10 @@ public class HealthCheckTests
         Assert.Equal(["a"], await AskAsync(gateway, 6));
         await gateway.ErrorLogSaysAsync($"/apisix/routes/1: node 127.0.0.1:{b.Port} is unhealthy now (active check, HttpFailure)");
         var metrics = await gateway.Client.GetStringAsync(new Uri($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics"));
-        Assert.Contains($"apisix_upstream_status{{name=\"/apisix/routes/1\",ip=\"127.0.0.1\",port=\"{a.Port}\"}} 1", metrics, StringComparison.Ordinal);
-        Assert.Contains($"apisix_upstream_status{{name=\"/apisix/routes/1\",ip=\"127.0.0.1\",port=\"{b.Port}\"}} 0", metrics, StringComparison.Ordinal);
+        Assert.Contains($"apisix_upstream_status{{name=\"/apisix/routes/1\",ip=\"127.0.0.1\",port=\"{a.Port}\"}} 1", metrics,
+            StringComparison.Ordinal);
+        Assert.Contains($"apisix_upstream_status{{name=\"/apisix/routes/1\",ip=\"127.0.0.1\",port=\"{b.Port}\"}} 0", metrics,
+            StringComparison.Ordinal);
 
         // what is around the upstream may change: health goes on
         await gateway.PutAsync("/routes/1", $$"""{"uri":"/*","priority":3,"upstream":{{Upstream(Quick, a, b)}} }""");
@@ -245,7 +248,9 @@ public class HealthCheckTests
         await using var gateway = await TestGateway.StartAsync();
         await gateway.PutAsync("/routes/1", $$"""{"uri":"/*","upstream":{{Upstream(Quick, a)}} }""");
         await Eventually.TrueAsync(() => Volatile.Read(ref a.Probes) > 0, "no probe came");
-        gateway.Write("conf/config.yaml", TestGateway.Config().Replace("  control: {ip", "  disable_upstream_healthcheck: true\n  control: {ip", StringComparison.Ordinal));
+        gateway.Write("conf/config.yaml",
+            TestGateway.Config().Replace("  control: {ip", "  disable_upstream_healthcheck: true\n  control: {ip",
+                StringComparison.Ordinal));
         await gateway.ReloadAsync();
         Assert.Empty(await StatesAsync(gateway, "routes/1"));
         Assert.Equal(["a"], await AskAsync(gateway, 1));
@@ -266,14 +271,17 @@ public class HealthCheckTests
         await gateway.PutAsync("/routes/2", """{"uri":"/2","service_id":"s"}""");
         var all = (await gateway.ControlAsync("/v1/healthcheck")).AsArray();
         Assert.Equal(["/apisix/services/s", "/apisix/upstreams/u"], all.Select(one => (string)one!["name"]!));
-        Assert.Equal($$"""{"ip":"127.0.0.1","port":{{a.Port}},"hostname":"checked.example","status":"healthy","counter":{"success":0,"http_failure":0,"tcp_failure":0,"timeout_failure":0} }""".Replace(" ", "", StringComparison.Ordinal),
+        Assert.Equal(
+            $$"""{"ip":"127.0.0.1","port":{{a.Port}},"hostname":"checked.example","status":"healthy","counter":{"success":0,"http_failure":0,"tcp_failure":0,"timeout_failure":0} }""".Replace(" ", "", StringComparison.Ordinal),
             all[1]!["nodes"]![0]!.ToJsonString());
         Assert.Equal("http", (string?)all[1]!["type"]);
 
-        using var request = new HttpRequestMessage(HttpMethod.Get, $"http://{gateway.Gateway.ControlEndpoint}/v1/healthcheck/services/s") { Headers = { { "Accept", "text/html" } } };
+        using var request = new HttpRequestMessage(HttpMethod.Get,
+            $"http://{gateway.Gateway.ControlEndpoint}/v1/healthcheck/services/s") { Headers = { { "Accept", "text/html" } } };
         using var page = await gateway.Client.SendAsync(request);
         Assert.Equal("text/html", page.Content.Headers.ContentType!.MediaType);
-        Assert.Contains($"<td>1</td><td>/apisix/services/s</td><td>http</td><td>127.0.0.1:{a.Port}</td><td>healthy</td>", await page.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+        Assert.Contains($"<td>1</td><td>/apisix/services/s</td><td>http</td><td>127.0.0.1:{a.Port}</td><td>healthy</td>",
+            await page.Content.ReadAsStringAsync(), StringComparison.Ordinal);
 
         async Task<(HttpStatusCode, string)> ErrorAsync(string path)
         {
@@ -292,7 +300,8 @@ public class HealthCheckTests
     public async Task A_probe_that_is_not_one_request_is_refused(string active, string property)
     {
         await using var gateway = await TestGateway.StartAsync();
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1", $$"""{"nodes":{"a":1},"checks":{"active":{ {{active}} } } }""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/upstreams/1",
+            $$"""{"nodes":{"a":1},"checks":{"active":{ {{active}} } } }""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains($"property \"{property}\" validation failed", (string)body!["error_msg"]!, StringComparison.Ordinal);
     }

@@ -303,10 +303,12 @@ public sealed class HostResolverTests : IDisposable
             var question = query[12..(at + 5)];
             var known = Answers.TryGetValue(string.Join('.', labels), out var records);
             var addresses = known ? records!.Addresses.Select(IPAddress.Parse)
-                .Where(address => address.AddressFamily == (type == 1 ? AddressFamily.InterNetwork : AddressFamily.InterNetworkV6)).ToArray() : [];
+                .Where(address => address.AddressFamily == (type == 1 ? AddressFamily.InterNetwork : AddressFamily.InterNetworkV6))
+                .ToArray() : [];
             var answer = new List<byte>();
             answer.AddRange(query[..2]);
-            answer.AddRange([0x81, (byte)(0x80 | (ServerFails ? 2 : known ? 0 : 3)), 0, 1, 0, (byte)(ServerFails ? 0 : addresses.Length), 0, 0, 0, 0]);
+            answer.AddRange([0x81, (byte)(0x80 | (ServerFails ? 2 : known ? 0 : 3)), 0, 1, 0, (byte)(ServerFails ? 0 : addresses.Length), 0,
+                0, 0, 0]);
             answer.AddRange(question);
             foreach (var address in ServerFails ? [] : addresses)
             {

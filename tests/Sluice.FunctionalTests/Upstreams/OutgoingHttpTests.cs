@@ -109,7 +109,8 @@ public sealed class OutgoingHttpTests : IDisposable
         Assert.Equal(204, (await GetAsync(origin, new() { Tls = new() { Roots = roots, ServerName = "out.test" } }, "https")).Status);
         Assert.Equal(
             OutgoingFailure.Tls,
-            (await Assert.ThrowsAsync<OutgoingException>(() => GetAsync(origin, new() { Tls = new() { Roots = roots, ServerName = "other.test" } }, "https"))).Kind);
+            (await Assert.ThrowsAsync<OutgoingException>(
+                () => GetAsync(origin, new() { Tls = new() { Roots = roots, ServerName = "other.test" } }, "https"))).Kind);
     }
 
     [Fact]

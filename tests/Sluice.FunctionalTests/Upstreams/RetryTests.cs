@@ -89,7 +89,8 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
         using var second = new TcpClient();
         _ = second.ConnectAsync((IPEndPoint)full.LocalEndPoint!).ContinueWith(task => task.Exception, TaskScheduler.Default);
 
-        var path = await RouteAsync($"[{Node(((IPEndPoint)full.LocalEndPoint!).Port, 1)}]", """ "timeout":{"connect":0.3,"send":10,"read":10}, """);
+        var path = await RouteAsync($"[{Node(((IPEndPoint)full.LocalEndPoint!).Port, 1)}]",
+            """ "timeout":{"connect":0.3,"send":10,"read":10}, """);
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         Assert.Equal(HttpStatusCode.GatewayTimeout, response.StatusCode);
     }
@@ -102,7 +103,8 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
         await using var bad = ScriptedOrigin.Start(Failures["closes"]);
         await using var good = Answering("well");
         var path = await RouteAsync($"[{Node(bad.Port, 10)},{Node(good.Port, 1)}]");
-        using var request = new HttpRequestMessage(new HttpMethod(method), fixture.Url(Protocol.Http1, path)) { Content = new StringContent("body") };
+        using var request = new HttpRequestMessage(new HttpMethod(method),
+            fixture.Url(Protocol.Http1, path)) { Content = new StringContent("body") };
         using var response = await fixture.Client(Protocol.Http1).SendAsync(request);
         Assert.Equal((retried ? HttpStatusCode.OK : HttpStatusCode.BadGateway, retried ? 1 : 0), (response.StatusCode, good.Accepted));
     }
@@ -131,10 +133,12 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
         });
         await using var good = Answering("well");
         // idempotent: nothing but the body stands in the way
-        var path = await RouteAsync($"[{Node(bad.Port, 10)},{Node(good.Port, 1)}]", more: """ "plugins":{"proxy-control":{"request_buffering":false} }, """);
+        var path = await RouteAsync($"[{Node(bad.Port, 10)},{Node(good.Port, 1)}]",
+            more: """ "plugins":{"proxy-control":{"request_buffering":false} }, """);
         using var request = new HttpRequestMessage(HttpMethod.Put, fixture.Url(protocol, path))
         {
-            Content = new StringContent("body"), Version = protocol == Protocol.H2c ? HttpVersion.Version20 : HttpVersion.Version11, VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Content = new StringContent("body"), Version = protocol == Protocol.H2c ? HttpVersion.Version20 : HttpVersion.Version11,
+                VersionPolicy = HttpVersionPolicy.RequestVersionExact,
         };
         using var response = await fixture.Client(protocol).SendAsync(request);
         Assert.Equal((HttpStatusCode.BadGateway, 1, 0), (response.StatusCode, bad.Accepted, good.Accepted));
@@ -149,7 +153,8 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
     [InlineData("POST", null, true, false)]
     [InlineData("PATCH", "body", true, false)]
     [InlineData("LOCK", null, true, false)]
-    public async Task On_a_kept_connection_that_dies_only_what_may_be_sent_twice_is_sent_twice(string method, string? body, bool buffering, bool again)
+    public async Task On_a_kept_connection_that_dies_only_what_may_be_sent_twice_is_sent_twice(string method, string? body, bool buffering,
+        bool again)
     {
         var asked = 0;
         await using var origin = ScriptedOrigin.Start(
@@ -167,12 +172,14 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
                 await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain");
                 await connection.ReadEndAsync();
             });
-        var path = await RouteAsync($"[{Node(origin.Port, 1)}]", more: $$""" "plugins":{"proxy-control":{"request_buffering":{{(buffering ? "true" : "false")}}} }, """);
+        var path = await RouteAsync($"[{Node(origin.Port, 1)}]",
+            more: $$""" "plugins":{"proxy-control":{"request_buffering":{{(buffering ? "true" : "false")}}} }, """);
         // one connection of the client is one event loop, and so one pool
         using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
         await client.SendAsync($"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         Assert.Equal("ok", (await client.AnswerAsync()).Body);
-        await client.SendAsync($"{method} {path} HTTP/1.1\r\nHost: a\r\n{(body is null ? "" : $"Content-Length: {body.Length}\r\n")}\r\n{body}");
+        await client.SendAsync(
+            $"{method} {path} HTTP/1.1\r\nHost: a\r\n{(body is null ? "" : $"Content-Length: {body.Length}\r\n")}\r\n{body}");
         var answer = await client.AnswerAsync();
         Assert.Equal(again ? (200, "again") : (502, ""), (answer.Status, again ? answer.Body : ""));
         Assert.Equal(again ? (2, 2) : (1, 1), (asked, origin.Accepted));
@@ -252,7 +259,8 @@ public sealed class RetryTests(ProtocolsGateway fixture) : IClassFixture<Protoco
     async Task<string> RouteAsync(string nodes, string more = """ "timeout":{"connect":10,"send":10,"read":2}, """, string upstream = "")
     {
         var id = $"retry{Interlocked.Increment(ref _routes)}";
-        await fixture.Gateway.PutAsync($"/routes/{id}", $$"""{"uri":"/{{id}}",{{more}}"upstream":{"type":"roundrobin",{{upstream}}"nodes":{{nodes}} } }""");
+        await fixture.Gateway.PutAsync($"/routes/{id}",
+            $$"""{"uri":"/{{id}}",{{more}}"upstream":{"type":"roundrobin",{{upstream}}"nodes":{{nodes}} } }""");
         return $"/{id}";
     }
 }

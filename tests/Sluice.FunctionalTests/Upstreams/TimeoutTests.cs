@@ -8,8 +8,8 @@ using Sluice.FunctionalTests.Origins;
 namespace Sluice.FunctionalTests.Upstreams;
 
 /// <summary>
-/// A time-out limits silence, never the whole: every exchange here takes several times as long as its time-out, by a clock that the test moves, and is whole.
-/// After each of them the same exchange falls silent for longer than the time-out and is ended.
+/// A time-out limits silence, never the whole: every exchange here takes several times as long as its time-out, by a clock that the test
+/// moves, and is whole. After each of them the same exchange falls silent for longer than the time-out and is ended.
 /// </summary>
 public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<TimeoutTests.Fixture>
 {
@@ -19,7 +19,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
 
         protected override TimeProvider Time => Clock;
 
-        protected override string Nginx => "http { client_body_timeout 10s; send_timeout 10s; keepalive_timeout 1d; client_header_timeout 1d; }";
+        protected override string Nginx =>
+            "http { client_body_timeout 10s; send_timeout 10s; keepalive_timeout 1d; client_header_timeout 1d; }";
     }
 
     /// <summary>Of connect, send and read: 10 s each.</summary>
@@ -30,7 +31,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
     /// <summary>Less than a time-out, and five of them more.</summary>
     void Pause() => fixture.Clock.Advance(TimeSpan.FromSeconds(7));
 
-    /// <summary>Longer than a time-out, until it ends what it has to end: the gateway may begin to wait only after the test has begun to.</summary>
+    /// <summary>Longer than a time-out, until it ends what it has to end: the gateway may begin to wait only after the test has begun
+    /// to.</summary>
     async Task SilenceEndsAsync(Task exchange)
     {
         for (var i = 0; i < 1000 && !exchange.IsCompleted; i++)
@@ -60,10 +62,12 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
 
     [Theory]
     [MemberData(nameof(Ways))]
-    public async Task The_read_timeout_begins_anew_with_each_piece_of_a_response(Protocol protocol, Framing framing, bool buffering, bool filtered)
+    public async Task The_read_timeout_begins_anew_with_each_piece_of_a_response(Protocol protocol, Framing framing, bool buffering,
+        bool filtered)
     {
         await using var origin = new EventOrigin(framing);
-        var plugins = $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}}{{(filtered ? "," + Bodies.RelayedBytesTests.Untouched : "")}} } """;
+        var plugins =
+            $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}}{{(filtered ? "," + Bodies.RelayedBytesTests.Untouched : "")}} } """;
         using var response = await fixture.SendAsync(protocol, await fixture.RouteAsync(origin.Port, $"{Ten},{plugins}"));
         using var events = new EventReader(await response.Content.ReadAsStreamAsync(Cancel));
         for (var i = 0; i < Pieces; i++)
@@ -110,7 +114,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
     [InlineData(false, false)]
     public async Task No_timeout_ends_a_request_whose_body_comes_slowly_but_comes(bool buffering, bool withLength)
     {
-        // of a body that is buffered nobody sees when the gateway reads a piece, only when it left the kernel's queue: it may be four pieces behind
+        // of a body that is buffered nobody sees when the gateway reads a piece, only when it left the kernel's queue: it may be four
+        // pieces behind
         var (pieces, step) = buffering ? (9, 2) : (Pieces, 7);
         var seen = new SemaphoreSlim(0);
         await using var origin = ScriptedOrigin.Start(async connection =>
@@ -124,9 +129,11 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             await connection.ReadEndAsync();
         });
-        var path = await fixture.RouteAsync(origin.Port, $$"""{{Ten}},"plugins":{"proxy-control":{"request_buffering":{{(buffering ? "true" : "false")}}} } """);
+        var path = await fixture.RouteAsync(origin.Port,
+            $$"""{{Ten}},"plugins":{"proxy-control":{"request_buffering":{{(buffering ? "true" : "false")}}} } """);
         using var client = await RawClient.ConnectAsync(fixture.Gateway.EndPoint);
-        await client.SendAsync($"POST {path} HTTP/1.1\r\nHost: a\r\n{(withLength ? $"Content-Length: {pieces * 7}" : "Transfer-Encoding: chunked")}\r\n\r\n");
+        await client.SendAsync(
+            $"POST {path} HTTP/1.1\r\nHost: a\r\n{(withLength ? $"Content-Length: {pieces * 7}" : "Transfer-Encoding: chunked")}\r\n\r\n");
         for (var i = 0; i < pieces; i++)
         {
             await client.SendAsync(withLength ? $"piece {i}" : $"7\r\npiece {i}\r\n");
@@ -189,7 +196,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
                 }
             });
         });
-        await fixture.Gateway.PutAsync("/routes/ws", $$"""{"uri":"/ws","enable_websocket":true,{{Ten}},"upstream":{"nodes":{"127.0.0.1:{{origin.Port}}":1} } }""");
+        await fixture.Gateway.PutAsync("/routes/ws",
+            $$"""{"uri":"/ws","enable_websocket":true,{{Ten}},"upstream":{"nodes":{"127.0.0.1:{{origin.Port}}":1} } }""");
         using var client = new ClientWebSocket();
         await client.ConnectAsync(new Uri($"ws://{fixture.Gateway.EndPoint}/ws"), Cancel);
         var buffer = new byte[100];
@@ -263,7 +271,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
             }
             await connection.ReadEndAsync();
         });
-        await using var gateway = await TestGateway.StartAsync(time: fixture.Clock, apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}");
+        await using var gateway = await TestGateway.StartAsync(time: fixture.Clock,
+            apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}");
         await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{{{Ten}},"nodes":{"127.0.0.1:{{origin.Port}}":1} } }""");
         using var client = await RawConnection.ConnectAsync(gateway.Gateway.StreamEndpoints[0]);
         for (var i = 0; i < Pieces; i++)
@@ -287,8 +296,10 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
     public async Task A_session_of_UDP_lives_as_long_as_it_is_used()
     {
         using var origin = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
-        await using var gateway = await TestGateway.StartAsync(time: fixture.Clock, apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {udp: [\"127.0.0.1:0\"]}");
-        await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{{{Ten}},"nodes":{"127.0.0.1:{{((IPEndPoint)origin.Client.LocalEndPoint!).Port}}":1} } }""");
+        await using var gateway = await TestGateway.StartAsync(time: fixture.Clock,
+            apisix: "proxy_mode: \"http&stream\"\nstream_proxy: {udp: [\"127.0.0.1:0\"]}");
+        await gateway.PutAsync("/stream_routes/1",
+            $$"""{"upstream":{{{Ten}},"nodes":{"127.0.0.1:{{((IPEndPoint)origin.Client.LocalEndPoint!).Port}}":1} } }""");
         using var client = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
         var ports = new List<int>();
         for (var i = 0; i < Pieces; i++)
@@ -313,6 +324,8 @@ public sealed class TimeoutTests(TimeoutTests.Fixture fixture) : IClassFixture<T
         }, "the upstream is never held back", seconds: 60);
     }
 
-    /// <summary>Waits until the gateway has read all that was sent to it. A buffered body shows nowhere else than in the kernel's queues.</summary>
-    Task ReadAsync() => Eventually.TrueAsync(() => OpenConnections.UnreadOn(fixture.Gateway.EndPoint.Port) == 0, "the gateway does not read the body");
+    /// <summary>Waits until the gateway has read all that was sent to it. A buffered body shows nowhere else than in the kernel's
+    /// queues.</summary>
+    Task ReadAsync() =>
+        Eventually.TrueAsync(() => OpenConnections.UnreadOn(fixture.Gateway.EndPoint.Port) == 0, "the gateway does not read the body");
 }

@@ -142,9 +142,12 @@ public sealed class UpstreamConnectionTests : IDisposable
     [InlineData("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
     [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
     [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
-    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
-    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
-    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n", UpstreamFailureKind.Reset, UpstreamFailureKind.EarlyClose)]
+    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", UpstreamFailureKind.Reset,
+        UpstreamFailureKind.EarlyClose)]
+    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", UpstreamFailureKind.Reset,
+        UpstreamFailureKind.EarlyClose)]
+    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n", UpstreamFailureKind.Reset,
+        UpstreamFailureKind.EarlyClose)]
     [InlineData("HTTP/1.1 200 OK\r\n\r\nhel", UpstreamFailureKind.Reset, null)]
     public async Task An_end_in_the_middle_is_never_a_clean_end(string bytes, UpstreamFailureKind afterReset, UpstreamFailureKind? afterFin)
     {
@@ -173,7 +176,8 @@ public sealed class UpstreamConnectionTests : IDisposable
             if (failure is not null)
             {
                 // and it stays a failure: the kernel tells a reset only once
-                Assert.Same(failure.GetType(), (await Record.ExceptionAsync(async () => await connection.Body.WaitReadableAsync()))?.GetType());
+                Assert.Same(failure.GetType(),
+                    (await Record.ExceptionAsync(async () => await connection.Body.WaitReadableAsync()))?.GetType());
             }
         }
     }
@@ -453,7 +457,8 @@ public sealed class UpstreamConnectionTests : IDisposable
         Assert.Throws<ArgumentException>(() => connection.Request.Begin("GE T", "/", RequestBodyFraming.None));
         Assert.Throws<ArgumentException>(() => connection.Request.Begin("GET", "/ HTTP/1.1\r\nX: y", RequestBodyFraming.None));
         connection.Request.Begin("GET", "/", RequestBodyFraming.None);
-        foreach (var (name, value) in new[] { ("A", "b\r\nC: d"), ("A", "b\nC: d"), ("A", "b\0"), ("A:", "b"), ("", "b"), ("A b", "c"), ("Content-Length", "5"), ("transfer-encoding", "chunked") })
+        foreach (var (name, value) in new[] { ("A", "b\r\nC: d"), ("A", "b\nC: d"), ("A", "b\0"), ("A:", "b"), ("", "b"), ("A b", "c"),
+            ("Content-Length", "5"), ("transfer-encoding", "chunked") })
         {
             Assert.Throws<ArgumentException>(() => connection.Request.AddHeader(name, value));
         }
@@ -501,7 +506,8 @@ public sealed class UpstreamConnectionTests : IDisposable
             await AnswerOkAsync(connection);
             await AnswerOkAsync(connection);
         });
-        var failure = await Assert.ThrowsAsync<UpstreamException>(async () => await RentAsync(origin, new UpstreamTls(true, "origin.test", Verify: true)));
+        var failure = await Assert.ThrowsAsync<UpstreamException>(
+            async () => await RentAsync(origin, new UpstreamTls(true, "origin.test", Verify: true)));
         Assert.Equal(UpstreamFailureKind.TlsFailed, failure.Kind);
         for (var turn = 0; turn < 2; turn++)
         {
@@ -596,7 +602,8 @@ public sealed class UpstreamConnectionTests : IDisposable
         Assert.Equal(3, origin.Accepted);
     }
 
-    /// <summary>The kernel's word that an answer has come may be late: when the answer was read already and the connection is idle again.</summary>
+    /// <summary>The kernel's word that an answer has come may be late: when the answer was read already and the connection is idle
+    /// again.</summary>
     [Fact]
     public async Task A_late_event_of_an_answer_does_not_close_the_idle_connection()
     {
@@ -634,7 +641,8 @@ public sealed class UpstreamConnectionTests : IDisposable
 
     // ---- helpers ----
 
-    static UpstreamEndpoint Endpoint(ScriptedOrigin origin, UpstreamTls? tls = null) => UpstreamEndpoint.Tcp("origin", IPAddress.Loopback, origin.Port, tls);
+    static UpstreamEndpoint Endpoint(ScriptedOrigin origin, UpstreamTls? tls = null) =>
+        UpstreamEndpoint.Tcp("origin", IPAddress.Loopback, origin.Port, tls);
 
     ValueTask<UpstreamConnection> RentAsync(ScriptedOrigin origin, UpstreamTls? tls = null) =>
         pool.RentAsync(Endpoint(origin, tls), PoolLimits.Default, ConnectTimeout, fresh: false, null);
@@ -711,7 +719,8 @@ public sealed class UpstreamConnectionTests : IDisposable
         }
     }
 
-    static ReadOnlySequence<byte> Segments(params string[] texts) => Segments([.. texts.Select(text => new ReadOnlyMemory<byte>(Encoding.Latin1.GetBytes(text)))]);
+    static ReadOnlySequence<byte> Segments(params string[] texts) =>
+        Segments([.. texts.Select(text => new ReadOnlyMemory<byte>(Encoding.Latin1.GetBytes(text)))]);
 
     static ReadOnlySequence<byte> Segments(params ReadOnlyMemory<byte>[] parts)
     {

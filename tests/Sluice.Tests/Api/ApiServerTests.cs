@@ -31,7 +31,10 @@ public class ApiServerTests
     }
 
     static ApiRoute Route(string method, string pattern, string name) =>
-        new(method, pattern, ApiAccess.Open, call => JsonAnswer.Text(200, $"{name} {string.Join(',', call.Values.Select(value => $"{value.Key}={value.Value}"))} {string.Join('/', call.Rest)}".Trim()));
+        new(method, pattern, ApiAccess.Open,
+            call =>
+            JsonAnswer.Text(200,
+                $"{name} {string.Join(',', call.Values.Select(value => $"{value.Key}={value.Value}"))} {string.Join('/', call.Rest)}".Trim()));
 
     [Theory]
     [InlineData("GET", "/v1/route/a%20b?x=1", "200 one id=a b")]
@@ -46,7 +49,8 @@ public class ApiServerTests
     public async Task The_first_endpoint_that_takes_a_request_answers_it(string method, string target, string expected)
     {
         var (status, body, _) = await AskAsync(
-            method, target, Route("GET", "/v1/route/special", "special"), Route("GET", "/v1/route/{id}", "one"), Route("*", "/v1/files/{path...}", "rest"));
+            method, target, Route("GET", "/v1/route/special", "special"), Route("GET", "/v1/route/{id}", "one"),
+            Route("*", "/v1/files/{path...}", "rest"));
         Assert.Equal(expected, status == 200 ? $"{status} {body}" : $"{status}");
     }
 
@@ -65,7 +69,8 @@ public class ApiServerTests
     [Fact]
     public async Task A_handler_that_fails_is_a_500()
     {
-        var (status, _, aborted) = await AskAsync("GET", "/x", new ApiRoute("GET", "/x", ApiAccess.Open, static IApiAnswer (_) => throw new InvalidOperationException()));
+        var (status, _, aborted) = await AskAsync("GET", "/x",
+            new ApiRoute("GET", "/x", ApiAccess.Open, static IApiAnswer (_) => throw new InvalidOperationException()));
         Assert.Equal((500, false), (status, aborted));
     }
 

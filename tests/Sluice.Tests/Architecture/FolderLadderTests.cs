@@ -3,13 +3,15 @@ using System.Text.RegularExpressions;
 namespace Sluice.Tests.Architecture;
 
 /// <summary>
-/// Folders form a ladder: each may use only what stands above it in this list. Program.cs knows all. Net/Http, HTTP's own words, stands on a rung of its own.
+/// Folders form a ladder: each may use only what stands above it in this list. Program.cs knows all. Net/Http, HTTP's own words, stands on
+/// a rung of its own.
 /// </summary>
 public class FolderLadderTests
 {
     static readonly string[] Ladder =
     [
-        "Net.Http", "Observability", "Model", "Net", "Api", "Relay", "Upstreams", "Scripting", "Pipeline", "Ai", "Plugins", "Sources", "Admin", "Hosting", "Cli",
+        "Net.Http", "Observability", "Model", "Net", "Api", "Relay", "Upstreams", "Scripting", "Pipeline", "Ai", "Plugins", "Sources",
+        "Admin", "Hosting", "Cli",
     ];
 
     static readonly string Source = Path.Combine(Repository.Root, "src", "Sluice");
@@ -37,15 +39,16 @@ public class FolderLadderTests
         Assert.Empty(climbs);
     }
 
-    static string RungOf(string path) => path == "Net.Http" || path.StartsWith("Net.Http.", StringComparison.Ordinal) ? "Net.Http" : path.Split('.')[0];
+    static string RungOf(string path) =>
+        path == "Net.Http" || path.StartsWith("Net.Http.", StringComparison.Ordinal) ? "Net.Http" : path.Split('.')[0];
 
     [Fact]
     public void Every_folder_has_its_place_on_the_ladder() => Assert.Empty(
         Directory.EnumerateDirectories(Source).Select(path => Path.GetFileName(path)!).Except([.. Ladder, "bin", "obj"]));
 
     /// <summary>
-    /// Which sub-folders of Pipeline each of them may name. The first five are one rung: an exchange has its route, its chain and its snapshot. What is not
-    /// in a line is a climb; lines get shorter, not longer.
+    /// Which sub-folders of Pipeline each of them may name. The first five are one rung: an exchange has its route, its chain and its
+    /// snapshot. What is not in a line is a climb; lines get shorter, not longer.
     /// </summary>
     static readonly Dictionary<string, string[]> Pipeline = new()
     {
@@ -71,8 +74,10 @@ public class FolderLadderTests
         var files = folders.SelectMany(folder => Directory.EnumerateFiles(Path.Combine(root, folder), "*.cs", SearchOption.AllDirectories)
             .Select(file => (Folder: folder, File: file, Text: Regex.Replace(File.ReadAllText(file), "//.*", "")))).ToArray();
         var declared = files.SelectMany(file => Regex.Matches(
-                file.Text, @"^(?:(?:public|internal|static|sealed|abstract|partial|readonly) )*(?:class|record struct|record|struct|interface|enum) (\w+)", RegexOptions.Multiline)
-            .Select(match => (Type: match.Groups[1].Value, file.Folder))).DistinctBy(type => type.Type).ToDictionary(type => type.Type, type => type.Folder);
+                file.Text,
+                @"^(?:(?:public|internal|static|sealed|abstract|partial|readonly) )*(?:class|record struct|record|struct|interface|enum) (\w+)", RegexOptions.Multiline)
+            .Select(match => (Type: match.Groups[1].Value, file.Folder))).DistinctBy(type => type.Type)
+            .ToDictionary(type => type.Type, type => type.Folder);
         var climbs = files.SelectMany(file => Regex.Matches(file.Text, @"(?<![\w.])\w+").Select(match => match.Value).Distinct()
             .Where(word => declared.TryGetValue(word, out var folder) && folder != file.Folder && !Pipeline[file.Folder].Contains(folder))
             .Select(word => $"{Path.GetRelativePath(Source, file.File)} names {word} of {declared[word]}"));
@@ -95,7 +100,8 @@ public class FolderLadderTests
     public void Unit_tests_stand_in_the_folder_of_what_they_test()
     {
         var tests = Path.Combine(Repository.Root, "tests", "Sluice.Tests");
-        var folders = Files(Source).ToLookup(file => Path.GetFileNameWithoutExtension(file), file => Path.GetRelativePath(Source, Path.GetDirectoryName(file)!));
+        var folders = Files(Source).ToLookup(file => Path.GetFileNameWithoutExtension(file),
+            file => Path.GetRelativePath(Source, Path.GetDirectoryName(file)!));
         var astray = from file in Files(tests).Where(file => file.EndsWith("Tests.cs", StringComparison.Ordinal))
                      let tested = folders[Path.GetFileNameWithoutExtension(file)[..^"Tests".Length]]
                      let folder = Path.GetRelativePath(tests, Path.GetDirectoryName(file)!)

@@ -4,7 +4,8 @@ using Sluice.Pipeline;
 
 namespace Sluice.Tests.Architecture;
 
-/// <summary>What is public is a contract with plugins and with programs that embed the gateway, and stands in PublicAPI.*.txt. All else is internal.</summary>
+/// <summary>What is public is a contract with plugins and with programs that embed the gateway, and stands in PublicAPI.*.txt. All else is
+/// internal.</summary>
 public partial class PublicSurfaceTests
 {
     [Fact]
@@ -13,12 +14,15 @@ public partial class PublicSurfaceTests
         var declared = Directory.GetFiles(Path.Combine(Repository.Root, "src", "Sluice"), "PublicAPI.*.txt").SelectMany(File.ReadAllLines)
             .Select(line => Name(line)).ToHashSet();
         var missing = typeof(PluginDescriptor).Assembly.GetExportedTypes().Where(type => type.Namespace is not null)
-            .SelectMany(type => type.GetMembers(BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly)
-                .Where(static member => member is MethodInfo { IsSpecialName: false } or PropertyInfo or FieldInfo { IsSpecialName: false } && !member.Name.Contains('<', StringComparison.Ordinal))
+            .SelectMany(type => type.GetMembers(BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static
+                | BindingFlags.DeclaredOnly)
+                .Where(static member => member is MethodInfo { IsSpecialName: false } or PropertyInfo or FieldInfo { IsSpecialName: false }
+                    && !member.Name.Contains('<', StringComparison.Ordinal))
                 .Where(static member => member.DeclaringType is { IsValueType: false } && !s_ofRecords.Contains(member.Name))
                 .Select(member => $"{NameOf(type)}.{member.Name}").Prepend(NameOf(type)))
             .Where(name => !declared.Contains(name)).Distinct().ToArray();
-        Assert.True(missing.Length == 0, $"{string.Join('\n', missing)}\nMake it internal; a contract goes into src/Sluice/PublicAPI.Unshipped.txt, as RS0016 of the build with analyzers spells it.");
+        Assert.True(missing.Length == 0,
+            $"{string.Join('\n', missing)}\nMake it internal; a contract goes into src/Sluice/PublicAPI.Unshipped.txt, as RS0016 of the build with analyzers spells it.");
     }
 
     /// <summary>What the compiler writes.</summary>
@@ -34,7 +38,9 @@ public partial class PublicSurfaceTests
         {
             text = text.Replace(word, "", StringComparison.Ordinal);
         }
-        text = TypeArguments().Replace(text.Split("->")[0].Split('(')[0].Split(" = ")[0].Replace(".this[", ".Item[", StringComparison.Ordinal).Split('[')[0].Trim().TrimEnd('!', '?'), "");
+        text = TypeArguments()
+            .Replace(text.Split("->")[0].Split('(')[0].Split(" = ")[0].Replace(".this[", ".Item[", StringComparison.Ordinal)
+                .Split('[')[0].Trim().TrimEnd('!', '?'), "");
         return text.EndsWith(".get", StringComparison.Ordinal) || text.EndsWith(".set", StringComparison.Ordinal) ? text[..^4]
             : text.EndsWith(".init", StringComparison.Ordinal) ? text[..^5] : text;
     }

@@ -24,7 +24,8 @@ public class SettingsInUseTests
     static readonly string[] Synthesized = ["PrintMembers", "Equals", "GetHashCode", "Deconstruct", ".ctor"];
 
     static readonly Type[] Settings =
-        [typeof(GatewaySettings), typeof(HttpSettings), typeof(TlsSettings), typeof(AdminSettings), typeof(DnsSettings), typeof(LogSettings), typeof(ListenSettings), typeof(NginxScope)];
+        [typeof(GatewaySettings), typeof(HttpSettings), typeof(TlsSettings), typeof(AdminSettings), typeof(DnsSettings),
+            typeof(LogSettings), typeof(ListenSettings), typeof(NginxScope)];
 
     [Fact]
     public void Every_setting_is_used_by_somebody()
@@ -32,7 +33,8 @@ public class SettingsInUseTests
         var used = CallsInto(Settings);
         var unused = from type in Settings
                      from property in type.GetProperties(BindingFlags.Instance | BindingFlags.Public | BindingFlags.DeclaredOnly)
-                     where !WithoutEffect.Contains(property.Name) && !Reshaped.Contains(property.Name) && !used.Contains($"{type.Name}.get_{property.Name}")
+                     where !WithoutEffect.Contains(property.Name) && !Reshaped.Contains(property.Name)
+                     && !used.Contains($"{type.Name}.get_{property.Name}")
                      select $"{type.Name}.{property.Name}";
         Assert.True(!unused.Any(), string.Join('\n', unused));
     }
@@ -52,11 +54,13 @@ public class SettingsInUseTests
         var metadata = file.GetMetadataReader();
         var names = types.Select(type => type.Name).ToHashSet();
         var methods = new Dictionary<int, string>();
-        foreach (var type in metadata.TypeDefinitions.Select(metadata.GetTypeDefinition).Where(type => names.Contains(metadata.GetString(type.Name))))
+        foreach (var type in metadata.TypeDefinitions.Select(metadata.GetTypeDefinition)
+            .Where(type => names.Contains(metadata.GetString(type.Name))))
         {
             foreach (var method in type.GetMethods())
             {
-                methods[MetadataTokens.GetToken(method)] = $"{metadata.GetString(type.Name)}.{metadata.GetString(metadata.GetMethodDefinition(method).Name)}";
+                methods[MetadataTokens.GetToken(method)] =
+                    $"{metadata.GetString(type.Name)}.{metadata.GetString(metadata.GetMethodDefinition(method).Name)}";
             }
         }
         HashSet<string> called = [];
@@ -67,7 +71,8 @@ public class SettingsInUseTests
             var ofRecord = names.Contains(owner) && Synthesized.Contains(metadata.GetString(method.Name));
             if (method.RelativeVirtualAddress != 0 && !ofRecord && !Readers.Contains(owner))
             {
-                called.UnionWith(Tokens(file.GetMethodBody(method.RelativeVirtualAddress).GetILBytes()!).Where(methods.ContainsKey).Select(token => methods[token]));
+                called.UnionWith(Tokens(file.GetMethodBody(method.RelativeVirtualAddress).GetILBytes()!).Where(methods.ContainsKey)
+                    .Select(token => methods[token]));
             }
         }
         return called;

@@ -82,8 +82,10 @@ public sealed class CommandLineTests : IDisposable
         await File.WriteAllTextAsync(Path.Combine(_directory, "conf/config.yaml"),
             "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: yaml}\n", TestContext.Current.CancellationToken);
         await File.WriteAllTextAsync(Path.Combine(_directory, "conf/apisix.yaml"),
-            "routes:\n  - id: r\n    uri: /r\n    plugins:\n      limit-count:\n        count: 1\n        time_window: soon\n    upstream:\n      nodes: {\"127.0.0.1:1\": 1}\n"
-            + "  - id: s\n    uri: /s\n    upstream:\n      type: roundrobin\n      nodes:\n        - host: h\n          port: eighty\n          weight: 1\n#END\n", TestContext.Current.CancellationToken);
+            "routes:\n  - id: r\n    uri: /r\n    plugins:\n      limit-count:\n        count: 1\n        time_window: soon\n    "
+                + "upstream:\n      nodes: {\"127.0.0.1:1\": 1}\n"
+            + "  - id: s\n    uri: /s\n    upstream:\n      type: roundrobin\n      nodes:\n        - host: h\n          port: eighty\n  "
+                + "        weight: 1\n#END\n", TestContext.Current.CancellationToken);
         Assert.Equal(1, await RunAsync("test", "-p", _directory));
         Assert.Contains("conf/apisix.yaml:7 (routes[0].plugins.limit-count.time_window): ", _error.ToString(), StringComparison.Ordinal);
         Assert.Contains("conf/apisix.yaml:14 (routes[1].upstream.nodes): ", _error.ToString(), StringComparison.Ordinal);

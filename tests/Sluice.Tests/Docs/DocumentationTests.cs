@@ -45,12 +45,14 @@ public partial class DocumentationTests
         let written = match.Groups[1].Value
         where !written.Contains("://", StringComparison.Ordinal) && !written.StartsWith("mailto:", StringComparison.Ordinal)
         let parts = written.Split('#', 2)
-        let target = parts[0].Length == 0 ? page : Path.GetRelativePath(Repository.Root, Path.GetFullPath(Path.Combine(Repository.Root, Path.GetDirectoryName(page)!, parts[0])))
+        let target = parts[0].Length == 0 ? page
+        : Path.GetRelativePath(Repository.Root, Path.GetFullPath(Path.Combine(Repository.Root, Path.GetDirectoryName(page)!, parts[0])))
         select (written, target, parts.Length > 1 ? parts[1] : "");
 
     /// <summary>As GitHub makes it from a heading.</summary>
     static string AnchorOf(string heading) =>
-        string.Concat(heading.ToLower(CultureInfo.InvariantCulture).Where(c => char.IsLetterOrDigit(c) || c is '-' or '_' or ' ')).Replace(' ', '-');
+        string.Concat(heading.ToLower(CultureInfo.InvariantCulture).Where(c => char.IsLetterOrDigit(c) || c is '-' or '_' or ' '))
+        .Replace(' ', '-');
 
     [Fact]
     public void Every_relative_link_leads_somewhere()
@@ -62,7 +64,9 @@ public partial class DocumentationTests
             {
                 var path = Path.Combine(Repository.Root, target);
                 var leads = File.Exists(path) || (Directory.Exists(path) && anchor.Length == 0);
-                if (!leads || (anchor.Length > 0 && !Heading.Matches(File.ReadAllText(path)).Select(match => AnchorOf(match.Groups[1].Value.Trim())).Contains(anchor)))
+                if (!leads
+                    || (anchor.Length > 0 && !Heading.Matches(File.ReadAllText(path))
+                        .Select(match => AnchorOf(match.Groups[1].Value.Trim())).Contains(anchor)))
                 {
                     broken.Add($"{page}: {written}");
                 }
@@ -100,7 +104,8 @@ public partial class DocumentationTests
         }
         Assert.Empty(Pages.Keys.Except(reached));
         // the index itself names each part; a page that only hides behind another is easily missed
-        Assert.Empty(Directory.GetFiles(Docs, "*.md").Select(path => Path.GetRelativePath(Repository.Root, path)).Where(page => page != index)
+        Assert.Empty(Directory.GetFiles(Docs, "*.md").Select(path => Path.GetRelativePath(Repository.Root, path))
+            .Where(page => page != index)
             .Except(LinksOf(index).Select(link => link.Target)));
     }
 
@@ -110,7 +115,8 @@ public partial class DocumentationTests
         List<string> wrong = [];
         foreach (var (page, text) in Pages)
         {
-            foreach (var block in Fence.Matches(text).Where(match => match.Groups["language"].Value == "json").Select(match => match.Groups["text"].Value))
+            foreach (var block in Fence.Matches(text).Where(match => match.Groups["language"].Value == "json")
+                .Select(match => match.Groups["text"].Value))
             {
                 try
                 {
@@ -134,7 +140,8 @@ public partial class DocumentationTests
         {
             File.WriteAllText(path, SettingsReference.Markdown());
         }
-        Assert.True(File.ReadAllText(path) == SettingsReference.Markdown(), "docs/configuration.md is not what SettingsKeys.cs says: run this test with SLUICE_WRITE_DOCS=1");
+        Assert.True(File.ReadAllText(path) == SettingsReference.Markdown(),
+            "docs/configuration.md is not what SettingsKeys.cs says: run this test with SLUICE_WRITE_DOCS=1");
     }
 
     [Fact]
@@ -152,8 +159,10 @@ public partial class DocumentationTests
         foreach (var kind in ResourceKinds.All)
         {
             var segment = kind.Segment();
-            Assert.Contains(kind.OwnerKind() is null ? $"`/{segment}`" : $"/{segment}`", Pages[Path.Combine("docs", "admin-api.md")], StringComparison.Ordinal);
-            Assert.Contains(kind.OwnerKind() is null ? $"`{segment}`" : segment, Pages[Path.Combine("docs", "concepts", "standalone.md")], StringComparison.Ordinal);
+            Assert.Contains(kind.OwnerKind() is null ? $"`/{segment}`" : $"/{segment}`", Pages[Path.Combine("docs", "admin-api.md")],
+                StringComparison.Ordinal);
+            Assert.Contains(kind.OwnerKind() is null ? $"`{segment}`" : segment, Pages[Path.Combine("docs", "concepts", "standalone.md")],
+                StringComparison.Ordinal);
         }
     }
 
@@ -172,7 +181,8 @@ public partial class DocumentationTests
         var text = new MemoryStream();
         await new GatewayMetrics(NullLogger.Instance).WriteAsync(text);
         var page = Pages[Path.Combine("docs", "concepts", "logs-and-metrics.md")];
-        var names = Regex.Matches(Encoding.UTF8.GetString(text.ToArray()), @"^# TYPE (\S+)", RegexOptions.Multiline).Select(match => match.Groups[1].Value).ToArray();
+        var names = Regex.Matches(Encoding.UTF8.GetString(text.ToArray()), @"^# TYPE (\S+)", RegexOptions.Multiline)
+            .Select(match => match.Groups[1].Value).ToArray();
         Assert.NotEmpty(names);
         Assert.All(names, name => Assert.Contains($"`{name}`", page, StringComparison.Ordinal));
     }
@@ -181,8 +191,10 @@ public partial class DocumentationTests
     public void Every_linked_plugin_page_is_of_a_plugin_that_there_is()
     {
         var plugins = Builtin.All.Select(plugin => plugin.Name).ToHashSet();
-        Assert.All(Pages.Keys.SelectMany(LinksOf).Select(link => link.Target).Where(target => Path.GetDirectoryName(target) == Path.Combine("docs", "plugins")),
-            target => Assert.True(Path.GetFileName(target) == "README.md" || plugins.Contains(Path.GetFileNameWithoutExtension(target)), target));
+        Assert.All(Pages.Keys.SelectMany(LinksOf).Select(link => link.Target)
+            .Where(target => Path.GetDirectoryName(target) == Path.Combine("docs", "plugins")),
+            target => Assert.True(Path.GetFileName(target) == "README.md" || plugins.Contains(Path.GetFileNameWithoutExtension(target)),
+                target));
     }
 
     /// <summary>Names of types go with the code: the walk must not name one that has gone.</summary>
@@ -190,9 +202,12 @@ public partial class DocumentationTests
     public void Every_type_that_the_walk_of_an_event_stream_names_is_there()
     {
         var page = Pages[Path.Combine("docs", "architecture.md")];
-        var walk = page[page.IndexOf("### A GET of an event stream", StringComparison.Ordinal)..page.IndexOf("### The relay", StringComparison.Ordinal)];
-        var types = typeof(Exchange).Assembly.GetTypes().Concat(GetType().Assembly.GetTypes()).Select(type => type.Name.Split('`')[0]).Append("PipeWriter").ToHashSet();
-        var named = Regex.Matches(walk, "`([A-Z][A-Za-z0-9]*)(?:\\.[A-Za-z]+)?`").Select(match => match.Groups[1].Value).Distinct().ToArray();
+        var walk = page[page.IndexOf("### A GET of an event stream", StringComparison.Ordinal)..page.IndexOf("### The relay",
+            StringComparison.Ordinal)];
+        var types = typeof(Exchange).Assembly.GetTypes().Concat(GetType().Assembly.GetTypes()).Select(type => type.Name.Split('`')[0])
+            .Append("PipeWriter").ToHashSet();
+        var named = Regex.Matches(walk, "`([A-Z][A-Za-z0-9]*)(?:\\.[A-Za-z]+)?`").Select(match => match.Groups[1].Value).Distinct()
+            .ToArray();
         Assert.True(named.Length > 50, $"only {named.Length} types");
         Assert.DoesNotContain(named, name => !types.Contains(name) && name != "GlobalRules");
     }
@@ -206,7 +221,8 @@ public partial class DocumentationTests
         Assert.Contains($"```csharp\n{source}```\n", Pages[Path.Combine("docs", "writing-a-plugin.md")], StringComparison.Ordinal);
 
         var plugin = PluginDescriptor.Of<EventIds, EventIds.Config>();
-        Assert.Equal("property \"prefix\" must be one line", TestExchange.Maker([plugin]).Check(plugin, new JsonObject { ["prefix"] = "a\nb" }, "route r1"));
+        Assert.Equal("property \"prefix\" must be one line",
+            TestExchange.Maker([plugin]).Check(plugin, new JsonObject { ["prefix"] = "a\nb" }, "route r1"));
         var output = new ArrayBufferWriter<byte>();
         var exchange = TestExchange.Of(TestExchange.Compile([]), "http://gateway.test/");
         exchange.Response.ContentType = "text/event-stream";
@@ -231,7 +247,8 @@ public partial class DocumentationTests
         var registry = maker.Registry;
         foreach (var (page, text) in Pages)
         {
-            foreach (var block in Fence.Matches(text).Where(match => match.Groups["language"].Value == "json").Select(match => match.Groups["text"].Value))
+            foreach (var block in Fence.Matches(text).Where(match => match.Groups["language"].Value == "json")
+                .Select(match => match.Groups["text"].Value))
             {
                 if (JsonNode.Parse(block) is not JsonObject value)
                 {

@@ -41,7 +41,8 @@ sealed class EventIds(EventIds.Config config) : IPlugin<EventIds, EventIds.Confi
         : new(config);
 
     public IEventStep? OpenEvents(Exchange exchange) =>
-        exchange.Response.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true ? new Step(config.Prefix) : null;
+        exchange.Response.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true ? new Step(config.Prefix)
+        : null;
 
     sealed class Step(string prefix) : IEventStep
     {

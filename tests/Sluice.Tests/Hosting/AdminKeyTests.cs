@@ -20,7 +20,8 @@ public sealed class AdminKeyTests : IDisposable
         System.IO.File.WriteAllText(File, text);
     }
 
-    const string ByHand = "# edited by hand\napisix:\n  node_listen: [{ip: 127.0.0.1, port: 9080}]   # public\ndeployment:\n  role: traditional\n";
+    const string ByHand =
+        "# edited by hand\napisix:\n  node_listen: [{ip: 127.0.0.1, port: 9080}]   # public\ndeployment:\n  role: traditional\n";
 
     [Fact]
     public void A_file_that_cannot_be_renamed_over_is_written_into()
@@ -60,9 +61,11 @@ public sealed class AdminKeyTests : IDisposable
     [InlineData("role: admin", "conf/config.yaml:1 (deployment.admin.admin_key[0])")]
     public void An_empty_key_is_refused_at_its_place(string entry, string place)
     {
-        var (settings, problems) = SettingsReader.Parse(_prefix, $"deployment: {{admin: {{admin_key: [{{name: admin, {entry}}}]}}}}", null, static _ => null);
+        var (settings, problems) = SettingsReader.Parse(_prefix, $"deployment: {{admin: {{admin_key: [{{name: admin, {entry}}}]}}}}", null,
+            static _ => null);
         Assert.Null(settings);
         var problem = Assert.Single(problems, problem => problem.Severity == Severity.Error);
-        Assert.Equal((place, "the key is empty: write one, or leave admin_key out and the first start makes one"), (problem.Place, problem.Message));
+        Assert.Equal((place, "the key is empty: write one, or leave admin_key out and the first start makes one"),
+            (problem.Place, problem.Message));
     }
 }

@@ -13,7 +13,8 @@ public class GatewayLimitsTests
     public void Timeouts_of_connections_come_from_the_http_level(string config, string nginx, int keepalive, int head)
     {
         var limits = LimitsOf(config, nginx);
-        Assert.Equal((TimeSpan.FromSeconds(keepalive), TimeSpan.FromSeconds(head)), (limits.KeepAliveTimeout, limits.RequestHeadersTimeout));
+        Assert.Equal((TimeSpan.FromSeconds(keepalive), TimeSpan.FromSeconds(head)),
+            (limits.KeepAliveTimeout, limits.RequestHeadersTimeout));
     }
 
     [Fact]

@@ -53,7 +53,8 @@ public class CidrTests
     public void A_set_contains_what_one_of_its_ranges_contains() =>
         Gen.Select(Gen.Select(Gen.UInt[0, 0xffff], Gen.Int[16, 32]).Array[0, 12], Gen.UInt[0, 0xffff]).Sample((ranges, probe) =>
         {
-            var texts = ranges.Select(range => $"{new IPAddress((long)(range.Item1 & 0xff) << 24 | (range.Item1 >> 8) << 16)}/{range.Item2}").ToArray();
+            var texts = ranges.Select(range =>
+                $"{new IPAddress((long)(range.Item1 & 0xff) << 24 | (range.Item1 >> 8) << 16)}/{range.Item2}").ToArray();
             var address = new IPAddress((long)(probe & 0xff) << 24 | (probe >> 8) << 16);
             var any = texts.Any(text => Cidr.TryParse(text, out var cidr) && cidr.Contains(address));
             return CidrSet.Parse(texts).Contains(address) == any;

@@ -30,7 +30,8 @@ public class DataEncryptionTests
     [InlineData("auth-one")]
     [InlineData("$secret://vault/1/jack/key")]
     [InlineData("AAAAAAAAAAAAAAAAAAAAAA==")]
-    public void A_text_that_was_not_encrypted_decrypts_to_itself(string text) => Assert.Equal(text, new DataEncryption([Key], true).Decrypt(text));
+    public void A_text_that_was_not_encrypted_decrypts_to_itself(string text) =>
+        Assert.Equal(text, new DataEncryption([Key], true).Decrypt(text));
 
     [Fact]
     public void Without_keys_nothing_is_encrypted()

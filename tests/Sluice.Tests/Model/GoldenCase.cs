@@ -8,10 +8,12 @@ namespace Sluice.Tests.Model;
 /// </summary>
 sealed record GoldenCase(string Path, IReadOnlyDictionary<string, string> Sections, string Input, string Expected)
 {
-    public static string Directory([CallerFilePath] string file = "") => System.IO.Path.Combine(System.IO.Path.GetDirectoryName(file)!, "Cases");
+    public static string Directory([CallerFilePath] string file = "") =>
+        System.IO.Path.Combine(System.IO.Path.GetDirectoryName(file)!, "Cases");
 
     public static TheoryData<string> Names(string directory) =>
-        [.. System.IO.Directory.GetFiles(directory, "*.txt").Select(path => System.IO.Path.GetFileNameWithoutExtension(path)).Order(StringComparer.Ordinal)];
+        [.. System.IO.Directory.GetFiles(directory, "*.txt").Select(path => System.IO.Path.GetFileNameWithoutExtension(path))
+            .Order(StringComparer.Ordinal)];
 
     public static GoldenCase Read(string directory, string name)
     {

@@ -54,7 +54,8 @@ public sealed class PcrePatternTests
     [InlineData(@"^(\p{Han}+)$", "你好")]
     [InlineData(@"^(\pL\p{^Lu}[\p{Lu}\P{L}])$", "éa1")]
     [InlineData(@"^(😀+)$", "😀😀")]
-    public void Characters_are_whole_ones_in_UTF(string pattern, string text) => Assert.Equal(text, Find(pattern, text, PcreOptions.Utf).Groups[1].Value);
+    public void Characters_are_whole_ones_in_UTF(string pattern, string text) =>
+        Assert.Equal(text, Find(pattern, text, PcreOptions.Utf).Groups[1].Value);
 
     [Theory]
     [InlineData("(", "missing )", 1)]

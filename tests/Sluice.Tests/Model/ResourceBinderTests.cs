@@ -22,7 +22,8 @@ public class ResourceBinderTests
             }
             """));
         Assert.Equal(("r1", "n", "1", "s", "12345678901", true, 7, 0),
-            (route.Id, route.Name, route.UpstreamId, route.ServiceId, route.PluginConfigId, route.EnableWebsocket, route.Priority, route.Status));
+            (route.Id, route.Name, route.UpstreamId, route.ServiceId, route.PluginConfigId, route.EnableWebsocket, route.Priority,
+                route.Status));
         Assert.Equal(["/a", "/b/*"], route.Uris!);
         Assert.Equal(["a.com", "*.b.com"], route.Hosts!);
         Assert.Equal(["GET", "PUT"], route.Methods!);
@@ -37,7 +38,8 @@ public class ResourceBinderTests
     public void An_upstream_inside_a_route_has_the_defaults_of_APISIX()
     {
         var upstream = ResourceBinder.Route(Document(ResourceKind.Routes, """{"uri":"/","upstream":{"nodes":{"a":1}}}""")).Upstream!;
-        Assert.Equal((null, "roundrobin", "http", "pass", null, 0.0), (upstream.Id, upstream.Type, upstream.Scheme, upstream.PassHost, upstream.Retries, upstream.RetryTimeout));
+        Assert.Equal((null, "roundrobin", "http", "pass", null, 0.0),
+            (upstream.Id, upstream.Type, upstream.Scheme, upstream.PassHost, upstream.Retries, upstream.RetryTimeout));
         Assert.Equal([new NodeConfig("a", null, 1)], upstream.Nodes);
     }
 
@@ -63,10 +65,12 @@ public class ResourceBinderTests
             }
             """);
         Assert.Equal(("u", "chash", "header", "X-Id", "https", "rewrite", "up.example", 2, 1.5),
-            (upstream.Id, upstream.Type, upstream.HashOn, upstream.Key, upstream.Scheme, upstream.PassHost, upstream.UpstreamHost, upstream.Retries, upstream.RetryTimeout));
+            (upstream.Id, upstream.Type, upstream.HashOn, upstream.Key, upstream.Scheme, upstream.PassHost, upstream.UpstreamHost,
+                upstream.Retries, upstream.RetryTimeout));
         Assert.Equal(new KeepalivePoolConfig(5, 60, 1000), upstream.KeepalivePool);
         Assert.Equal(new TlsConfig(Verify: true), upstream.Tls);
-        Assert.Equal(("http", 1, 10, "GET", "/"), (upstream.Checks!.Type, upstream.Checks.Active!.Timeout, upstream.Checks.Active.Concurrency,
+        Assert.Equal(("http", 1, 10, "GET", "/"),
+            (upstream.Checks!.Type, upstream.Checks.Active!.Timeout, upstream.Checks.Active.Concurrency,
             upstream.Checks.Active.HttpMethod, upstream.Checks.Active.HttpPath));
     }
 
@@ -81,9 +85,11 @@ public class ResourceBinderTests
     public void Consumers_and_the_other_kinds_bind_every_property()
     {
         const string Plugins = """{"id":"x","plugins":{"p":{}}}""";
-        var consumer = ResourceBinder.Consumer(Document(ResourceKind.Consumers, """{"username":"jack","group_id":3,"plugins":{"key-auth":{"key":"k"}}}"""));
+        var consumer = ResourceBinder.Consumer(
+            Document(ResourceKind.Consumers, """{"username":"jack","group_id":3,"plugins":{"key-auth":{"key":"k"}}}"""));
         Assert.Equal(("jack", "3", 1), (consumer.Username, consumer.GroupId, consumer.Plugins!.Count));
-        var service = ResourceBinder.Service(Document(ResourceKind.Services, """{"id":"s","hosts":["a"],"upstream":{"nodes":{"a":1}},"enable_websocket":true}"""));
+        var service = ResourceBinder.Service(
+            Document(ResourceKind.Services, """{"id":"s","hosts":["a"],"upstream":{"nodes":{"a":1}},"enable_websocket":true}"""));
         Assert.Equal(("s", true, "a"), (service.Id, service.EnableWebsocket, service.Upstream!.Nodes[0].Host));
         Assert.Single(ResourceBinder.ConsumerGroup(Document(ResourceKind.ConsumerGroups, Plugins)).Plugins);
         Assert.Single(ResourceBinder.PluginConfig(Document(ResourceKind.PluginConfigs, Plugins)).Plugins);
@@ -93,7 +99,8 @@ public class ResourceBinderTests
     [Fact]
     public void Numbers_beyond_an_int_do_not_overflow()
     {
-        var route = ResourceBinder.Route(Document(ResourceKind.Routes, """{"uri":"/","upstream_id":1e300,"priority":1e300,"plugins":{}}"""));
+        var route = ResourceBinder.Route(
+            Document(ResourceKind.Routes, """{"uri":"/","upstream_id":1e300,"priority":1e300,"plugins":{}}"""));
         Assert.Equal(("1e+300", int.MaxValue), (route.UpstreamId, route.Priority));
         Assert.Equal(int.MaxValue, Upstream("""{"nodes":{"a":99999999999999999999}}""").Nodes[0].Weight);
     }

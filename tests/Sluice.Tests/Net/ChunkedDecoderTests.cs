@@ -39,7 +39,8 @@ public class ChunkedDecoderTests
     [InlineData("0\r\n fold\r\n\r\n")]
     [InlineData("0\r\nA: b\rC: d\r\n\r\n")]
     [InlineData("0\r\nno colon\r\n\r\n")]
-    public void Bad_framing_is_refused(string bytes) => Assert.Contains("invalid response", Decode(bytes, [bytes.Length], 1000), StringComparison.Ordinal);
+    public void Bad_framing_is_refused(string bytes) =>
+        Assert.Contains("invalid response", Decode(bytes, [bytes.Length], 1000), StringComparison.Ordinal);
 
     [Fact]
     public void Extensions_and_trailers_have_a_limit()
@@ -83,8 +84,10 @@ public class ChunkedDecoderTests
     [Fact]
     public void Where_the_input_is_cut_and_how_much_room_there_is_changes_nothing()
     {
-        var chunk = Gen.Select(Gen.String[Gen.Char['a', 'z'], 1, 40], Gen.OneOfConst("", ";x=y"), (data, extension) => $"{data.Length:x}{extension}\r\n{data}\r\n");
-        var bodies = Gen.Select(chunk.Array[0, 6], Gen.OneOfConst("0\r\n\r\n", "0\r\nA: b\r\n\r\n", "", "x", "0\r\nbad\r\n\r\n", "3\r\nab"), Gen.OneOfConst("", "next"),
+        var chunk = Gen.Select(Gen.String[Gen.Char['a', 'z'], 1, 40], Gen.OneOfConst("", ";x=y"),
+            (data, extension) => $"{data.Length:x}{extension}\r\n{data}\r\n");
+        var bodies = Gen.Select(chunk.Array[0, 6], Gen.OneOfConst("0\r\n\r\n", "0\r\nA: b\r\n\r\n", "", "x", "0\r\nbad\r\n\r\n", "3\r\nab"),
+            Gen.OneOfConst("", "next"),
             (chunks, end, rest) => string.Concat(chunks) + end + rest);
         Gen.Select(bodies, Gen.Int[1, 20].Array[1, 10], Gen.Int[1, 50]).Sample((bytes, cuts, room) =>
         {

@@ -10,9 +10,9 @@ using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServ
 namespace Sluice.Tests.Net;
 
 /// <summary>
-/// A random driver for what reads bytes of upstreams and clients: valid messages, mutated, in random cuts. Whatever comes, each parser either takes it or
-/// refuses it with an <see cref="UpstreamException"/> (a client's: <see cref="BadHttpRequestException"/>), the same in every cut. Runs for about a second; SLUICE_FUZZ_SECONDS=600 makes it longer.
-/// A failure names the seed, SLUICE_FUZZ_SEED repeats it.
+/// A random driver for what reads bytes of upstreams and clients: valid messages, mutated, in random cuts. Whatever comes, each parser
+/// either takes it or refuses it with an <see cref="UpstreamException"/> (a client's: <see cref="BadHttpRequestException"/>), the same in
+/// every cut. Runs for about a second; SLUICE_FUZZ_SECONDS=600 makes it longer. A failure names the seed, SLUICE_FUZZ_SEED repeats it.
 /// </summary>
 public class ParserFuzzTests
 {
@@ -33,7 +33,8 @@ public class ParserFuzzTests
         "0000001F\r\n0123456789012345678901234567890\r\n0;last\r\nServer-Timing: a\r\n\r\n",
     ];
 
-    static readonly string[] Spice = ["\r\n", "\n", "\r", "\0", ":", " ", "\t", ";", "0", "f", "\r\n\r\n", "Content-Length: 1\r\n", "ffffffffffffffff", "\u00ff", "chunked"];
+    static readonly string[] Spice = ["\r\n", "\n", "\r", "\0", ":", " ", "\t", ";", "0", "f", "\r\n\r\n", "Content-Length: 1\r\n",
+        "ffffffffffffffff", "\u00ff", "chunked"];
 
     static readonly string[] Requests =
     [
@@ -58,14 +59,16 @@ public class ParserFuzzTests
     static void Drive(string[] seeds, Func<byte[], Random, int, string> outcome)
     {
         var seconds = double.Parse(Environment.GetEnvironmentVariable("SLUICE_FUZZ_SECONDS") ?? "0.4", CultureInfo.InvariantCulture);
-        var first = Environment.GetEnvironmentVariable("SLUICE_FUZZ_SEED") is { } given ? int.Parse(given, CultureInfo.InvariantCulture) : Random.Shared.Next(1 << 30);
+        var first = Environment.GetEnvironmentVariable("SLUICE_FUZZ_SEED") is { } given ? int.Parse(given, CultureInfo.InvariantCulture)
+            : Random.Shared.Next(1 << 30);
         var watch = Stopwatch.StartNew();
         for (var seed = first; watch.Elapsed.TotalSeconds < seconds; seed++)
         {
             var random = new Random(seed);
             var bytes = Mutate(seeds[random.Next(seeds.Length)], random);
             var whole = outcome(bytes, random, bytes.Length);
-            Assert.True(whole == outcome(bytes, random, 1) && whole == outcome(bytes, random, 17), $"seed {seed}: {Convert.ToHexString(bytes)}: {whole}");
+            Assert.True(whole == outcome(bytes, random, 1) && whole == outcome(bytes, random, 17),
+                $"seed {seed}: {Convert.ToHexString(bytes)}: {whole}");
         }
     }
 

@@ -50,7 +50,8 @@ public class ProxyProtocolTests
     public void A_line_without_end_is_refused_and_rubbish_never_throws()
     {
         Assert.False(Parse("PROXY " + new string('x', 200), out _, out _));
-        Gen.Select(Gen.OneOfConst("PROXY ", Signature, "", "\r\n"), Gen.String[Gen.Char['\0', '\xff'], 0, 40]).Sample((start, rest) => Parse(start + rest, out _, out _));
+        Gen.Select(Gen.OneOfConst("PROXY ", Signature, "", "\r\n"), Gen.String[Gen.Char['\0', '\xff'], 0, 40])
+            .Sample((start, rest) => Parse(start + rest, out _, out _));
     }
 
     [Theory]
@@ -59,5 +60,6 @@ public class ProxyProtocolTests
     [InlineData("2001:db8::1", "2001:db8::2", "PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n")]
     [InlineData("2001:db8::1", "198.51.100.1", "PROXY UNKNOWN\r\n")]
     public void What_is_written_is_version_1(string source, string destination, string expected) =>
-        Assert.Equal(expected, Encoding.ASCII.GetString(ProxyHeader.Write(new(IPAddress.Parse(source), 1), new(IPAddress.Parse(destination), 2))));
+        Assert.Equal(expected,
+            Encoding.ASCII.GetString(ProxyHeader.Write(new(IPAddress.Parse(source), 1), new(IPAddress.Parse(destination), 2))));
 }

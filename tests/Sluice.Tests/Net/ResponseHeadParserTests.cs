@@ -11,7 +11,8 @@ public class ResponseHeadParserTests
     [Fact]
     public void A_head_keeps_order_casing_and_duplicates_of_its_fields()
     {
-        var head = Parse("HTTP/1.1 200 All good\r\nX-b: 1\r\ncontent-TYPE:  text/plain \t\r\nx-B: 2\r\nEmpty:\r\nContent-Length: 7\r\n\r\n");
+        var head =
+            Parse("HTTP/1.1 200 All good\r\nX-b: 1\r\ncontent-TYPE:  text/plain \t\r\nx-B: 2\r\nEmpty:\r\nContent-Length: 7\r\n\r\n");
         Assert.Equal((1, 1, 200, "All good"), (head.MajorVersion, head.MinorVersion, head.Status, head.Reason));
         Assert.Equal(["X-b=1", "content-TYPE=text/plain", "x-B=2", "Empty=", "Content-Length=7"],
             Enumerable.Range(0, head.Headers.Count).Select(index => $"{head.Headers.Name(index)}={head.Headers.Value(index)}"));
@@ -133,7 +134,8 @@ public class ResponseHeadParserTests
     {
         string[] lines =
         [
-            "Content-Length: 5", "Content-Length: 6", "Transfer-Encoding: chunked", "A: b", "B:", " fold", "bad line", "C: \0", "D: x\r", "Connection: close",
+            "Content-Length: 5", "Content-Length: 6", "Transfer-Encoding: chunked", "A: b", "B:", " fold", "bad line", "C: \0", "D: x\r",
+            "Connection: close",
         ];
         var heads = Gen.Select(
             Gen.OneOfConst("HTTP/1.1 200 OK", "HTTP/1.0 200", "HTTP/1.1 103 Hints", "HTTP/1.1 304 x", "HTTX", "HTTP/1.1 2"),
@@ -178,7 +180,8 @@ public class ResponseHeadParserTests
                 if (parser.Advance(received.AsSpan(0, end), Limit))
                 {
                     var head = parser.Build(received, default);
-                    var fields = Enumerable.Range(0, head.Headers.Count).Select(index => $"{head.Headers.Name(index)}={head.Headers.Value(index)}");
+                    var fields = Enumerable.Range(0, head.Headers.Count)
+                        .Select(index => $"{head.Headers.Name(index)}={head.Headers.Value(index)}");
                     return $"{parser.Length} {head.Status} {head.Reason} {head.Body} {head.KeepAlive} {string.Join('|', fields)}";
                 }
             }

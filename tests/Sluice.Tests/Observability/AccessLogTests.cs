@@ -52,7 +52,8 @@ public sealed class AccessLogTests : IDisposable
     [Fact]
     public void The_default_format_is_that_of_APISIX() =>
         Assert.Equal("127.0.0.1 - - [-] x:9080 \"GET / HTTP/1.1\" 200 - - \"-\" \"-\" - - - \"http://up/y\"\n",
-            Line(AccessLogFormat.Default, AccessLogEscape.Default, ("remote_addr", "127.0.0.1"), ("http_host", "x:9080"), ("request", "GET / HTTP/1.1"),
+            Line(AccessLogFormat.Default, AccessLogEscape.Default, ("remote_addr", "127.0.0.1"), ("http_host", "x:9080"),
+                ("request", "GET / HTTP/1.1"),
                 ("status", "200"), ("upstream_scheme", "http"), ("upstream_host", "up"), ("upstream_uri", "/y")));
 
     [Fact]

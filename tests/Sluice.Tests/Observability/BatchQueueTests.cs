@@ -10,7 +10,8 @@ public sealed class BatchQueueTests : IDisposable
     readonly List<string> _sent = [];
     readonly SemaphoreSlim _came = new(0);
 
-    BatchQueue<int> Queue(BatchOptions? options = null, PendingLimit? limit = null, Func<IReadOnlyList<int>, Task>? send = null, ILogger? log = null) => new(
+    BatchQueue<int> Queue(BatchOptions? options = null, PendingLimit? limit = null, Func<IReadOnlyList<int>, Task>? send = null,
+        ILogger? log = null) => new(
         options ?? new("test logger"),
         async (batch, _) =>
         {
@@ -83,7 +84,8 @@ public sealed class BatchQueueTests : IDisposable
         Assert.Equal(2, limit.Dropped);
         var line = Assert.Single(log.Lines);
         Assert.Contains(
-            "max pending entries limit exceeded. discarding entry. total_pushed_entries: 2 total_processed_entries: 0 max_pending_entries: 2 discarded_entries: 1", line,
+            "max pending entries limit exceeded. discarding entry. total_pushed_entries: 2 total_processed_entries: 0 "
+                + "max_pending_entries: 2 discarded_entries: 1", line,
             StringComparison.Ordinal);
         _time.Advance(TimeSpan.FromSeconds(5));
         await ComeAsync();
@@ -143,7 +145,8 @@ public sealed class BatchQueueTests : IDisposable
         _time.Advance(TimeSpan.FromSeconds(1));
         await ComeAsync();
         Assert.Equal(["3"], _sent);
-        Assert.Contains(log.Lines, line => line.Contains("Batch Processor[q] failed to process entries [1/3]: the third is wrong", StringComparison.Ordinal));
+        Assert.Contains(log.Lines, line =>
+            line.Contains("Batch Processor[q] failed to process entries [1/3]: the third is wrong", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -155,7 +158,9 @@ public sealed class BatchQueueTests : IDisposable
         queue.TryAdd(1);
         await queue.DisposeAsync();
         Assert.Equal(1, limit.Processed);
-        Assert.Contains(log.Lines, line => line.Contains("Batch Processor[q] failed to process entries: refused", StringComparison.Ordinal));
-        Assert.Contains(log.Lines, line => line.Contains("Batch Processor[q] exceeded the max_retry_count[0] dropping the entries", StringComparison.Ordinal));
+        Assert.Contains(log.Lines, line =>
+            line.Contains("Batch Processor[q] failed to process entries: refused", StringComparison.Ordinal));
+        Assert.Contains(log.Lines, line =>
+            line.Contains("Batch Processor[q] exceeded the max_retry_count[0] dropping the entries", StringComparison.Ordinal));
     }
 }

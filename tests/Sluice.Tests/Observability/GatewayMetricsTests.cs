@@ -21,7 +21,8 @@ public class GatewayMetricsTests
         return Encoding.UTF8.GetString(stream.ToArray()).Split('\n');
     }
 
-    const string Traffic = """route="r1",service="s1",consumer="jack",node="10.0.0.1",request_type="traditional_http",request_llm_model="",llm_model="" """;
+    const string Traffic =
+        """route="r1",service="s1",consumer="jack",node="10.0.0.1",request_type="traditional_http",request_llm_model="",llm_model="" """;
 
     [Fact]
     public async Task A_request_counts_under_APISIX_names_and_labels()
@@ -35,7 +36,8 @@ public class GatewayMetricsTests
         metrics.ForRoute(Route).For(new("jack", "10.0.0.1")).Finish(Answer());
         var text = await Text(metrics);
         var labels = Traffic.TrimEnd();
-        Assert.Contains("""apisix_http_status{code="200",route="r1",matched_uri="/x/*",matched_host="a.example",service="s1",consumer="jack",node="10.0.0.1",request_type="traditional_http",request_llm_model="",llm_model="",response_source="upstream"} 1""", text);
+        Assert.Contains(
+            """apisix_http_status{code="200",route="r1",matched_uri="/x/*",matched_host="a.example",service="s1",consumer="jack",node="10.0.0.1",request_type="traditional_http",request_llm_model="",llm_model="",response_source="upstream"} 1""", text);
         Assert.Contains($$"""apisix_http_latency_bucket{type="request",{{labels}},le="20"} 0""", text);
         Assert.Contains($$"""apisix_http_latency_bucket{type="request",{{labels}},le="50"} 1""", text);
         Assert.Contains($$"""apisix_http_latency_sum{type="upstream",{{labels}}} 12""", text);
@@ -86,7 +88,8 @@ public class GatewayMetricsTests
         }
         var statuses = (await Text(metrics)).Where(line => line.StartsWith("apisix_http_status{", StringComparison.Ordinal)).ToArray();
         Assert.Equal(4, statuses.Length);
-        Assert.Contains(statuses, line => line.Contains("route=\"r1\"") && line.Contains("consumer=\"other\"") && line.EndsWith(" 97", StringComparison.Ordinal));
+        Assert.Contains(statuses, line => line.Contains("route=\"r1\"") && line.Contains("consumer=\"other\"")
+            && line.EndsWith(" 97", StringComparison.Ordinal));
         Assert.Single(_log.Lines);
     }
 

@@ -22,7 +22,8 @@ static class TestExchange
         return new Document(kind, id, value, 1, 1, $"/apisix/{kind.Segment()}/{id}");
     }
 
-    public static Snapshot Compile(IEnumerable<Document> documents, IReadOnlyList<PluginDescriptor>? plugins = null, Snapshot? previous = null, GatewaySettings? settings = null)
+    public static Snapshot Compile(IEnumerable<Document> documents, IReadOnlyList<PluginDescriptor>? plugins = null,
+        Snapshot? previous = null, GatewaySettings? settings = null)
     {
         var (snapshot, problems) = new SnapshotCompiler(Services(), plugins ?? []).Compile(
             settings ?? previous?.Settings ?? DefaultSettings, DocumentSet.Of(documents), previous);
@@ -35,7 +36,8 @@ static class TestExchange
 
     public static GatewaySettings DefaultSettings { get; } = SettingsReader.Parse("/", "", null, _ => null).Settings!;
 
-    public static Exchange Of(Snapshot snapshot, string url, string method = "GET", string address = "127.0.0.1", params (string Name, string Value)[] headers)
+    public static Exchange Of(Snapshot snapshot, string url, string method = "GET", string address = "127.0.0.1",
+        params (string Name, string Value)[] headers)
     {
         var uri = new Uri(url);
         var http = new DefaultHttpContext();
@@ -46,8 +48,10 @@ static class TestExchange
         http.Connection.RemoteIpAddress = IPAddress.Parse(address);
         foreach (var (name, value) in headers)
         {
-            http.Request.Headers[name] = name == "Host" ? value : Microsoft.Extensions.Primitives.StringValues.Concat(http.Request.Headers[name], value);
+            http.Request.Headers[name] = name == "Host" ? value
+                : Microsoft.Extensions.Primitives.StringValues.Concat(http.Request.Headers[name], value);
         }
-        return new Exchange(http, snapshot, Services(), 0) { Uri = Uri.UnescapeDataString(uri.AbsolutePath), Args = uri.Query.TrimStart('?') };
+        return new Exchange(http, snapshot, Services(), 0) { Uri = Uri.UnescapeDataString(uri.AbsolutePath),
+            Args = uri.Query.TrimStart('?') };
     }
 }

@@ -4,7 +4,8 @@ namespace Sluice.Tests.Plugins;
 
 public class PluginReferenceTests
 {
-    /// <summary><c>docs/plugins/</c> is what the plugins say of themselves. To write it anew: <c>SLUICE_WRITE_DOCS=1</c> and this test.</summary>
+    /// <summary><c>docs/plugins/</c> is what the plugins say of themselves. To write it anew: <c>SLUICE_WRITE_DOCS=1</c> and this
+    /// test.</summary>
     [Fact]
     public void The_committed_reference_is_what_the_plugins_say()
     {
@@ -25,7 +26,8 @@ public class PluginReferenceTests
         foreach (var (name, text) in pages)
         {
             var path = Path.Combine(directory, name);
-            Assert.True(File.Exists(path) && File.ReadAllText(path) == text, $"docs/plugins/{name} is not what the plugins say: run this test with SLUICE_WRITE_DOCS=1");
+            Assert.True(File.Exists(path) && File.ReadAllText(path) == text,
+                $"docs/plugins/{name} is not what the plugins say: run this test with SLUICE_WRITE_DOCS=1");
         }
         Assert.Equal(pages.Keys.Order(), Directory.GetFiles(directory, "*.md").Select(path => Path.GetFileName(path)).Order());
     }

@@ -15,7 +15,8 @@ using Sluice.Tests.Pipeline;
 
 namespace Sluice.Tests.Plugins;
 
-/// <summary>A route <c>r1</c> with plugins, whose requests go through the phases without sockets; the test says what the upstream answers.</summary>
+/// <summary>A route <c>r1</c> with plugins, whose requests go through the phases without sockets; the test says what the upstream
+/// answers.</summary>
 sealed class PluginTest
 {
     public PluginTest(string plugins, params Document[] others)
@@ -28,7 +29,8 @@ sealed class PluginTest
     /// <summary>A peer whose <c>X-Forwarded-*</c> is believed.</summary>
     public const string TrustedProxy = "192.0.2.9";
 
-    static readonly GatewaySettings Settings = SettingsReader.Parse("/", $"apisix: {{trusted_addresses: [{TrustedProxy}]}}", null, _ => null).Settings!;
+    static readonly GatewaySettings Settings = SettingsReader.Parse("/", $"apisix: {{trusted_addresses: [{TrustedProxy}]}}", null,
+        _ => null).Settings!;
 
     public FakeTime Time { get; } = new();
 
@@ -41,7 +43,8 @@ sealed class PluginTest
     /// <summary>Another configuration, as after a PUT.</summary>
     public PluginTest Configure(string plugins, params Document[] others)
     {
-        var route = TestExchange.Document(ResourceKind.Routes, "r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{{plugins}} }""");
+        var route = TestExchange.Document(ResourceKind.Routes, "r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{{plugins}} }""");
         var documents = others.Append(route).ToArray();
         var maker = TestExchange.Maker(All, DocumentSet.Of(documents));
         foreach (var document in documents)
@@ -53,7 +56,8 @@ sealed class PluginTest
 
     static readonly PluginDescriptor[] All =
     [
-        .. Builtin.All, PluginDescriptor.Of<StopsBeforeProxy, StopsBeforeProxy.Config>(), PluginDescriptor.Of<Moderates, Moderates.Config>(), PluginDescriptor.Of<Doubles, Doubles.Config>(),
+        .. Builtin.All, PluginDescriptor.Of<StopsBeforeProxy, StopsBeforeProxy.Config>(),
+        PluginDescriptor.Of<Moderates, Moderates.Config>(), PluginDescriptor.Of<Doubles, Doubles.Config>(),
     ];
 
     PluginTest Compile(DocumentSet documents, Snapshot? previous)
@@ -78,7 +82,8 @@ sealed class PluginTest
     }
 
     /// <summary>What the plugin says to a configuration; null = nothing.</summary>
-    public static string? Check(string plugin, string config) => TestExchange.Maker(Builtin.All).Check(Of(plugin), Parse(config), "route r1");
+    public static string? Check(string plugin, string config) =>
+        TestExchange.Maker(Builtin.All).Check(Of(plugin), Parse(config), "route r1");
 
     public static string? CheckConsumer(string plugin, string config) => Of(plugin).CheckCredential(Parse(config));
 
@@ -94,7 +99,8 @@ sealed class PluginTest
     /// <summary>Runs a request through the gateway's own pipeline.</summary>
     /// <param name="upstream">Null: 200 without a body.</param>
     /// <param name="headers">Also <c>:peer</c>, the client's address, and <c>:body</c>, the request's body.</param>
-    public async Task<Result> SendAsync(string method, string target, Upstream? upstream = null, params (string Name, string Value)[] headers)
+    public async Task<Result> SendAsync(string method, string target, Upstream? upstream = null,
+        params (string Name, string Value)[] headers)
     {
         var http = Request(method, target, headers);
         var body = new MemoryStream();
@@ -160,11 +166,13 @@ sealed class PluginTest
     {
         int _next;
 
-        public bool IsStream => Sluice.Net.Http.MediaType.IsStream(upstream.Headers.FirstOrDefault(header => header.Name == "Content-Type").Value);
+        public bool IsStream =>
+            Sluice.Net.Http.MediaType.IsStream(upstream.Headers.FirstOrDefault(header => header.Name == "Content-Type").Value);
 
         public bool NeverBuffered => true;
 
-        public long? Length => upstream.Headers.FirstOrDefault(header => header.Name == "Content-Length").Value is { } length ? long.Parse(length, null) : null;
+        public long? Length => upstream.Headers.FirstOrDefault(header => header.Name == "Content-Length").Value is { } length
+            ? long.Parse(length, null) : null;
 
         public BodyFraming Framing => new(BodyKind.CloseDelimited);
 
@@ -201,7 +209,8 @@ sealed class PluginTest
             return new(piece.Length);
         }
 
-        public IEnumerable<KeyValuePair<string, string>> Trailers => upstream.Trailers.Select(static trailer => KeyValuePair.Create(trailer.Name, trailer.Value));
+        public IEnumerable<KeyValuePair<string, string>> Trailers =>
+            upstream.Trailers.Select(static trailer => KeyValuePair.Create(trailer.Name, trailer.Value));
 
         public void Abort(UpstreamFailureKind reason)
         {
@@ -223,9 +232,11 @@ sealed class PluginTest
         /// <summary>After the last piece the connection breaks.</summary>
         public bool BreaksOff { get; init; }
 
-        public static Upstream Text(params string[] pieces) => new(200, ("Content-Type", "text/plain")) { Pieces = [.. pieces.Select(Encoding.UTF8.GetBytes)] };
+        public static Upstream Text(params string[] pieces) =>
+            new(200, ("Content-Type", "text/plain")) { Pieces = [.. pieces.Select(Encoding.UTF8.GetBytes)] };
 
-        public static Upstream Events(params string[] pieces) => Text(pieces) with { Headers = [("Content-Type", "text/event-stream; charset=utf-8")] };
+        public static Upstream Events(params string[] pieces) =>
+            Text(pieces) with { Headers = [("Content-Type", "text/event-stream; charset=utf-8")] };
     }
 
     /// <param name="Proxied">False: the gateway answered itself.</param>
@@ -243,6 +254,7 @@ sealed class PluginTest
 
         public string? Answered(string header) => Text(Exchange.Response.Headers, header);
 
-        static string? Text(IHeaderDictionary headers, string name) => headers.TryGetValue(name, out var values) ? string.Join(" | ", values.ToArray()) : null;
+        static string? Text(IHeaderDictionary headers, string name) =>
+            headers.TryGetValue(name, out var values) ? string.Join(" | ", values.ToArray()) : null;
     }
 }

@@ -230,7 +230,8 @@ public sealed class BodySpoolTests : IDisposable
 
     [Fact]
     public void Any_interleaving_keeps_the_bytes_and_the_bounds() =>
-        Gen.Select(Gen.Int[1, 4], Gen.Int[1, 20], Gen.OneOf(Gen.Const(0L), Gen.Long[1, 200], Gen.Const(1L << 20)), Gen.Int[0, 70].Array[0, 60], Gen.Int[0, 3].Array[1, 20])
+        Gen.Select(Gen.Int[1, 4], Gen.Int[1, 20], Gen.OneOf(Gen.Const(0L), Gen.Long[1, 200], Gen.Const(1L << 20)),
+            Gen.Int[0, 70].Array[0, 60], Gen.Int[0, 3].Array[1, 20])
             .Sample((blocks, size, file, pieces, pauses) => Task.Run(async () =>
             {
                 var expected = Bytes(pieces.Sum());

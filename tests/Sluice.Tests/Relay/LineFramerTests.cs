@@ -27,7 +27,8 @@ public class LineFramerTests
     [Fact]
     public void The_rest_of_a_line_that_is_too_large_passes_as_it_comes_and_the_next_line_is_an_event_again() =>
         Assert.Equal(
-            [(FrameKind.TooLarge, "abcd"), (FrameKind.TooLarge, "ef"), (FrameKind.TooLarge, "g\n"), (FrameKind.Event, "h\n")], Cut("abcdefg\nh\n", 3, 4, 2, 2));
+            [(FrameKind.TooLarge, "abcd"), (FrameKind.TooLarge, "ef"), (FrameKind.TooLarge, "g\n"), (FrameKind.Event, "h\n")],
+            Cut("abcdefg\nh\n", 3, 4, 2, 2));
 
     [Fact]
     public void However_a_stream_is_cut_its_events_are_the_same_and_nothing_is_lost() =>

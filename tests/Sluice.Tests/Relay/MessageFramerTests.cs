@@ -13,12 +13,14 @@ public class MessageFramerTests
 
     [Fact]
     public void A_message_with_its_prefix_is_an_event_and_what_is_cut_is_none() => Assert.Equal(
-        [(FrameKind.Event, Message("hello")), (FrameKind.Event, Message("")), (FrameKind.Event, Message("zip", '\x1')), (FrameKind.Incomplete, "\0\0\0\0\x5he")],
+        [(FrameKind.Event, Message("hello")), (FrameKind.Event, Message("")), (FrameKind.Event, Message("zip", '\x1')),
+            (FrameKind.Incomplete, "\0\0\0\0\x5he")],
         Cut(Message("hello") + Message("") + Message("zip", '\x1') + "\0\0\0\0\x5he", 100));
 
     [Fact]
     public void A_message_above_the_limit_passes_in_parts_and_the_next_is_an_event_again() => Assert.Equal(
-        [(FrameKind.TooLarge, Message("abcdefgh")[..9]), (FrameKind.TooLarge, "efgh"), (FrameKind.Event, Message("i"))], Cut(Message("abcdefgh") + Message("i"), 10, 9, 4, 6));
+        [(FrameKind.TooLarge, Message("abcdefgh")[..9]), (FrameKind.TooLarge, "efgh"), (FrameKind.Event, Message("i"))],
+        Cut(Message("abcdefgh") + Message("i"), 10, 9, 4, 6));
 
     [Fact]
     public void A_frame_tells_its_message_and_a_prefix_can_be_written()

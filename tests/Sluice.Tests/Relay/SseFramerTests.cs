@@ -72,7 +72,8 @@ public class SseFramerTests
     {
         Assert.Equal(
             [
-                new(FrameKind.Passage, "\u00EF\u00BB\u00BF"), new(FrameKind.Passage, ": hi\n\n"), new(FrameKind.Event, "data: a\n: inside\n\n"),
+                new(FrameKind.Passage, "\u00EF\u00BB\u00BF"), new(FrameKind.Passage, ": hi\n\n"),
+                new(FrameKind.Event, "data: a\n: inside\n\n"),
                 new(FrameKind.Fields, "retry: 1\r\n\r\n"), new(FrameKind.Passage, "\n:\n"), new(FrameKind.Incomplete, "data: b\n"),
             ],
             Cut("\uFEFF: hi\n\ndata: a\n: inside\n\nretry: 1\r\n\r\n\n:\ndata: b\n"));
@@ -128,7 +129,8 @@ public class SseFramerTests
     }
 
     static readonly Gen<byte[]> Streams =
-        Gen.OneOfConst("data", "data: ", "data:x", "id: 1", "event: e", "retry: 9", ":", ": c", "\n", "\n", "\n\n", "\r", "\r\r", "\r\n", "\r\n\r\n", " ", "\uFEFF", "é", "\0")
+        Gen.OneOfConst("data", "data: ", "data:x", "id: 1", "event: e", "retry: 9", ":", ": c", "\n", "\n", "\n\n", "\r", "\r\r", "\r\n",
+            "\r\n\r\n", " ", "\uFEFF", "é", "\0")
             .Array[0, 40].Select(parts => Encoding.UTF8.GetBytes(string.Concat(parts)));
 
     [Fact]
@@ -145,7 +147,8 @@ public class SseFramerTests
     [Fact]
     public void No_byte_is_lost_whatever_the_limit() =>
         Gen.Select(Streams, Gen.Int[0, 7].Array[0, 60], Gen.Int[1, 30]).Sample((stream, sizes, limit) =>
-            string.Concat(Framed.Cut(new SseFramer(limit), stream, sizes).Select(frame => frame.Raw)) == Encoding.Latin1.GetString(stream), iter: 20_000);
+            string.Concat(Framed.Cut(new SseFramer(limit), stream, sizes).Select(frame => frame.Raw)) == Encoding.Latin1.GetString(stream),
+            iter: 20_000);
 
     [Fact]
     public void Events_are_those_of_a_line_by_line_reading_of_the_standard() =>
@@ -158,7 +161,8 @@ public class SseFramerTests
     /// <summary>The algorithm of 9.2.6 as it is written, on the whole text.</summary>
     static List<(string Name, string Data, string? Id, long? Retry)> ByTheBook(byte[] stream)
     {
-        var text = Encoding.UTF8.GetString(stream is [0xEF, 0xBB, 0xBF, ..] ? stream[3..] : stream).Replace("\r\n", "\n").Replace('\r', '\n');
+        var text = Encoding.UTF8.GetString(stream is [0xEF, 0xBB, 0xBF, ..] ? stream[3..] : stream).Replace("\r\n", "\n")
+            .Replace('\r', '\n');
         var events = new List<(string, string, string?, long?)>();
         string name = "", data = "";
         string? id = null;

@@ -29,5 +29,6 @@ public class EmptyStatementsTests
     [InlineData("")]
     [InlineData("local s = 'open ;;")]
     [InlineData("[==")]
-    public void Strings_comments_and_ends_of_statements_stay(string text) => Assert.Null(EmptyStatements.Remove(Encoding.Latin1.GetBytes(text)));
+    public void Strings_comments_and_ends_of_statements_stay(string text) =>
+        Assert.Null(EmptyStatements.Remove(Encoding.Latin1.GetBytes(text)));
 }

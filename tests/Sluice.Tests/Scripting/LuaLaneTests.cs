@@ -27,13 +27,15 @@ public class LuaLaneTests
     public async Task Memory_of_a_state_stays_flat_over_many_requests()
     {
         using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
-        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function(conf, ctx) ngx.ctx.x = { ctx.var.uri, string.rep('x', 100) } end"]);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null,
+            ["return function(conf, ctx) ngx.ctx.x = { ctx.var.uri, string.rep('x', 100) } end"]);
         var before = await MemoryAfterAsync(engine, unit, 1000);
         var after = await MemoryAfterAsync(engine, unit, 1_000_000);
         Assert.True(after < before + 20_000, $"{before} bytes, then {after}");
     }
 
-    static async Task<int> StatusAsync(LuaContext context, LuaUnit unit) => (await context.RunAsync(unit, LuaPhase.Access, "access")).Status;
+    static async Task<int> StatusAsync(LuaContext context, LuaUnit unit) =>
+        (await context.RunAsync(unit, LuaPhase.Access, "access")).Status;
 
     [Theory]
     [InlineData("ctx.n = (ctx.n or 0) + 1 return 200 + ctx.n", 201, 202)]
@@ -71,7 +73,8 @@ public class LuaLaneTests
     public void A_function_that_keeps_nothing_costs_the_state_no_memory_and_the_host_little()
     {
         using var engine = new LuaEngine(new LuaOptions(Path.GetTempPath()) { Lanes = 1 }, TimeProvider.System);
-        var unit = LuaUnit.OfFunctions(engine, "test", "test", null, ["return function(conf, ctx) if ctx.conf_type ~= 'route' then return 500 end end"]);
+        var unit = LuaUnit.OfFunctions(engine, "test", "test", null,
+            ["return function(conf, ctx) if ctx.conf_type ~= 'route' then return 500 end end"]);
         var request = new NoRequest();
         Run(100);
         var lane = engine.At(0);
@@ -118,8 +121,10 @@ public class LuaLaneTests
         var log = new LogLines();
         var options = new LuaOptions(Path.GetTempPath()) { Lanes = 1, Jit = true, TimeLimit = TimeSpan.FromMilliseconds(100) };
         using var engine = new LuaEngine(options, TimeProvider.System, log);
-        var unit = LuaUnit.OfFunctions(engine, "test", "route r1", null, ["return function() local n = 0 for i = 1, 6e8 do n = n + i end return jit.status() and 201 end"]);
-        // the watch has a thread of its own, which on a busy machine may come too late for one run, or so early that the loop is not compiled yet
+        var unit = LuaUnit.OfFunctions(engine, "test", "route r1", null,
+            ["return function() local n = 0 for i = 1, 6e8 do n = n + i end return jit.status() and 201 end"]);
+        // the watch has a thread of its own, which on a busy machine may come too late for one run, or so early that the loop is not
+        // compiled yet
         var ranOn = false;
         for (var i = 0; i < 50 && !ranOn; i++)
         {
@@ -128,7 +133,8 @@ public class LuaLaneTests
             ranOn = await StatusAsync(context, unit) == 201 && log.Lines.Length > before;
         }
         Assert.True(ranOn);
-        Assert.Contains(log.Lines, line => line.StartsWith("Warning lua: a script has been running for ", StringComparison.Ordinal) && line.EndsWith(" in route r1", StringComparison.Ordinal));
+        Assert.Contains(log.Lines, line => line.StartsWith("Warning lua: a script has been running for ", StringComparison.Ordinal)
+            && line.EndsWith(" in route r1", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -170,7 +176,8 @@ public class LuaLaneTests
     {
         for (var i = 0; i < 200; i++)
         {
-            var unit = LuaUnit.OfFunctions(engine, "test", "test", null, [$"local t = string.rep('{i}', 10000) return function() return nil, t and nil end"]);
+            var unit = LuaUnit.OfFunctions(engine, "test", "test", null,
+                [$"local t = string.rep('{i}', 10000) return function() return nil, t and nil end"]);
             await MemoryAfterAsync(engine, unit, 1);
         }
     }

@@ -55,7 +55,8 @@ public sealed class DocumentIntakeTests : IAsyncDisposable
     [Theory]
     [MemberData(nameof(Patterns))]
     public Task A_PUT_compiles_a_regular_expression_once(string route) =>
-        CompilesOnceAsync(async pattern => Assert.Null((await PutAsync(route.Replace("PATTERN", pattern, StringComparison.Ordinal))).Error));
+        CompilesOnceAsync(async pattern =>
+            Assert.Null((await PutAsync(route.Replace("PATTERN", pattern, StringComparison.Ordinal))).Error));
 
     [Fact]
     public Task A_certificates_paths_are_compiled_once() => CompilesOnceAsync(async pattern =>
@@ -107,7 +108,8 @@ public sealed class DocumentIntakeTests : IAsyncDisposable
         Assert.Null((await PutAsync("""{"plugins":{"request-id":[]}}""")).Error);
         // what was sent is shown, what holds is the mapping
         Assert.Equal("[]", _live.Current.Documents.Find(ResourceKind.Routes, "r1")!.Sent["plugins"]!["request-id"]!.ToJsonString());
-        Assert.Equal("failed to check the configuration of plugin real-ip err: property \"source\" is required", (await PutAsync("""{"plugins":{"real-ip":[]}}""")).Error);
+        Assert.Equal("failed to check the configuration of plugin real-ip err: property \"source\" is required",
+            (await PutAsync("""{"plugins":{"real-ip":[]}}""")).Error);
         Assert.Equal("invalid plugin conf type for plugin [real-ip]", (await PutAsync("""{"plugins":{"real-ip":[1]}}""")).Error);
     }
 
@@ -145,7 +147,10 @@ public sealed class DocumentIntakeTests : IAsyncDisposable
             if (told.Count == 1)
             {
                 // of another thread, which must not wait for this one
-                Task.Run(() => _live.Apply(documents: DocumentSet.Empty.With(TestExchange.Document(ResourceKind.Routes, "r1", """{"uri":"/a"}""")))).Wait();
+                Task.Run(
+                    () =>
+                    _live.Apply(documents: DocumentSet.Empty.With(TestExchange.Document(ResourceKind.Routes, "r1", """{"uri":"/a"}"""))))
+                    .Wait();
             }
         };
         var version = _live.Current.Version;

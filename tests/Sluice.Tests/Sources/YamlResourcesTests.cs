@@ -11,19 +11,23 @@ public class YamlResourcesTests
 {
     static readonly JsonSerializerOptions Readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    public static TheoryData<string> Cases => [.. Directory.GetFiles(Folder(), "*.txt").Select(file => Path.GetFileNameWithoutExtension(file)).Order()];
+    public static TheoryData<string> Cases =>
+        [.. Directory.GetFiles(Folder(), "*.txt").Select(file => Path.GetFileNameWithoutExtension(file)).Order()];
 
     [Fact]
     public void A_plugin_with_nothing_behind_it_has_no_settings()
     {
-        var document = Assert.Single(YamlResources.Parse("routes:\n- uri: /a\n  plugins:\n    key-auth:\n#END\n", YamlSource.Name).Documents);
+        var document = Assert.Single(YamlResources.Parse("routes:\n- uri: /a\n  plugins:\n    key-auth:\n#END\n",
+            YamlSource.Name).Documents);
         Assert.Equal("""{"key-auth":{}}""", document.Value["plugins"]!.ToJsonString());
     }
 
     [Fact]
     public void The_same_may_be_JSON_which_needs_no_end_mark()
     {
-        var resources = YamlResources.Parse("{\n\t\"routes\": [\n\t\t{\"uri\": \"/a\", \"desc\": \"a\\u00e9\\/\", \"plugins\": {\"key-auth\": null}}\n\t]\n}", YamlSource.JsonName);
+        var resources = YamlResources.Parse(
+            "{\n\t\"routes\": [\n\t\t{\"uri\": \"/a\", \"desc\": \"a\\u00e9\\/\", \"plugins\": {\"key-auth\": null}}\n\t]\n}",
+            YamlSource.JsonName);
         Assert.Empty(resources.Problems);
         var document = Assert.Single(resources.Documents);
         Assert.Equal(("a\u00e9/", "conf/apisix.json:3 (routes[0])"), ((string?)document.Value["desc"], document.Place));

@@ -25,7 +25,8 @@ public class NodeHealthTests
     {
         _health.Report(HealthReport.TcpFailure, 2);
         _health.Report(HealthReport.Timeout, 2);
-        Assert.Equal((HealthState.MostlyHealthy, 1, 1), (_health.State, _health.Count(HealthReport.TcpFailure), _health.Count(HealthReport.Timeout)));
+        Assert.Equal((HealthState.MostlyHealthy, 1, 1),
+            (_health.State, _health.Count(HealthReport.TcpFailure), _health.Count(HealthReport.Timeout)));
         Assert.True(_health.Report(HealthReport.TcpFailure, 2));
     }
 
@@ -36,7 +37,8 @@ public class NodeHealthTests
         Assert.False(_health.Report(HealthReport.Success, 2));
         Assert.Equal((HealthState.MostlyUnhealthy, false), (_health.State, _health.IsHealthy));
         Assert.True(_health.Report(HealthReport.Success, 2));
-        Assert.Equal((HealthState.Healthy, 2, 0), (_health.State, _health.Count(HealthReport.Success), _health.Count(HealthReport.TcpFailure)));
+        Assert.Equal((HealthState.Healthy, 2, 0),
+            (_health.State, _health.Count(HealthReport.Success), _health.Count(HealthReport.TcpFailure)));
     }
 
     [Fact]
@@ -45,7 +47,8 @@ public class NodeHealthTests
         _health.Report(HealthReport.HttpFailure, 3);
         _health.Report(HealthReport.HttpFailure, 3);
         _health.Report(HealthReport.Success, 5);
-        Assert.Equal((HealthState.MostlyHealthy, 0, 1), (_health.State, _health.Count(HealthReport.HttpFailure), _health.Count(HealthReport.Success)));
+        Assert.Equal((HealthState.MostlyHealthy, 0, 1),
+            (_health.State, _health.Count(HealthReport.HttpFailure), _health.Count(HealthReport.Success)));
         _health.Report(HealthReport.HttpFailure, 3);
         Assert.Equal((1, 0), (_health.Count(HealthReport.HttpFailure), _health.Count(HealthReport.Success)));
     }

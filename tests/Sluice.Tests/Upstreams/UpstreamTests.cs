@@ -65,5 +65,6 @@ public class UpstreamTests
     [InlineData("::1", 8080, "http", "[::1]:8080")]
     [InlineData("::1", 80, "http", "[::1]")]
     public void The_host_of_a_node_has_no_port_that_is_the_schemes_own(string host, int? port, string scheme, string expected) =>
-        Assert.Equal(expected, new Upstream(new UpstreamConfig("u", null, [new(host, port)]) { Scheme = scheme }).Nodes[0].HostHeader(scheme));
+        Assert.Equal(expected,
+            new Upstream(new UpstreamConfig("u", null, [new(host, port)]) { Scheme = scheme }).Nodes[0].HostHeader(scheme));
 }

@@ -11,8 +11,8 @@ using Sluice.Pipeline;
 namespace Sluice.Admin.Control;
 
 /// <summary>
-/// <c>/v1/buffering?host=…&amp;uri=…&amp;method=…</c>: whether a request like this one and its answer would be buffered, by which rule, and which rules
-/// that one overrode. Works on a pretend request with the real router, plugins and nginx blocks; nothing is sent anywhere.
+/// <c>/v1/buffering?host=…&amp;uri=…&amp;method=…</c>: whether a request like this one and its answer would be buffered, by which rule, and
+/// which rules that one overrode. Works on a pretend request with the real router, plugins and nginx blocks; nothing is sent anywhere.
 /// </summary>
 /// <remarks>
 /// More arguments: <c>port</c> (where the request comes in), <c>remote_addr</c>, <c>consumer</c>, <c>header.NAME</c>; of the request
@@ -76,7 +76,8 @@ static class BufferingPage
         }
         var question = target.IndexOf('?', StringComparison.Ordinal);
         var path = question < 0 ? target : target[..question];
-        if (!RequestTarget.TryNormalize(Uri.EscapeDataString(path).Replace("%2F", "/", StringComparison.Ordinal).Replace("%25", "%", StringComparison.Ordinal), out var uri))
+        if (!RequestTarget.TryNormalize(Uri.EscapeDataString(path).Replace("%2F", "/", StringComparison.Ordinal)
+            .Replace("%25", "%", StringComparison.Ordinal), out var uri))
         {
             return "uri: malformed path";
         }
@@ -144,7 +145,8 @@ static class BufferingPage
         else
         {
             writer.WriteNull("route");
-            writer.WriteString("message", "no route matches: the request is answered 404; below is what would decide if one matched and said nothing itself");
+            writer.WriteString("message",
+                "no route matches: the request is answered 404; below is what would decide if one matched and said nothing itself");
         }
         writer.WriteString("nginx_block", exchange.Scope.Block);
         Write(writer, "response", response);

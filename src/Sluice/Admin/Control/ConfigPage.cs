@@ -7,8 +7,8 @@ using Sluice.Sources;
 namespace Sluice.Admin.Control;
 
 /// <summary>
-/// <c>/v1/config</c>: the configuration that requests meet: every resource with secrets masked, and what each route came to when it was merged with what it
-/// refers to.
+/// <c>/v1/config</c>: the configuration that requests meet: every resource with secrets masked, and what each route came to when it was
+/// merged with what it refers to.
 /// </summary>
 static class ConfigPage
 {

@@ -14,11 +14,13 @@ namespace Sluice.Admin.Control;
 
 /// <summary>
 /// APISIX's Control API (<c>/v1/…</c>): what the gateway is running right now, as a table of endpoints. Sluice adds <c>/v1/plugins</c>,
-/// <c>/v1/config</c> (<see cref="ConfigPage"/>) and <c>/v1/buffering</c> (<see cref="BufferingPage"/>); what plugins that are enabled add is in it, too.
+/// <c>/v1/config</c> (<see cref="ConfigPage"/>) and <c>/v1/buffering</c> (<see cref="BufferingPage"/>); what plugins that are enabled add
+/// is in it, too.
 /// </summary>
 /// <param name="store">Null: the resources are in none.</param>
 /// <param name="more">Endpoints of other folders.</param>
-sealed class ControlApi(LiveConfiguration live, PluginServices services, UpstreamServices upstreams, ResourceStore? store = null, params IEnumerable<IApiRoutes> more) : IApiRoutes
+sealed class ControlApi(LiveConfiguration live, PluginServices services, UpstreamServices upstreams, ResourceStore? store = null,
+    params IEnumerable<IApiRoutes> more) : IApiRoutes
 {
     public IEnumerable<ApiRoute> Routes =>
     [
@@ -35,8 +37,10 @@ sealed class ControlApi(LiveConfiguration live, PluginServices services, Upstrea
         .. Resources("upstreams", "upstream", ResourceKind.Upstreams),
         Page("/v1/plugin_metadatas", (_, now) => AllMetadata(now)),
         Page("/v1/plugin_metadata/{name}", (call, now) => Metadata(now, call["name"])),
-        Page("/v1/discovery/{type}/dump", (call, _) => upstreams.Discoveries.Find(call["type"]) is { } discovery ? JsonAnswer.Write(200, discovery.WriteDump) : NotFound),
-        Page("/v1/discovery/consul/show_dump_file", (_, _) => upstreams.Discoveries.Find("consul") is ConsulDiscovery consul ? ConsulDump(consul) : NotFound),
+        Page("/v1/discovery/{type}/dump",
+            (call, _) => upstreams.Discoveries.Find(call["type"]) is { } discovery ? JsonAnswer.Write(200, discovery.WriteDump) : NotFound),
+        Page("/v1/discovery/consul/show_dump_file",
+            (_, _) => upstreams.Discoveries.Find("consul") is ConsulDiscovery consul ? ConsulDump(consul) : NotFound),
         Page("/v1/config", (_, now) => ConfigPage.Answer(now, store)),
         Page("/v1/buffering", (call, now) => BufferingPage.Answer(call.Query, now, services)),
         .. more.SelectMany(one => one.Routes),
@@ -45,7 +49,8 @@ sealed class ControlApi(LiveConfiguration live, PluginServices services, Upstrea
     ];
 
     /// <summary>An endpoint that shows something of the running configuration.</summary>
-    ApiRoute Page(string pattern, Func<ApiCall, Snapshot, JsonAnswer> show) => new("GET", pattern, ApiAccess.Read, call => show(call, live.Current));
+    ApiRoute Page(string pattern, Func<ApiCall, Snapshot, JsonAnswer> show) =>
+        new("GET", pattern, ApiAccess.Read, call => show(call, live.Current));
 
     IEnumerable<ApiRoute> Resources(string all, string one, ResourceKind kind) =>
     [
@@ -104,7 +109,8 @@ sealed class ControlApi(LiveConfiguration live, PluginServices services, Upstrea
     }
 
     /// <summary>No key is asked for here, so nothing secret is shown.</summary>
-    static JsonObject Masked(Document document, Snapshot snapshot) => Secrets.Masked(document.Kind, document.Id, document.Value, snapshot.Plugins);
+    static JsonObject Masked(Document document, Snapshot snapshot) =>
+        Secrets.Masked(document.Kind, document.Id, document.Value, snapshot.Plugins);
 
     /// <summary>As APISIX has it at run time: nodes are a list, each plugin has a <c>_meta</c>.</summary>
     static JsonObject AtRunTime(Document document, Snapshot snapshot)
@@ -140,7 +146,8 @@ sealed class ControlApi(LiveConfiguration live, PluginServices services, Upstrea
     static JsonAnswer AllMetadata(Snapshot snapshot) => JsonAnswer.Write(200, writer =>
     {
         writer.WriteStartArray();
-        foreach (var document in snapshot.Documents[ResourceKind.PluginMetadata].Values.Where(one => snapshot.Plugins.Find(one.Id) is not null))
+        foreach (var document in snapshot.Documents[ResourceKind.PluginMetadata].Values.Where(
+            one => snapshot.Plugins.Find(one.Id) is not null))
         {
             Masked(document, snapshot).WriteTo(writer);
         }

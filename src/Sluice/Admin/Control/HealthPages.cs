@@ -11,7 +11,8 @@ using Sluice.Upstreams;
 
 namespace Sluice.Admin.Control;
 
-/// <summary><c>/v1/healthcheck</c> and <c>/v1/healthcheck/{type}/{id}</c> as APISIX answers them: JSON, or a table for whoever accepts text/html.</summary>
+/// <summary><c>/v1/healthcheck</c> and <c>/v1/healthcheck/{type}/{id}</c> as APISIX answers them: JSON, or a table for whoever accepts
+/// text/html.</summary>
 static class HealthPages
 {
     static readonly ResourceKind[] Kinds = [ResourceKind.Routes, ResourceKind.Services, ResourceKind.Upstreams];
@@ -20,7 +21,8 @@ static class HealthPages
     sealed record Checked(string Name, string Type, Upstream? Upstream)
     {
         /// <summary>As in APISIX, what is asked at one address is there once, also when several nodes hang on it.</summary>
-        public IEnumerable<Node> Nodes => Upstream?.Nodes.DistinctBy(node => (node.Config.Host, Upstream.Checks!.PortOf(node), node.HostName)) ?? [];
+        public IEnumerable<Node> Nodes =>
+            Upstream?.Nodes.DistinctBy(node => (node.Config.Host, Upstream.Checks!.PortOf(node), node.HostName)) ?? [];
     }
 
     /// <param name="added">Upstreams that plugins have made, and to which requests have gone.</param>
@@ -29,7 +31,8 @@ static class HealthPages
         Checked[] all =
         [
             .. Kinds.SelectMany(kind => snapshot.Documents[kind].Values).Select(document => Of(snapshot, document)).OfType<Checked>(),
-            .. added.Where(upstream => upstream.Checks is not null).OrderBy(upstream => upstream.Key, StringComparer.Ordinal).Select(upstream => Of(snapshot, upstream)),
+            .. added.Where(upstream => upstream.Checks is not null).OrderBy(upstream => upstream.Key, StringComparer.Ordinal)
+            .Select(upstream => Of(snapshot, upstream)),
         ];
         return WantsHtml(request) ? Html(all) : JsonAnswer.Write(200, writer =>
         {
@@ -66,7 +69,8 @@ static class HealthPages
         }
         var key = $"{document.Kind.Segment()}/{document.Id}";
         var type = (string?)checks["active"]?["type"] ?? (string?)checks["passive"]?["type"] ?? "http";
-        return new(NameOf(snapshot, key), type, snapshot.Upstreams.GetValueOrDefault(key) is { Checks: not null } upstream ? upstream : null);
+        return new(NameOf(snapshot, key), type,
+            snapshot.Upstreams.GetValueOrDefault(key) is { Checks: not null } upstream ? upstream : null);
     }
 
     /// <summary>One that stands in a plugin is named by its place: <c>/apisix/routes/r1#4f1c2a90</c>.</summary>
@@ -76,7 +80,8 @@ static class HealthPages
     /// <summary>As in APISIX: what a store has is named by its key.</summary>
     static string NameOf(Snapshot snapshot, string key) => snapshot.Settings.IsStandalone ? $"/{key}" : $"/apisix/{key}";
 
-    static bool WantsHtml(HttpRequest request) => request.Headers.Accept.ToString().Contains("text/html", StringComparison.OrdinalIgnoreCase);
+    static bool WantsHtml(HttpRequest request) =>
+        request.Headers.Accept.ToString().Contains("text/html", StringComparison.OrdinalIgnoreCase);
 
     static string Text(HealthState state) => JsonNamingPolicy.SnakeCaseLower.ConvertName(state.ToString());
 

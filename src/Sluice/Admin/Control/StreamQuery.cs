@@ -7,10 +7,12 @@ using Sluice.Pipeline;
 
 namespace Sluice.Admin.Control;
 
-/// <summary>The arguments of a request for streams. One that is unknown or makes no sense is refused, so that nobody ends more than was meant.</summary>
+/// <summary>The arguments of a request for streams. One that is unknown or makes no sense is refused, so that nobody ends more than was
+/// meant.</summary>
 sealed class StreamQuery
 {
-    static readonly string[] Filters = ["route", "service", "consumer", "client", "kind", "phase", "mode", "min_age", "idle", "slow", "topic"];
+    static readonly string[] Filters = ["route", "service", "consumer", "client", "kind", "phase", "mode", "min_age", "idle", "slow",
+        "topic"];
     static readonly string[] Phases = ["held", "head", "open", "detached"];
     static readonly string[] Modes = ["direct", "verbatim", "pieces", "events", "queue", "topic"];
     static readonly string[] Groups = ["route", "service", "consumer", "kind", "phase", "mode", "node", "protocol"];
@@ -42,7 +44,8 @@ sealed class StreamQuery
             return;
         }
         Filter = new(
-            Text("route"), Text("service"), Text("consumer"), Client(), Kind(), OneOf("phase", Phases), OneOf("mode", Modes), Time("min_age"), Time("idle"), Flag("slow"),
+            Text("route"), Text("service"), Text("consumer"), Client(), Kind(), OneOf("phase", Phases), OneOf("mode", Modes),
+            Time("min_age"), Time("idle"), Flag("slow"),
             Text("topic"));
     }
 
@@ -82,7 +85,8 @@ sealed class StreamQuery
     public bool TryLimit(out int limit, [NotNullWhen(false)] out string? error)
     {
         limit = 50;
-        error = Text("limit") is { } text && !(int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out limit) && limit is >= 1 and <= 1000)
+        error = Text("limit") is { } text
+            && !(int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out limit) && limit is >= 1 and <= 1000)
             ? $"argument \"limit\" is no number from 1 to 1000: \"{text}\"" : null;
         return error is null;
     }
@@ -105,7 +109,8 @@ sealed class StreamQuery
         {
             return true;
         }
-        if (text.Split('.') is [var key, var number] && long.TryParse(key, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var first)
+        if (text.Split('.') is [var key, var number]
+            && long.TryParse(key, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var first)
             && long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var second))
         {
             cursor = (first, second);
@@ -145,7 +150,8 @@ sealed class StreamQuery
     };
 
     public string? OneOf(string name, string[] all) =>
-        Text(name) is { } text && !all.Contains(text) ? Wrong<string?>(name, $"\"{text}\" is none of {string.Join(", ", all)}") : Text(name);
+        Text(name) is { } text && !all.Contains(text) ? Wrong<string?>(name, $"\"{text}\" is none of {string.Join(", ", all)}")
+        : Text(name);
 
     StreamKind? Kind()
     {
@@ -155,7 +161,8 @@ sealed class StreamQuery
                 ?? Wrong<StreamKind?>("kind", $"\"{text}\" is none of {string.Join(", ", all.Select(Exchange.KindText))}");
     }
 
-    Cidr? Client() => Text("client") is not { } text ? null : Cidr.TryParse(text, out var range) ? range : Wrong<Cidr?>("client", $"\"{text}\" is no address or range");
+    Cidr? Client() => Text("client") is not { } text ? null : Cidr.TryParse(text, out var range) ? range
+        : Wrong<Cidr?>("client", $"\"{text}\" is no address or range");
 
     void Wrong(string name, string why) => Error ??= $"argument \"{name}\": {why}";
 

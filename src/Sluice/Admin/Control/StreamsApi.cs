@@ -11,7 +11,8 @@ using Sluice.Pipeline;
 namespace Sluice.Admin.Control;
 
 /// <summary>
-/// <c>/v1/streams</c>, and the same below the Admin API's prefix: the responses that are under way, and an end to one of them or to all that are meant.
+/// <c>/v1/streams</c>, and the same below the Admin API's prefix: the responses that are under way, and an end to one of them or to all
+/// that are meant.
 /// </summary>
 sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider time, ILogger<StreamsApi> logger) : IApiRoutes
 {
@@ -47,7 +48,8 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
         return groups is null ? Page(all, limit, cursor, descending) : Counts(all, groups, limit);
     }
 
-    static JsonAnswer Page(List<(long Key, LiveStream Stream)> all, int limit, (long Key, long Number)? cursor, bool descending) => JsonAnswer.Write(200, writer =>
+    static JsonAnswer Page(List<(long Key, LiveStream Stream)> all, int limit, (long Key, long Number)? cursor, bool descending) =>
+        JsonAnswer.Write(200, writer =>
     {
         writer.WriteStartObject();
         writer.WriteNumber("total", all.Count);
@@ -122,7 +124,8 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
     };
 
     JsonAnswer One(ApiCall call) =>
-        (streams.Find(call["id"])?.Look() ?? streams.FindEnded(call["id"])) is { } facts ? JsonAnswer.Write(200, writer => Write(writer, facts)) : None(call["id"]);
+        (streams.Find(call["id"])?.Look() ?? streams.FindEnded(call["id"])) is { } facts
+        ? JsonAnswer.Write(200, writer => Write(writer, facts)) : None(call["id"]);
 
     static JsonAnswer None(string id) => JsonAnswer.Error(404, $"no stream {id}");
 
@@ -224,7 +227,8 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
     JsonAnswer Kill(ApiCall call)
     {
         var message = "";
-        if (!StreamQuery.TryReadOne(call.Query, ["reason", "mode"], out var query, out var error) || !TryMessage(query, out message, out error))
+        if (!StreamQuery.TryReadOne(call.Query, ["reason", "mode"], out var query, out var error)
+            || !TryMessage(query, out message, out error))
         {
             return JsonAnswer.Error(400, error);
         }
@@ -233,13 +237,15 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
         {
             return JsonAnswer.Error(400, wrong);
         }
-        return End(call.Http.Connection.RemoteIpAddress, streams.Find(call["id"]), new("killed", message, query.Text("reason"), abort)) ? Count(200, "ended", 1) : None(call["id"]);
+        return End(call.Http.Connection.RemoteIpAddress, streams.Find(call["id"]), new("killed", message, query.Text("reason"), abort))
+            ? Count(200, "ended", 1) : None(call["id"]);
     }
 
     JsonAnswer KillAll(ApiCall call)
     {
         var message = "";
-        if (!StreamQuery.TryRead(call.Query, ["reason", "over", "drain", "all"], out var query, out var error) || !TryMessage(query, out message, out error))
+        if (!StreamQuery.TryRead(call.Query, ["reason", "over", "drain", "all"], out var query, out var error)
+            || !TryMessage(query, out message, out error))
         {
             return JsonAnswer.Error(400, error);
         }
@@ -294,7 +300,8 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
         {
             return stream.Kill(ending.Message, ending.Reason);
         }
-        if (stream?.Look() is not { } facts || !stream.Kill(ending.Message, ending.Reason, ending.Abort, ending.Words is { Length: > 0 } words ? words : null))
+        if (stream?.Look() is not { } facts
+            || !stream.Kill(ending.Message, ending.Reason, ending.Abort, ending.Words is { Length: > 0 } words ? words : null))
         {
             return false;
         }
@@ -316,6 +323,7 @@ sealed partial class StreamsApi(string prefix, LiveStreams streams, TimeProvider
         writer.WriteEndObject();
     });
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "stream {Id} (route {Route}, consumer {Consumer}) is ended from {Address}: {Reason}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "stream {Id} (route {Route}, consumer {Consumer}) is ended from {Address}: {Reason}")]
     partial void LogKilled(string id, string route, string consumer, IPAddress? address, string reason);
 }

@@ -12,7 +12,8 @@ using Sluice.Upstreams;
 namespace Sluice.Admin.Doctor;
 
 /// <summary>
-/// <c>/v1/doctor</c>: what in the configuration hurts streams, of one route (<c>route</c>, or <c>uri</c> with <c>host</c> and <c>method</c>) or of all, and
+/// <c>/v1/doctor</c>: what in the configuration hurts streams, of one route (<c>route</c>, or <c>uri</c> with <c>host</c> and
+/// <c>method</c>) or of all, and
 /// what <c>sluice doctor</c> needs to look at the route from outside.
 /// </summary>
 /// <remarks>More arguments, for what was measured: <c>content_type</c> of the response, <c>silence_ms</c> of the upstream.</remarks>
@@ -21,7 +22,8 @@ sealed class DoctorApi(LiveConfiguration configuration, PluginServices services)
     static readonly string[] s_known = ["route", "uri", "host", "method", "content_type", "silence_ms"];
 
     /// <summary>What asks the upstream for something else than the client asked for.</summary>
-    static readonly string[] s_rewriting = ["proxy-rewrite", "serverless-pre-function", "serverless-post-function", "degraphql", "traffic-split", "workflow"];
+    static readonly string[] s_rewriting = ["proxy-rewrite", "serverless-pre-function", "serverless-post-function", "degraphql",
+        "traffic-split", "workflow"];
 
     public IEnumerable<ApiRoute> Routes => [new("GET", "/v1/doctor", ApiAccess.Read, Show)];
 
@@ -88,11 +90,13 @@ sealed class DoctorApi(LiveConfiguration configuration, PluginServices services)
         });
     }
 
-    static string? Text(IQueryCollection query, string name) => query.TryGetValue(name, out var value) && value.ToString() is { Length: > 0 } text ? text : null;
+    static string? Text(IQueryCollection query, string name) =>
+        query.TryGetValue(name, out var value) && value.ToString() is { Length: > 0 } text ? text : null;
 
     static string UriOf(Route route) => route.Config.Uri ?? route.Config.Uris?.FirstOrDefault() ?? "/";
 
-    static string? HostOf(Route route) => route.Config.Host ?? route.Config.Hosts?.FirstOrDefault() ?? route.Service?.Hosts?.FirstOrDefault();
+    static string? HostOf(Route route) =>
+        route.Config.Host ?? route.Config.Hosts?.FirstOrDefault() ?? route.Service?.Hosts?.FirstOrDefault();
 
     static string MethodOf(Route route) => route.Config.Methods is { Length: > 0 } methods && !methods.Contains("GET") ? methods[0] : "GET";
 
@@ -138,7 +142,9 @@ sealed class DoctorApi(LiveConfiguration configuration, PluginServices services)
             }
         }
         writer.WriteEndArray();
-        writer.WriteString("rewritten_by", snapshot.GlobalRules.Uses.Concat(route.Chain.Uses).Select(static use => use.Descriptor.Name).FirstOrDefault(s_rewriting.Contains));
+        writer.WriteString("rewritten_by",
+            snapshot.GlobalRules.Uses.Concat(route.Chain.Uses).Select(static use => use.Descriptor.Name)
+            .FirstOrDefault(s_rewriting.Contains));
         Write(writer, check.Findings());
         writer.WriteEndObject();
     }
@@ -150,7 +156,8 @@ sealed class DoctorApi(LiveConfiguration configuration, PluginServices services)
         if (most > 0 && limit < 2 * most)
         {
             yield return Finding.Warn(
-                "C09", "conf/config.yaml", $"{limit} file descriptors are too few for {most} streams, which take two each", $"sluice.streams.max {most}, ulimit -n {limit}",
+                "C09", "conf/config.yaml", $"{limit} file descriptors are too few for {most} streams, which take two each",
+                $"sluice.streams.max {most}, ulimit -n {limit}",
                 $"ulimit -n {(2 * most) + 1000}, or a smaller sluice.streams.max");
         }
     }

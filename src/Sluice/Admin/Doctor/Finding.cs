@@ -38,11 +38,14 @@ internal sealed record Finding(string Code, string Severity, string Hop, string 
         ["C15"] = "max_duration",
     }.ToFrozenDictionary();
 
-    public static Finding Error(string code, string hop, string text, string evidence, string fix) => new(code, "error", hop, text, evidence, fix);
+    public static Finding Error(string code, string hop, string text, string evidence, string fix) =>
+        new(code, "error", hop, text, evidence, fix);
 
-    public static Finding Warn(string code, string hop, string text, string evidence, string fix) => new(code, "warn", hop, text, evidence, fix);
+    public static Finding Warn(string code, string hop, string text, string evidence, string fix) =>
+        new(code, "warn", hop, text, evidence, fix);
 
-    public static Finding Info(string code, string hop, string text, string evidence, string fix) => new(code, "info", hop, text, evidence, fix);
+    public static Finding Info(string code, string hop, string text, string evidence, string fix) =>
+        new(code, "info", hop, text, evidence, fix);
 
     public override string ToString() => $"{Severity} {Code} {Names[Code]}: {Text}";
 }

@@ -11,7 +11,8 @@ using Sluice.Sources;
 namespace Sluice.Admin.Resources;
 
 /// <summary>
-/// <c>/apisix/admin/configs</c>: the whole configuration of a gateway in API-driven standalone mode; <c>/configs/validate</c> only checks one, in every mode.
+/// <c>/apisix/admin/configs</c>: the whole configuration of a gateway in API-driven standalone mode; <c>/configs/validate</c> only checks
+/// one, in every mode.
 /// </summary>
 /// <param name="pushed">Null: the configuration comes otherwise.</param>
 sealed class ConfigsApi(LiveConfiguration live, PushedConfiguration? pushed) : IApiRoutes
@@ -25,19 +26,23 @@ sealed class ConfigsApi(LiveConfiguration live, PushedConfiguration? pushed) : I
         [
             new("GET", AdminApi.Prefix + "/configs", ApiAccess.Read, call => Get(pushed, call.Request, call.Http.Response)),
             new("PUT", AdminApi.Prefix + "/configs", ApiAccess.Write, async call =>
-                await ApiBody.ReadAsync(call.Http, MaxBody) is var (body, tooLarge) && tooLarge is null ? Put(pushed, call.Request, call.Http.Response, body) : tooLarge!),
+                await ApiBody.ReadAsync(call.Http, MaxBody) is var (body, tooLarge) && tooLarge is null
+                ? Put(pushed, call.Request, call.Http.Response, body) : tooLarge!),
             Validation,
         ];
 
     ApiRoute Validation => new("POST", AdminApi.Prefix + "/configs/validate", ApiAccess.Write, async call =>
-        await ApiBody.ReadAsync(call.Http, MaxBody) is var (body, tooLarge) && tooLarge is null ? Validate(new(live.Maker()), call.Request, body) : tooLarge!);
+        await ApiBody.ReadAsync(call.Http, MaxBody) is var (body, tooLarge) && tooLarge is null
+        ? Validate(new(live.Maker()), call.Request, body) : tooLarge!);
 
     static JsonAnswer Get(PushedConfiguration pushed, HttpRequest request, HttpResponse response)
     {
         Tell(pushed, response);
         // JSON is YAML
-        var type = request.Headers.Accept.ToString().StartsWith("application/yaml", StringComparison.OrdinalIgnoreCase) ? "application/yaml" : "application/json";
-        return HttpMethods.IsHead(request.Method) ? new JsonAnswer(200) : JsonAnswer.Write(200, writer => pushed.Show().WriteTo(writer)) with { ContentType = type };
+        var type = request.Headers.Accept.ToString().StartsWith("application/yaml", StringComparison.OrdinalIgnoreCase) ? "application/yaml"
+            : "application/json";
+        return HttpMethods.IsHead(request.Method) ? new JsonAnswer(200)
+            : JsonAnswer.Write(200, writer => pushed.Show().WriteTo(writer)) with { ContentType = type };
     }
 
     static JsonAnswer Put(PushedConfiguration pushed, HttpRequest request, HttpResponse response, byte[] body)
@@ -100,9 +105,11 @@ sealed class ConfigsApi(LiveConfiguration live, PushedConfiguration? pushed) : I
         {
             var isYaml = request.ContentType?.StartsWith("application/yaml", StringComparison.OrdinalIgnoreCase) == true;
             // nothing of the environment: whoever pushes is not whoever runs the gateway
-            if ((isYaml ? YamlReader.Parse(Encoding.UTF8.GetString(body), "request body", _ => null).Root : CjsonReader.Parse(body)) is not JsonObject parsed)
+            if ((isYaml ? YamlReader.Parse(Encoding.UTF8.GetString(body), "request body", _ => null).Root
+                : CjsonReader.Parse(body)) is not JsonObject parsed)
             {
-                return JsonAnswer.Error(400, isYaml ? "invalid request body: invalid yaml request body" : "invalid request body: expected an object");
+                return JsonAnswer.Error(400, isYaml ? "invalid request body: invalid yaml request body"
+                    : "invalid request body: expected an object");
             }
             value = parsed;
             return null;

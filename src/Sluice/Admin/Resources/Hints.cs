@@ -7,8 +7,8 @@ using Sluice.Pipeline;
 namespace Sluice.Admin.Resources;
 
 /// <summary>
-/// Says what would be right where APISIX's error does not: its schema errors name the rule that was broken, seldom the mistake. The error keeps its text; the hint is a
-/// second member beside it.
+/// Says what would be right where APISIX's error does not: its schema errors name the rule that was broken, seldom the mistake. The error
+/// keeps its text; the hint is a second member beside it.
 /// </summary>
 static class Hints
 {
@@ -26,7 +26,8 @@ static class Hints
         {
             return "\"vars\" is a list of conditions, each a list of its own: [[\"arg_name\", \"==\", \"json\"]]";
         }
-        if (!error.Contains("match", StringComparison.Ordinal) && !error.Contains("wrong type", StringComparison.Ordinal) && !error.Contains("clause", StringComparison.Ordinal)
+        if (!error.Contains("match", StringComparison.Ordinal) && !error.Contains("wrong type", StringComparison.Ordinal)
+            && !error.Contains("clause", StringComparison.Ordinal)
             && !error.Contains("string too short", StringComparison.Ordinal))
         {
             return null;
@@ -41,12 +42,16 @@ static class Hints
     static string? OfUnknownPlugins(JsonObject sent, PluginRegistry plugins, bool forStreams)
     {
         var unknown = (sent["plugins"] as JsonObject ?? []).Select(plugin => plugin.Key).Where(name => !plugins.Has(name, forStreams))
-            .Select(name => (Name: name, Explanation: ApisixPlugins.Explain(name, forStreams ? plugins.StreamNames : plugins.Names, forStreams).TrimStart(':', ';', ' '))).ToArray();
+            .Select(
+                name => (Name: name, Explanation: ApisixPlugins.Explain(name, forStreams ? plugins.StreamNames : plugins.Names, forStreams)
+                    .TrimStart(':', ';', ' '))).ToArray();
         return unknown is [] or [{ Explanation: "" }] ? null
-            : "plugins that are not here: " + string.Join("; ", unknown.Select(one => one.Explanation.Length == 0 ? one.Name : $"{one.Name}: {one.Explanation}"));
+            : "plugins that are not here: "
+            + string.Join("; ", unknown.Select(one => one.Explanation.Length == 0 ? one.Name : $"{one.Name}: {one.Explanation}"));
     }
 
-    static JsonObject? Upstream(ResourceKind kind, JsonObject sent) => kind == ResourceKind.Upstreams ? sent : sent["upstream"] as JsonObject;
+    static JsonObject? Upstream(ResourceKind kind, JsonObject sent) =>
+        kind == ResourceKind.Upstreams ? sent : sent["upstream"] as JsonObject;
 
     static string? OfRoute(JsonObject route, string error)
     {
@@ -67,7 +72,8 @@ static class Hints
             return $"\"methods\" is a list: [{one.ToJsonString().ToUpperInvariant()}]";
         }
         return error.Contains("object matches none of the required: [\"plugins\",\"uri\"]", StringComparison.Ordinal)
-            ? "a route needs somewhere to send its requests: \"upstream\", \"upstream_id\" or \"service_id\", or \"plugins\" that answer them"
+            ? "a route needs somewhere to send its requests: \"upstream\", \"upstream_id\" or \"service_id\", or \"plugins\" that answer "
+                + "them"
             : null;
 
         static bool IsLower(JsonNode? node) => Text(node) is { } text && text.Any(char.IsAsciiLetterLower);
@@ -86,17 +92,21 @@ static class Hints
                 return $"\"{name}\" is the text of a PEM file, from \"-----BEGIN {label}-----\" on with \\n for its line ends, or a reference such as \"$secret://vault/1/site/{name}\"";
             }
         }
-        return Text(ssl["type"]) != "client" && ssl["sni"] is null && ssl["snis"] is null ? "\"snis\" is missing: the names that it is for, such as [\"example.com\", \"*.example.com\"]" : null;
+        return Text(ssl["type"]) != "client" && ssl["sni"] is null && ssl["snis"] is null
+            ? "\"snis\" is missing: the names that it is for, such as [\"example.com\", \"*.example.com\"]" : null;
     }
 
-    const string NodeForms = "\"nodes\" is {\"host:port\": weight}, such as {\"127.0.0.1:8080\": 1}, or a list of {\"host\": \"127.0.0.1\", \"port\": 8080, \"weight\": 1}";
+    const string NodeForms =
+        "\"nodes\" is {\"host:port\": weight}, such as {\"127.0.0.1:8080\": 1}, or a list of {\"host\": \"127.0.0.1\", \"port\": 8080, "
+            + "\"weight\": 1}";
 
     static string? OfUpstream(JsonObject upstream)
     {
         switch (upstream["nodes"])
         {
             case null:
-                return upstream["service_name"] is null ? "an upstream needs \"nodes\", such as {\"127.0.0.1:8080\": 1}, or \"service_name\" with \"discovery_type\"" : null;
+                return upstream["service_name"] is null
+                    ? "an upstream needs \"nodes\", such as {\"127.0.0.1:8080\": 1}, or \"service_name\" with \"discovery_type\"" : null;
             case JsonValue:
                 return NodeForms;
             case JsonArray list:
@@ -128,9 +138,11 @@ static class Hints
     }
 
     static string? OfPlugins(JsonObject sent, string error) =>
-        error.Contains("property \"uri\" validation failed: failed to match pattern \"^\\\\/.*\"", StringComparison.Ordinal) ? "a uri begins with a slash: \"/path\""
+        error.Contains("property \"uri\" validation failed: failed to match pattern \"^\\\\/.*\"", StringComparison.Ordinal)
+        ? "a uri begins with a slash: \"/path\""
         : sent["plugins"] is JsonArray { Count: > 0 } ? "\"plugins\" is an object: {\"key-auth\": {}}"
         : null;
 
-    static string? Text(JsonNode? node) => node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
+    static string? Text(JsonNode? node) =>
+        node is JsonValue value && value.GetValueKind() == JsonValueKind.String ? value.GetValue<string>() : null;
 }

@@ -65,11 +65,13 @@ sealed class ResourceApi(LiveConfiguration live, ResourceStore? store, PushedCon
         var documents = live.Current.Documents;
         if (path.Id is { } id)
         {
-            return (store?.FindLeftOut(path.Kind, path.DocumentId(id))?.Document ?? documents.Find(path.Kind, path.DocumentId(id))) is { } document
+            return (store?.FindLeftOut(path.Kind, path.DocumentId(id))?.Document
+                ?? documents.Find(path.Kind, path.DocumentId(id))) is { } document
                 ? JsonAnswer.Write(200, writer => WriteDocument(writer, document, withIndexes: true))
                 : KeyNotFound;
         }
-        var list = ResourceList.Select(WithLeftOut(path.Kind).Where(path.Holds), name => query.TryGetValue(name, out var value) ? value[0] : null);
+        var list = ResourceList.Select(WithLeftOut(path.Kind).Where(path.Holds),
+            name => query.TryGetValue(name, out var value) ? value[0] : null);
         if (list.Error is { } error)
         {
             return error == ResourceList.BadPageSize ? JsonAnswer.Text(400, error) : JsonAnswer.Error(400, error);
@@ -96,11 +98,13 @@ sealed class ResourceApi(LiveConfiguration live, ResourceStore? store, PushedCon
     IEnumerable<Document> WithLeftOut(ResourceKind kind)
     {
         var running = live.Current.Documents[kind].Values;
-        if (store?.LeftOut.Where(one => one.Document.Kind == kind).ToDictionary(one => one.Document.Id, one => one.Document) is not { Count: > 0 } left)
+        if (store?.LeftOut.Where(one => one.Document.Kind == kind)
+            .ToDictionary(one => one.Document.Id, one => one.Document) is not { Count: > 0 } left)
         {
             return running;
         }
-        return running.Where(document => !left.ContainsKey(document.Id)).Concat(left.Values).OrderBy(document => document.Id, StringComparer.Ordinal);
+        return running.Where(document => !left.ContainsKey(document.Id)).Concat(left.Values)
+            .OrderBy(document => document.Id, StringComparer.Ordinal);
     }
 
     void WriteDocument(Utf8JsonWriter writer, Document document, bool withIndexes)
@@ -195,7 +199,8 @@ sealed class ResourceApi(LiveConfiguration live, ResourceStore? store, PushedCon
     static bool IsUnsupported(ResourceKind kind, string method) => kind switch
     {
         ResourceKind.Consumers or ResourceKind.Credentials => HttpMethods.IsPost(method) || HttpMethods.IsPatch(method),
-        ResourceKind.Secrets or ResourceKind.GlobalRules or ResourceKind.PluginConfigs or ResourceKind.ConsumerGroups or ResourceKind.PluginMetadata => HttpMethods.IsPost(method),
+        ResourceKind.Secrets or ResourceKind.GlobalRules or ResourceKind.PluginConfigs or ResourceKind.ConsumerGroups
+            or ResourceKind.PluginMetadata => HttpMethods.IsPost(method),
         _ => false,
     };
 
@@ -388,11 +393,14 @@ sealed class ResourceApi(LiveConfiguration live, ResourceStore? store, PushedCon
         _ => JsonAnswer.Error(503, result.Error!),
     };
 
-    /// <summary>Secrets of plugins as they are stored; what a secret manager is asked with as it was sent, as in APISIX, though it is stored encrypted.</summary>
-    static Document AsWritten(WriteResult result) => result.Document!.Kind == ResourceKind.Secrets ? result.Document : result.Document with { Sent = result.Stored! };
+    /// <summary>Secrets of plugins as they are stored; what a secret manager is asked with as it was sent, as in APISIX, though it is
+    /// stored encrypted.</summary>
+    static Document AsWritten(WriteResult result) =>
+        result.Document!.Kind == ResourceKind.Secrets ? result.Document : result.Document with { Sent = result.Stored! };
 
     /// <summary>APISIX's words, and where they say too little a hint beside them.</summary>
-    static JsonAnswer Refused(ResourceKind kind, JsonObject? sent, string error, PluginRegistry? plugins = null) => sent is not null && Hints.For(kind, sent, error, plugins) is { } hint
+    static JsonAnswer Refused(ResourceKind kind, JsonObject? sent, string error, PluginRegistry? plugins = null) =>
+        sent is not null && Hints.For(kind, sent, error, plugins) is { } hint
         ? JsonAnswer.Object(400, ("error_msg", error), ("hint", hint))
         : JsonAnswer.Error(400, error);
 

@@ -14,7 +14,8 @@ sealed record ResourceList(IReadOnlyList<Document> Items, int Total, string? Err
 {
     public const string BadPageSize = "page_size must be between 10 and 500";
 
-    /// <param name="argument">A query argument's value: <c>page</c>, <c>page_size</c>, <c>name</c>, <c>label</c>, <c>uri</c>, <c>filter</c>.</param>
+    /// <param name="argument">A query argument's value: <c>page</c>, <c>page_size</c>, <c>name</c>, <c>label</c>, <c>uri</c>,
+    /// <c>filter</c>.</param>
     public static ResourceList Select(IEnumerable<Document> documents, Func<string, string?> argument)
     {
         try

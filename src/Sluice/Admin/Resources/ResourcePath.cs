@@ -12,7 +12,8 @@ sealed record ResourcePath(ResourceKind Kind, string? Id, string[] SubPath, stri
     public static ResourcePath? Of(string[] path) => path switch
     {
         ["services", var owner, "graphql_cost_decorations"] => new(ResourceKind.GraphqlCostDecorations, null, [], owner),
-        ["services", var owner, "graphql_cost_decorations", var id, .. var rest] => new(ResourceKind.GraphqlCostDecorations, id, rest, owner),
+        ["services", var owner, "graphql_cost_decorations", var id, .. var rest] =>
+            new(ResourceKind.GraphqlCostDecorations, id, rest, owner),
         ["consumers", var owner, "credentials"] => new(ResourceKind.Credentials, null, [], owner),
         ["consumers", var owner, "credentials", var id, .. var rest] => new(ResourceKind.Credentials, id, rest, owner),
         // without its second part the id names no secret, only the manager

@@ -5,7 +5,8 @@ using Sluice.Relay;
 
 namespace Sluice.Ai.Protocols;
 
-/// <summary>A protocol of requests to language models. All that is known of a dialect is in its class: one file per protocol, nothing else names its fields.</summary>
+/// <summary>A protocol of requests to language models. All that is known of a dialect is in its class: one file per protocol, nothing else
+/// names its fields.</summary>
 internal abstract class AiProtocol
 {
     /// <summary>The name that configurations and messages use.</summary>
@@ -55,7 +56,8 @@ internal abstract class AiProtocol
 
     /// <summary>An object's member that is an object or a list; default when it is none.</summary>
     protected static JsonElement Member(JsonElement parent, string name) =>
-        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(name, out var value) && value.ValueKind is JsonValueKind.Object or JsonValueKind.Array ? value : default;
+        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(name, out var value)
+        && value.ValueKind is JsonValueKind.Object or JsonValueKind.Array ? value : default;
 
     /// <summary>The elements of a list; none when it is no list.</summary>
     protected static IEnumerable<JsonElement> Items(JsonElement list)
@@ -71,7 +73,8 @@ internal abstract class AiProtocol
 
     /// <summary>A member that is a text; null when it is none.</summary>
     protected static string? Text(JsonElement parent, string name) =>
-        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+        ? value.GetString() : null;
 
     /// <summary>A member that is a number; 0 when it is none.</summary>
     protected static long Count(JsonElement parent, string name) =>
@@ -137,7 +140,8 @@ internal abstract class AiProtocol
         List<string> texts = [];
         foreach (var part in parts)
         {
-            if (part is JsonObject members && StringOf(members["text"]) is { } piece && (types.IsEmpty || (StringOf(members["type"]) is { } type && types.Contains(type))))
+            if (part is JsonObject members && StringOf(members["text"]) is { } piece
+                && (types.IsEmpty || (StringOf(members["type"]) is { } type && types.Contains(type))))
             {
                 texts.Add(piece);
             }
@@ -160,7 +164,8 @@ internal abstract class AiProtocol
         }
     }
 
-    /// <summary>Puts messages as objects with a role and a content into the list <c>messages</c>, which is made when there is none.</summary>
+    /// <summary>Puts messages as objects with a role and a content into the list <c>messages</c>, which is made when there is
+    /// none.</summary>
     protected static void Insert(JsonObject body, IReadOnlyList<AiMessage> messages, bool first)
     {
         if (messages.Count == 0)

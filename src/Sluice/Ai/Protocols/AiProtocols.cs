@@ -7,7 +7,8 @@ internal static class AiProtocols
 {
     /// <summary>In the order in which they are tried: the first that matches is a request's.</summary>
     public static IReadOnlyList<AiProtocol> All { get; } =
-        [new BedrockConverse(), new AnthropicMessages(), new OpenAiResponses(), Chat = new OpenAiChat(), new OpenAiEmbeddings(), new Passthrough()];
+        [new BedrockConverse(), new AnthropicMessages(), new OpenAiResponses(), Chat = new OpenAiChat(), new OpenAiEmbeddings(),
+            new Passthrough()];
 
     /// <summary>The one that stands for all where none matches.</summary>
     public static AiProtocol Chat { get; }

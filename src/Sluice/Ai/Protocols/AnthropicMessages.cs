@@ -37,7 +37,8 @@ internal sealed class AnthropicMessages : AiProtocol
     {
         var isText = e.Name.SequenceEqual("content_block_delta"u8);
         var isBlock = e.Name.SequenceEqual("content_block_start"u8);
-        if (!(isText && facts.Text is not null) && !isBlock && !e.Name.SequenceEqual("message_start"u8) && !e.Name.SequenceEqual("message_delta"u8))
+        if (!(isText && facts.Text is not null) && !isBlock && !e.Name.SequenceEqual("message_start"u8)
+            && !e.Name.SequenceEqual("message_delta"u8))
         {
             return;
         }

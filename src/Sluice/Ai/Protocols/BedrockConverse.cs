@@ -7,7 +7,8 @@ internal sealed class BedrockConverse : AiProtocol
 {
     public override string Name => "bedrock-converse";
 
-    public override bool Matches(string path, JsonObject body) => path.EndsWith("/converse", StringComparison.Ordinal) && body["messages"] is JsonArray or JsonObject;
+    public override bool Matches(string path, JsonObject body) =>
+        path.EndsWith("/converse", StringComparison.Ordinal) && body["messages"] is JsonArray or JsonObject;
 
     public override IEnumerable<AiMessage> Messages(JsonObject body)
     {

@@ -10,7 +10,8 @@ internal sealed class OpenAiResponses : AiProtocol
 {
     public override string Name => "openai-responses";
 
-    public override bool Matches(string path, JsonObject body) => path.EndsWith("/v1/responses", StringComparison.Ordinal) && body["input"] is not null;
+    public override bool Matches(string path, JsonObject body) =>
+        path.EndsWith("/v1/responses", StringComparison.Ordinal) && body["input"] is not null;
 
     public override IEnumerable<AiMessage> Messages(JsonObject body)
     {
@@ -65,7 +66,8 @@ internal sealed class OpenAiResponses : AiProtocol
     public override JsonNode? Content(JsonObject body) => body["input"];
 
     public override bool IsEnd(SseEvent e) =>
-        e.Name.SequenceEqual("response.completed"u8) || e.Name.SequenceEqual("response.failed"u8) || e.Name.SequenceEqual("response.incomplete"u8) || e.Name.SequenceEqual("error"u8);
+        e.Name.SequenceEqual("response.completed"u8) || e.Name.SequenceEqual("response.failed"u8)
+        || e.Name.SequenceEqual("response.incomplete"u8) || e.Name.SequenceEqual("error"u8);
 
     public override void See(SseEvent e, AiFacts facts)
     {
@@ -91,7 +93,8 @@ internal sealed class OpenAiResponses : AiProtocol
 
     public override void See(JsonElement response, AiFacts facts)
     {
-        foreach (var part in Items(Member(response, "output")).Where(item => Text(item, "type") == "message").SelectMany(item => Items(Member(item, "content"))))
+        foreach (var part in Items(Member(response, "output")).Where(item => Text(item, "type") == "message")
+            .SelectMany(item => Items(Member(item, "content"))))
         {
             AddText(facts, Text(part, "type") == "output_text" ? Text(part, "text") : null, isPart: true);
         }

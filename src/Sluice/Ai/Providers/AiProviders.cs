@@ -5,7 +5,8 @@ internal static class AiProviders
 {
     public static IReadOnlyList<AiProvider> All { get; } =
     [
-        OpenAi.Provider, DeepSeek.Provider, AimlApi.Provider, Anthropic.Provider, OpenAiCompatible.Provider, AzureOpenAi.Provider, OpenRouter.Provider, Gemini.Provider,
+        OpenAi.Provider, DeepSeek.Provider, AimlApi.Provider, Anthropic.Provider, OpenAiCompatible.Provider, AzureOpenAi.Provider,
+        OpenRouter.Provider, Gemini.Provider,
         VertexAi.Provider,
     ];
 

@@ -4,5 +4,6 @@ namespace Sluice.Ai.Providers;
 internal static class Gemini
 {
     public static AiProvider Provider { get; } = new(
-        "gemini", "generativelanguage.googleapis.com", new AiSpeech("openai-chat", "/v1beta/openai/chat/completions", "max_completion_tokens"));
+        "gemini", "generativelanguage.googleapis.com",
+        new AiSpeech("openai-chat", "/v1beta/openai/chat/completions", "max_completion_tokens"));
 }

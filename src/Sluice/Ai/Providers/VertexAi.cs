@@ -8,7 +8,8 @@ internal static class VertexAi
         null,
         new AiSpeech(
             "openai-chat",
-            static (place, _) => place is { Project: { } project, Region: { } region } ? $"/v1beta1/projects/{project}/locations/{region}/endpoints/openapi/chat/completions" : null,
+            static (place, _) => place is { Project: { } project, Region: { } region }
+            ? $"/v1beta1/projects/{project}/locations/{region}/endpoints/openapi/chat/completions" : null,
             "max_completion_tokens"))
     {
         HostOf = static place => place.Region is { } region ? $"{region}-aiplatform.googleapis.com" : null,

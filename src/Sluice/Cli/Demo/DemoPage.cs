@@ -6,7 +6,8 @@ namespace Sluice.Cli.Demo;
 static class DemoPage
 {
     public const string Headers =
-        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'self'; img-src 'self' data:; frame-ancestors 'none'\r\n";
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'self'; img-src 'self' "
+            + "data:; frame-ancestors 'none'\r\n";
 
     static readonly Dictionary<string, (string Type, byte[] Content)> Files = new()
     {

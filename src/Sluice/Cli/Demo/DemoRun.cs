@@ -88,17 +88,20 @@ static class DemoRun
         return 0;
     }
 
-    static PosixSignalRegistration StopOn(PosixSignal signal, CancellationTokenSource stop) => PosixSignalRegistration.Create(signal, context =>
+    static PosixSignalRegistration StopOn(PosixSignal signal, CancellationTokenSource stop) =>
+        PosixSignalRegistration.Create(signal, context =>
     {
         context.Cancel = true;
         stop.Cancel();
     });
 
-    static void Explain(Terminal terminal, Gateway gateway, string proxy, string key, Instance instance, SampleUpstream upstream, bool tookAnother)
+    static void Explain(Terminal terminal, Gateway gateway, string proxy, string key, Instance instance, SampleUpstream upstream,
+        bool tookAnother)
     {
         if (tookAnother && gateway.ProxyEndpoints[0].Port != DemoPorts.UsualProxy)
         {
-            terminal.Say($"Port {DemoPorts.UsualProxy} is taken{PortHolder.Describe(DemoPorts.UsualProxy)}; the gateway listens on {gateway.ProxyEndpoints[0].Port}.");
+            terminal.Say(
+                $"Port {DemoPorts.UsualProxy} is taken{PortHolder.Describe(DemoPorts.UsualProxy)}; the gateway listens on {gateway.ProxyEndpoints[0].Port}.");
         }
         terminal.Say(
             $$"""
@@ -177,7 +180,8 @@ static class DemoRun
         {
             ["uri"] = "/plain/*",
             ["upstream_id"] = "demo",
-            ["plugins"] = new JsonObject { ["proxy-rewrite"] = new JsonObject { ["regex_uri"] = new JsonArray("^/plain/(.*)", "/bunched/$1") } },
+            ["plugins"] =
+                new JsonObject { ["proxy-rewrite"] = new JsonObject { ["regex_uri"] = new JsonArray("^/plain/(.*)", "/bunched/$1") } },
         });
         await PutAsync("routes/demo", new JsonObject
         {
@@ -253,7 +257,8 @@ sealed record DemoPorts(int Proxy, int Admin, int Control, int Metrics, int Stat
     }
 }
 
-/// <summary>Where the demo lives: <c>demo/</c> in the repository; a directory that goes with it when there is none or it is in use.</summary>
+/// <summary>Where the demo lives: <c>demo/</c> in the repository; a directory that goes with it when there is none or it is in
+/// use.</summary>
 sealed class DemoPlace : IDisposable
 {
     readonly bool _temporary;
@@ -316,7 +321,8 @@ static class DemoCheck
             good &= Tell("page", page.Contains("sluice", StringComparison.OrdinalIgnoreCase) ? null : "is not the demo page");
             var watched = from side in (string[])["on", "off"]
                           from framing in (string[])["chunked", "close", "length", "dripped"]
-                          select ($"{framing}, buffering {side}", WatchAsync($"/{side}/events/{framing}?n={Events}&interval_ms={Interval}"));
+                          select ($"{framing}, buffering {side}",
+                              WatchAsync($"/{side}/events/{framing}?n={Events}&interval_ms={Interval}"));
             foreach (var (what, watching) in watched.ToArray())
             {
                 good &= Tell(what, await watching);
@@ -336,7 +342,8 @@ static class DemoCheck
 
         async Task<string?> WatchAsync(string path)
         {
-            using var answer = await client.GetAsync(new Uri(path, UriKind.Relative), HttpCompletionOption.ResponseHeadersRead, patience.Token);
+            using var answer = await client.GetAsync(new Uri(path, UriKind.Relative), HttpCompletionOption.ResponseHeadersRead,
+                patience.Token);
             if (!answer.IsSuccessStatusCode)
             {
                 return $"status {(int)answer.StatusCode}";

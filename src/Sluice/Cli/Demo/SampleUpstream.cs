@@ -131,7 +131,8 @@ sealed class SampleUpstream : IAsyncDisposable
     const int RelayBuffer = 4096;
 
     /// <summary>Events of one size each, so that the length of the whole is known before the first.</summary>
-    /// <param name="bunched">Simulates a relay between us and the gateway that gathers bytes until its buffer is full or the stream has ended.</param>
+    /// <param name="bunched">Simulates a relay between us and the gateway that gathers bytes until its buffer is full or the stream has
+    /// ended.</param>
     async Task EventsAsync(Request request, Reply reply, Framing framing, bool bunched = false)
     {
         var held = new MemoryStream();
@@ -223,7 +224,8 @@ sealed class SampleUpstream : IAsyncDisposable
         await reply.HeadAsync("application/x-ndjson", Framing.Chunked, null, "Cache-Control: no-store\r\n");
         for (var id = 1; id <= n; id++)
         {
-            await reply.PieceAsync(Encoding.UTF8.GetBytes(new JsonObject { ["id"] = id, ["of"] = n, ["sent"] = Now }.ToJsonString() + "\n"));
+            await reply.PieceAsync(Encoding.UTF8.GetBytes(new JsonObject { ["id"] = id, ["of"] = n, ["sent"] = Now }.ToJsonString()
+                + "\n"));
             if (id < n)
             {
                 await PauseAsync(interval);
@@ -247,7 +249,8 @@ sealed class SampleUpstream : IAsyncDisposable
             var received = await socket.ReceiveAsync(buffer.AsMemory(), _stop.Token);
             if (received.MessageType == WebSocketMessageType.Close)
             {
-                await socket.CloseAsync(socket.CloseStatus ?? WebSocketCloseStatus.NormalClosure, socket.CloseStatusDescription, _stop.Token);
+                await socket.CloseAsync(socket.CloseStatus ?? WebSocketCloseStatus.NormalClosure, socket.CloseStatusDescription,
+                    _stop.Token);
                 return;
             }
             await socket.SendAsync(buffer.AsMemory(0, received.Count), received.MessageType, received.EndOfMessage, _stop.Token);

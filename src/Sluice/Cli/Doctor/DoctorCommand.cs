@@ -11,19 +11,26 @@ static class DoctorCommand
 
     public static Command Make(Func<ParseResult, Instance> instanceOf, Terminal terminal)
     {
-        var targets = new Argument<string[]>("targets") { Arity = ArgumentArity.ZeroOrMore, HelpName = "ROUTE|URL", Description = "Routes by id or name, paths, URLs. Default: what the configuration of all routes says" };
-        var direct = new Option<string?>("--direct") { HelpName = "URL", Description = "What the node is asked, where plugins ask it for something else than clients do" };
-        var through = new Option<string?>("--through") { HelpName = "URL", Description = "Where clients come in, with everything that stands in front of the gateway" };
+        var targets = new Argument<string[]>("targets") { Arity = ArgumentArity.ZeroOrMore, HelpName = "ROUTE|URL",
+            Description = "Routes by id or name, paths, URLs. Default: what the configuration of all routes says" };
+        var direct = new Option<string?>("--direct") { HelpName = "URL",
+            Description = "What the node is asked, where plugins ask it for something else than clients do" };
+        var through = new Option<string?>("--through") { HelpName = "URL",
+            Description = "Where clients come in, with everything that stands in front of the gateway" };
         var header = new Option<string[]>("--header") { HelpName = "'K: V'", Description = "Sent on every leg" };
         var method = new Option<string?>("--method") { HelpName = "M" };
         var body = new Option<string?>("--body") { HelpName = "FILE", Description = "The request's body" };
-        var probe = new Option<string>("--probe") { HelpName = string.Join('|', s_probes), DefaultValueFactory = static _ => "sse", Description = "What kind of stream is asked for" };
-        var events = new Option<int>("--events") { HelpName = "N", DefaultValueFactory = static _ => 10, Description = "So many are read on each leg" };
-        var silence = new Option<string>("--silence") { HelpName = "TIME", DefaultValueFactory = static _ => "90s", Description = "So long a stream may be silent before it is left" };
+        var probe = new Option<string>("--probe") { HelpName = string.Join('|', s_probes), DefaultValueFactory = static _ => "sse",
+            Description = "What kind of stream is asked for" };
+        var events = new Option<int>("--events") { HelpName = "N", DefaultValueFactory = static _ => 10,
+            Description = "So many are read on each leg" };
+        var silence = new Option<string>("--silence") { HelpName = "TIME", DefaultValueFactory = static _ => "90s",
+            Description = "So long a stream may be silent before it is left" };
         var configOnly = new Option<bool>("--config-only") { Description = "Send nothing; only read the configuration" };
         var json = new Option<bool>("--json");
         var strict = new Option<bool>("--strict") { Description = "Exit code 3 for warnings, too" };
-        var command = new Command("doctor", "Say which hop buffers, compresses, downgrades or cuts streams, and what in the configuration will hurt")
+        var command = new Command("doctor",
+            "Say which hop buffers, compresses, downgrades or cuts streams, and what in the configuration will hurt")
         {
             targets, direct, through, header, method, body, probe, events, silence, configOnly, json, strict,
         };
@@ -48,8 +55,10 @@ static class DoctorCommand
             }
             return await DoctorRun.RunAsync(
                 instanceOf(parsed), new(
-                    parsed.GetValue(targets) ?? [], parsed.GetValue(direct), parsed.GetValue(through), parsed.GetValue(header) ?? [], parsed.GetValue(method), parsed.GetValue(body),
-                    parsed.GetValue(probe)!, parsed.GetValue(events), patience, parsed.GetValue(configOnly), parsed.GetValue(json), parsed.GetValue(strict)),
+                    parsed.GetValue(targets) ?? [], parsed.GetValue(direct), parsed.GetValue(through), parsed.GetValue(header) ?? [],
+                    parsed.GetValue(method), parsed.GetValue(body),
+                    parsed.GetValue(probe)!, parsed.GetValue(events), patience, parsed.GetValue(configOnly), parsed.GetValue(json),
+                    parsed.GetValue(strict)),
                 terminal, cancellation);
         });
         return command;

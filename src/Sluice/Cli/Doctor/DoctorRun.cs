@@ -13,9 +13,11 @@ namespace Sluice.Cli.Doctor;
 /// <param name="Direct">What the node is asked; null: what clients ask the gateway.</param>
 /// <param name="Through">Where clients come in, with everything that stands in front; null: that leg is not looked at.</param>
 sealed record DoctorOptions(
-    string[] Targets, string? Direct, string? Through, string[] Headers, string? Method, string? Body, string Probe, int Events, TimeSpan Silence, bool ConfigOnly, bool Json, bool Strict);
+    string[] Targets, string? Direct, string? Through, string[] Headers, string? Method, string? Body, string Probe, int Events,
+    TimeSpan Silence, bool ConfigOnly, bool Json, bool Strict);
 
-/// <summary><c>sluice doctor</c>: which hop buffers, compresses, downgrades or cuts streams, and what in the configuration will hurt.</summary>
+/// <summary><c>sluice doctor</c>: which hop buffers, compresses, downgrades or cuts streams, and what in the configuration will
+/// hurt.</summary>
 /// <param name="control">Where the Control API is.</param>
 /// <param name="proxy">Where the gateway takes requests.</param>
 sealed class DoctorRun(string control, string proxy, DoctorOptions options, Terminal terminal)
@@ -36,7 +38,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
         {
             return terminal.Fail($"not running on {instance.Prefix}: the doctor asks the gateway what it runs");
         }
-        return state.Control is not { } control ? terminal.Fail("the Control API is off (apisix.enable_control): the doctor asks it what the gateway runs")
+        return state.Control is not { } control
+            ? terminal.Fail("the Control API is off (apisix.enable_control): the doctor asks it what the gateway runs")
             : state.Proxy is not [var proxy, ..] ? terminal.Fail("the gateway listens nowhere")
             : await new DoctorRun(control, proxy, options, terminal).RunAsync(cancellation);
     }
@@ -53,7 +56,9 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
                     throw new CannotRunException("name the route or the URL that is to be measured");
                 }
                 var all = await AskAsync("", cancellation);
-                diagnoses.AddRange(all["targets"]!.AsArray().Select(target => new Diagnosis(target!["route"]!.GetValue<string>(), target["uri"]?.GetValue<string>(), [], FindingsOf(target))));
+                diagnoses.AddRange(all["targets"]!.AsArray()
+                    .Select(target => new Diagnosis(target!["route"]!.GetValue<string>(), target["uri"]?.GetValue<string>(), [],
+                        FindingsOf(target))));
                 diagnoses.Add(new(null, null, [], FindingsOf(all)));
             }
             foreach (var target in options.Targets)
@@ -87,7 +92,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
         {
             using var response = await client.GetAsync(new Uri($"http://{Reachable(control)}{path}{query}"), cancellation);
             var text = await response.Content.ReadAsStringAsync(cancellation);
-            return response.IsSuccessStatusCode ? JsonNode.Parse(text)! : throw new CannotRunException(ErrorOf(text) ?? $"the Control API answers {(int)response.StatusCode}");
+            return response.IsSuccessStatusCode ? JsonNode.Parse(text)!
+                : throw new CannotRunException(ErrorOf(text) ?? $"the Control API answers {(int)response.StatusCode}");
         }
         catch (Exception e) when (e is HttpRequestException or JsonException)
         {
@@ -109,7 +115,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
 
     /// <summary>An address that is all addresses is reached on this machine's own.</summary>
     static string Reachable(string endpoint) => IPEndPoint.TryParse(endpoint, out var address)
-        ? new IPEndPoint(address.Address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address.Address, address.Port).ToString()
+        ? new IPEndPoint(address.Address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Address.Equals(IPAddress.IPv6Any)
+            ? IPAddress.IPv6Loopback : address.Address, address.Port).ToString()
         : endpoint;
 
     static List<Finding> FindingsOf(JsonNode node) => [.. node["findings"]!.AsArray().Select(static one => new Finding(
@@ -122,7 +129,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
     async Task<Diagnosis> LookAsync(string target, CancellationToken cancellation)
     {
         var isPath = target.StartsWith('/');
-        var url = !isPath && Uri.TryCreate(target, UriKind.Absolute, out var given) && given.Scheme is "http" or "https" ? new Uri(target) : null;
+        var url = !isPath && Uri.TryCreate(target, UriKind.Absolute, out var given) && given.Scheme is "http" or "https" ? new Uri(target)
+            : null;
         var method = options.Method ?? (options.Probe == "post" ? "POST" : "GET");
         var path = isPath ? target : url?.PathAndQuery;
         var query = path is null ? $"?route={Uri.EscapeDataString(target)}"
@@ -159,7 +167,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
         }
         else if (about["rewritten_by"]?.GetValue<string>() is { } plugin)
         {
-            terminal.Error.WriteLine($"route {diagnosis.Route}: {plugin} asks the node for something else than clients ask for; without --direct URL that leg is not looked at");
+            terminal.Error.WriteLine(
+                $"route {diagnosis.Route}: {plugin} asks the node for something else than clients ask for; without --direct URL that leg is not looked at");
         }
         else if (node is not null)
         {
@@ -176,7 +185,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
         foreach (var (name, url, hostHeader, anyCertificate) in legs)
         {
             var request = new LegRequest(
-                method, options.Probe, body, [.. options.Headers.Select(Header)], before?.Units.Count > 0 ? before.Units.Count : options.Events, options.Silence,
+                method, options.Probe, body, [.. options.Headers.Select(Header)],
+                before?.Units.Count > 0 ? before.Units.Count : options.Events, options.Silence,
                 // a leg gets the time that the one before it took, and some more
                 before is null ? options.Silence * Math.Max(1, options.Events) : (before.Elapsed * 1.5) + TimeSpan.FromSeconds(5));
             Leg leg;
@@ -211,7 +221,8 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
                 : [Verdict.Upgrade(leg, before)];
         }
         var rule = leg.Name == "gateway" && leg.Status == 200
-            ? (await AskAsync($"?uri={Uri.EscapeDataString(path)}&content_type={Uri.EscapeDataString(leg.ContentType)}{(host is null ? "" : $"&host={Uri.EscapeDataString(host)}")}", cancellation, "/v1/buffering"))["response"]!["rule"] : null;
+            ? (await AskAsync(
+                $"?uri={Uri.EscapeDataString(path)}&content_type={Uri.EscapeDataString(leg.ContentType)}{(host is null ? "" : $"&host={Uri.EscapeDataString(host)}")}", cancellation, "/v1/buffering"))["response"]!["rule"] : null;
         List<Finding> findings = [.. Verdict.Of(leg, before, rule is null ? null : $"{Text(rule, "text")} ({Text(rule, "place")})")];
         if (before is { Status: 200 } && options.Probe == "post" && (leg.Status != 200 || leg.ContentType != before.ContentType))
         {
@@ -219,11 +230,13 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
         }
         else if (leg.Status != 200 && findings.Count == 0)
         {
-            throw new CannotRunException($"{leg.Name} leg: {leg.Url} answers {leg.Status}{(leg.Status is 401 or 403 ? "; --header 'K: V' gives what it asks for" : "")}");
+            throw new CannotRunException(
+                $"{leg.Name} leg: {leg.Url} answers {leg.Status}{(leg.Status is 401 or 403 ? "; --header 'K: V' gives what it asks for" : "")}");
         }
         if (leg is { Status: 200, IsEventStream: false, IsLines: false })
         {
-            terminal.Error.WriteLine($"{leg.Name} leg: {(leg.ContentType.Length == 0 ? "a response without a type" : leg.ContentType)} has no events to compare");
+            terminal.Error.WriteLine(
+                $"{leg.Name} leg: {(leg.ContentType.Length == 0 ? "a response without a type" : leg.ContentType)} has no events to compare");
         }
         return findings;
     }
@@ -255,7 +268,10 @@ sealed class DoctorRun(string control, string proxy, DoctorOptions options, Term
             terminal.Say(one.Route is { } route ? $"route {route}, {one.Uri}" : "the gateway");
             foreach (var leg in one.Legs)
             {
-                terminal.Say($"  {leg.Name,-8}{leg.Url}: {(leg.Status == 0 ? leg.Failure : $"{leg.Protocol} {leg.Status}, head after {Verdict.Seconds(leg.Head)}, {leg.Units.Count} events in {Verdict.Seconds(leg.Elapsed)}")}");
+                var came = leg.Status == 0 ? leg.Failure
+                    : $"{leg.Protocol} {leg.Status}, head after {Verdict.Seconds(leg.Head)}, "
+                        + $"{leg.Units.Count} events in {Verdict.Seconds(leg.Elapsed)}";
+                terminal.Say($"  {leg.Name,-8}{leg.Url}: {came}");
             }
             foreach (var finding in one.Findings)
             {

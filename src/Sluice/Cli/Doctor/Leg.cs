@@ -13,7 +13,8 @@ namespace Sluice.Cli.Doctor;
 /// <param name="Events">So many units are read.</param>
 /// <param name="Silence">So long a stream may be silent before it is left.</param>
 sealed record LegRequest(
-    string Method, string Probe, byte[]? Body, IReadOnlyList<KeyValuePair<string, string>> Headers, int Events, TimeSpan Silence, TimeSpan Longest);
+    string Method, string Probe, byte[]? Body, IReadOnlyList<KeyValuePair<string, string>> Headers, int Events, TimeSpan Silence,
+    TimeSpan Longest);
 
 /// <summary>A unit as it came: when, and how long it is.</summary>
 readonly record struct LegUnit(TimeSpan Arrived, int Bytes);
@@ -61,7 +62,8 @@ sealed record Leg(string Name, Uri Url)
 
     public bool IsEventStream => ContentType.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase);
 
-    public bool IsLines => ContentType is "application/x-ndjson" or "application/ndjson" or "application/jsonl" or "application/stream+json";
+    public bool IsLines => ContentType is "application/x-ndjson" or "application/ndjson" or "application/jsonl"
+        or "application/stream+json";
 
     public bool IsHttp1 => Protocol.StartsWith("HTTP/1", StringComparison.Ordinal);
 
@@ -69,10 +71,12 @@ sealed record Leg(string Name, Uri Url)
 
     /// <param name="host">The Host header; null: the URL's.</param>
     /// <param name="anyCertificate">As the gateway does towards its nodes, if it is not told to check them.</param>
-    public static async Task<Leg> MeasureAsync(string name, Uri url, string? host, LegRequest request, bool anyCertificate, TimeProvider time, CancellationToken cancellation)
+    public static async Task<Leg> MeasureAsync(string name, Uri url, string? host, LegRequest request, bool anyCertificate,
+        TimeProvider time, CancellationToken cancellation)
     {
         var leg = new Leg(name, url);
-        using var handler = new SocketsHttpHandler { UseProxy = false, UseCookies = false, AllowAutoRedirect = false, AutomaticDecompression = DecompressionMethods.None };
+        using var handler = new SocketsHttpHandler { UseProxy = false, UseCookies = false, AllowAutoRedirect = false,
+            AutomaticDecompression = DecompressionMethods.None };
         if (anyCertificate)
         {
 #pragma warning disable CA5359 // a node's certificate is not checked by the gateway either, as in APISIX
@@ -82,7 +86,8 @@ sealed record Leg(string Name, Uri Url)
         using var client = new HttpMessageInvoker(handler);
         using var message = Message(url, host, request);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        using var _ = time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), limit, request.Longest, Timeout.InfiniteTimeSpan);
+        using var _ = time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), limit, request.Longest,
+            Timeout.InfiniteTimeSpan);
         var began = time.GetTimestamp();
         var last = TimeSpan.Zero;
         try
@@ -98,7 +103,8 @@ sealed record Leg(string Name, Uri Url)
                 {
                     using var silent = CancellationTokenSource.CreateLinkedTokenSource(limit.Token);
                     int read;
-                    await using (time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), silent, request.Silence, Timeout.InfiniteTimeSpan))
+                    await using (time.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), silent, request.Silence,
+                        Timeout.InfiniteTimeSpan))
                     {
                         read = await body.ReadAsync(buffer, silent.Token);
                     }

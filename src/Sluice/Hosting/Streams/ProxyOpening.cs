@@ -98,6 +98,7 @@ static partial class ProxyOpening
 
     sealed record Proxied(IPEndPoint? Source, IPEndPoint? Destination) : IProxiedConnection;
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Address}: {Client} sent no PROXY header, which this port (apisix.proxy_protocol) asks for")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "{Address}: {Client} sent no PROXY header, which this port (apisix.proxy_protocol) asks for")]
     static partial void LogNoHeader(ILogger log, string address, string client);
 }

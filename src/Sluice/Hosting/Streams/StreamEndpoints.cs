@@ -24,14 +24,16 @@ interface IStreamEndpoint : IAsyncDisposable
 }
 
 /// <summary>The addresses of <c>apisix.stream_proxy</c>; a reload opens and closes them one by one.</summary>
-sealed partial class StreamEndpoints(StreamPipeline pipeline, LiveConfiguration live, TlsTermination tls, ILoggerFactory loggers) : IAsyncDisposable
+sealed partial class StreamEndpoints(StreamPipeline pipeline, LiveConfiguration live, TlsTermination tls, ILoggerFactory loggers)
+    : IAsyncDisposable
 {
     readonly ILogger _log = loggers.CreateLogger<StreamEndpoints>();
     volatile IReadOnlyList<IStreamEndpoint> _open = [];
 
     public IReadOnlyList<IStreamEndpoint> Open => _open;
 
-    /// <summary>Opens what is missing: all of it or nothing. What is too many is closed by <see cref="CloseOthers"/>, when everything else has been changed over.</summary>
+    /// <summary>Opens what is missing: all of it or nothing. What is too many is closed by <see cref="CloseOthers"/>, when everything else
+    /// has been changed over.</summary>
     /// <exception cref="EndpointException">An address is in use or not there; nothing has changed.</exception>
     public IReadOnlyList<IStreamEndpoint> OpenMissing(StreamSettings settings)
     {
@@ -47,8 +49,10 @@ sealed partial class StreamEndpoints(StreamPipeline pipeline, LiveConfiguration 
             catch (SocketException e)
             {
                 opened.ForEach(one => _ = CloseAsync(one, new CancellationToken(canceled: true)));
-                var holder = e.SocketErrorCode == SocketError.AddressAlreadyInUse && !address.IsUdp ? PortHolder.Describe(address.EndPoint.Port) : "";
-                var place = settings.Listens.First(listen => listen.EndPoint.Equals(address.EndPoint) && listen.IsUdp == address.IsUdp).Place;
+                var holder = e.SocketErrorCode == SocketError.AddressAlreadyInUse && !address.IsUdp
+                    ? PortHolder.Describe(address.EndPoint.Port) : "";
+                var place = settings.Listens.First(listen => listen.EndPoint.Equals(address.EndPoint)
+                    && listen.IsUdp == address.IsUdp).Place;
                 throw new EndpointException(place, $"{address}{(address.IsUdp ? "/udp" : "")}: cannot listen: {e.Message}{holder}", e);
             }
         }

@@ -96,7 +96,8 @@ sealed partial class TcpEndpoint : IStreamEndpoint
                 await ServeAsync(socket, new NetworkStream(socket, ownsSocket: false));
             }
         }
-        catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or AuthenticationException or ObjectDisposedException)
+        catch (Exception e)
+            when (e is IOException or SocketException or OperationCanceledException or AuthenticationException or ObjectDisposedException)
         {
             LogConnectionFailed(Address.ToString(), e.Message);
         }
@@ -142,7 +143,8 @@ sealed partial class TcpEndpoint : IStreamEndpoint
     async Task<(SslStream Stream, TlsPeer Peer)?> SecureAsync(Stream stream, IPEndPoint remote, CancellationToken cancellation)
     {
         var input = PipeReader.Create(stream, new StreamPipeReaderOptions(leaveOpen: true));
-        var prepared = await _tls.PrepareAsync(new Duplex(input, PipeWriter.Create(stream, new StreamPipeWriterOptions(leaveOpen: true))), remote.ToString(), cancellation);
+        var prepared = await _tls.PrepareAsync(new Duplex(input, PipeWriter.Create(stream, new StreamPipeWriterOptions(leaveOpen: true))),
+            remote.ToString(), cancellation);
         if (prepared is null)
         {
             return null;
@@ -195,7 +197,8 @@ sealed partial class TcpEndpoint : IStreamEndpoint
                 how = "no upstream could be reached";
                 return;
             }
-            how = await new StreamRelay(session, peeked is null ? stream : ProxyOpening.Rest(peeked, stream), socket, upstream).RunAsync(_aborting.Token);
+            how = await new StreamRelay(session, peeked is null ? stream : ProxyOpening.Rest(peeked, stream), socket,
+                upstream).RunAsync(_aborting.Token);
         }
         finally
         {
@@ -235,13 +238,15 @@ sealed partial class TcpEndpoint : IStreamEndpoint
     [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}: accepting failed: {What}")]
     partial void LogAcceptFailed(string address, string what);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}: more than {Max} connections, one was closed (sluice.stream_sessions)")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "stream {Address}: more than {Max} connections, one was closed (sluice.stream_sessions)")]
     partial void LogTooMany(string address, int max);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "stream {Address}: connection ended: {What}")]
     partial void LogConnectionFailed(string address, string what);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}: {Client} sent no PROXY header, which apisix.proxy_protocol.enable_tcp_pp asks for")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "stream {Address}: {Client} sent no PROXY header, which apisix.proxy_protocol.enable_tcp_pp asks for")]
     partial void LogNoProxyHeader(string address, IPEndPoint client);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}: {Client}: client certificate {Verify}")]

@@ -10,8 +10,8 @@ using Sluice.Net;
 namespace Sluice.Hosting.Streams;
 
 /// <summary>
-/// One address whose UDP datagrams are relayed. What a client's address and port sends is one session, with a socket of its own towards the upstream;
-/// silence ends it.
+/// One address whose UDP datagrams are relayed. What a client's address and port sends is one session, with a socket of its own towards the
+/// upstream; silence ends it.
 /// </summary>
 sealed partial class UdpEndpoint : IStreamEndpoint
 {
@@ -38,7 +38,8 @@ sealed partial class UdpEndpoint : IStreamEndpoint
         _socket = new Socket(address.EndPoint.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
         try
         {
-            _socket.SetSocketOption(address.EndPoint.AddressFamily == AddressFamily.InterNetwork ? SocketOptionLevel.IP : SocketOptionLevel.IPv6, SocketOptionName.PacketInformation, true);
+            _socket.SetSocketOption(address.EndPoint.AddressFamily == AddressFamily.InterNetwork ? SocketOptionLevel.IP
+                : SocketOptionLevel.IPv6, SocketOptionName.PacketInformation, true);
             _socket.Bind(address.EndPoint);
         }
         catch
@@ -64,7 +65,8 @@ sealed partial class UdpEndpoint : IStreamEndpoint
             {
                 var received = await _socket.ReceiveMessageFromAsync(buffer, SocketFlags.None, anybody, _aborting.Token);
                 var datagram = buffer.AsSpan(0, received.ReceivedBytes).ToArray();
-                Take((IPEndPoint)received.RemoteEndPoint, new IPEndPoint(received.PacketInformation.Address ?? Bound.Address, Bound.Port), datagram);
+                Take((IPEndPoint)received.RemoteEndPoint, new IPEndPoint(received.PacketInformation.Address ?? Bound.Address, Bound.Port),
+                    datagram);
             }
             catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
             {
@@ -107,13 +109,16 @@ sealed partial class UdpEndpoint : IStreamEndpoint
         IdleDeadline? _silence;
 
         // Full: the upstream is slower than the client; datagrams may be lost.
-        public Channel<byte[]> Waiting { get; } = Channel.CreateBounded<byte[]>(new BoundedChannelOptions(MaxWaiting) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true });
+        public Channel<byte[]> Waiting { get; } =
+            Channel.CreateBounded<byte[]>(
+                new BoundedChannelOptions(MaxWaiting) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true });
 
         public async Task RunAsync()
         {
             var snapshot = endpoint._live.Enter(out var seat);
             var session = new StreamSession(
-                snapshot, endpoint._pipeline.Services, true, client, local, null, count => new(first.AsMemory(0, Math.Min(count, first.Length))))
+                snapshot, endpoint._pipeline.Services, true, client, local, null,
+                count => new(first.AsMemory(0, Math.Min(count, first.Length))))
             {
                 Seat = seat,
             };
@@ -252,7 +257,8 @@ sealed partial class UdpEndpoint : IStreamEndpoint
     [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}/udp: receiving failed: {What}")]
     partial void LogReceiveFailed(string address, string what);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}/udp: more than {Max} sessions, a datagram was dropped (sluice.stream_sessions)")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "stream {Address}/udp: more than {Max} sessions, a datagram was dropped (sluice.stream_sessions)")]
     partial void LogTooMany(string address, int max);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "stream {Address}/udp: unexpected failure")]

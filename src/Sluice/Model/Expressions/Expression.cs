@@ -72,7 +72,8 @@ public abstract class Expression
         return new FormatException($"{what}: {(text.Length <= 200 ? text : text[..200] + "…")}");
     }
 
-    static readonly JsonSerializerOptions Readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    static readonly JsonSerializerOptions Readable =
+        new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     sealed class Group(bool any, bool negated, Expression[] members) : Expression
     {
@@ -124,7 +125,8 @@ public abstract class Expression
         static JsonNode? OnWire(JsonNode? right) => right switch
         {
             JsonArray list => new JsonArray([.. list.Select(item => OnWire(item)?.DeepClone())]),
-            JsonValue value when value.TryGetValue(out string? text) && ByteText.ToWire(text) is var bytes && !ReferenceEquals(bytes, text) => JsonValue.Create(bytes),
+            JsonValue value when value.TryGetValue(out string? text) && ByteText.ToWire(text) is var bytes
+                && !ReferenceEquals(bytes, text) => JsonValue.Create(bytes),
             _ => right,
         };
 
@@ -147,7 +149,8 @@ public abstract class Expression
                     break;
                 case Operator.In:
                     // numbers and other things in the list never equal a variable's text
-                    texts = [.. (right as JsonArray ?? []).Where(item => LuaText.Kind(item) == JsonValueKind.String).Select(item => item!.GetValue<string>())];
+                    texts = [.. (right as JsonArray ?? []).Where(item => LuaText.Kind(item) == JsonValueKind.String)
+                        .Select(item => item!.GetValue<string>())];
                     break;
                 case Operator.InRange:
                     var items = right is JsonArray list ? list.Select(TextOf) : [TextOf(right)];

@@ -4,7 +4,8 @@ using System.Text.Json.Nodes;
 namespace Sluice.Model.Expressions;
 
 /// <summary>
-/// The part of JSONPath that conditions on a request's body use, without the leading <c>$.</c>: <c>a.b</c>, <c>a[0]</c>, <c>a[*].b</c>, <c>a.*</c>, <c>a..b</c>,
+/// The part of JSONPath that conditions on a request's body use, without the leading <c>$.</c>: <c>a.b</c>, <c>a[0]</c>, <c>a[*].b</c>,
+/// <c>a.*</c>, <c>a..b</c>,
 /// <c>['a b']</c>.
 /// </summary>
 sealed class JsonPath

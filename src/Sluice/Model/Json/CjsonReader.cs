@@ -62,7 +62,8 @@ internal static class CjsonReader
 
     ref struct Reader(ReadOnlySpan<byte> text, int maxDepth)
     {
-        static readonly SearchValues<byte> Special = SearchValues.Create([(byte)'"', (byte)'\\', 0, .. Enumerable.Range(128, 128).Select(b => (byte)b)]);
+        static readonly SearchValues<byte> Special =
+            SearchValues.Create([(byte)'"', (byte)'\\', 0, .. Enumerable.Range(128, 128).Select(b => (byte)b)]);
 
         readonly ReadOnlySpan<byte> text = text;
         int position;

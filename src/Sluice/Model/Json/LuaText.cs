@@ -49,7 +49,8 @@ internal static class LuaText
         var exponent = int.Parse(scientific.AsSpan(at + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
         if (exponent < -4 || exponent >= digits)
         {
-            var mantissa = scientific[..at].Contains('.', StringComparison.Ordinal) ? scientific[..at].TrimEnd('0').TrimEnd('.') : scientific[..at];
+            var mantissa = scientific[..at].Contains('.', StringComparison.Ordinal) ? scientific[..at].TrimEnd('0').TrimEnd('.')
+                : scientific[..at];
             return string.Create(CultureInfo.InvariantCulture, $"{mantissa}e{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}");
         }
         var plain = value.ToString("F" + (digits - 1 - exponent).ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);

@@ -15,7 +15,8 @@ internal sealed class NginxConfig
     readonly NginxServers _everywhere;
 
     internal NginxConfig(
-        IReadOnlyList<NginxListen> listens, FrozenDictionary<int, NginxPort> ports, NginxServers everywhere, IReadOnlyDictionary<string, NginxMap>? maps = null)
+        IReadOnlyList<NginxListen> listens, FrozenDictionary<int, NginxPort> ports, NginxServers everywhere,
+        IReadOnlyDictionary<string, NginxMap>? maps = null)
     {
         Maps = maps ?? FrozenDictionary<string, NginxMap>.Empty;
         Listens = listens;
@@ -66,7 +67,8 @@ sealed class NginxPort(IReadOnlyList<(IPAddress Address, NginxServers Servers)> 
     }
 }
 
-/// <summary>The servers of one address, by name: exact, longest leading wildcard, longest trailing wildcard, first regular expression, default.</summary>
+/// <summary>The servers of one address, by name: exact, longest leading wildcard, longest trailing wildcard, first regular expression,
+/// default.</summary>
 sealed class NginxServers
 {
     readonly FrozenDictionary<string, NginxServer>.AlternateLookup<ReadOnlySpan<char>> _exact;
@@ -115,7 +117,8 @@ sealed class NginxServers
 
     public NginxServer Find(ReadOnlySpan<char> host) =>
         !_named ? _fallback
-        : _exact.TryGetValue(host, out var server) || FindLeading(host, out server) || FindTrailing(host, out server) || FindPattern(host, out server)
+        : _exact.TryGetValue(host, out var server) || FindLeading(host, out server) || FindTrailing(host, out server)
+        || FindPattern(host, out server)
             ? server
             : _fallback;
 
@@ -185,7 +188,8 @@ enum NginxNameKind
 /// <param name="Text">What the tables are asked for.</param>
 sealed record NginxServerName(NginxNameKind Kind, string Text);
 
-/// <summary>One server's locations, by path: exact, else the longest prefix unless it is not <c>^~</c> and a regular expression matches.</summary>
+/// <summary>One server's locations, by path: exact, else the longest prefix unless it is not <c>^~</c> and a regular expression
+/// matches.</summary>
 sealed class NginxServer
 {
     readonly FrozenDictionary<string, NginxScope>.AlternateLookup<ReadOnlySpan<char>> _prefixes;

@@ -11,8 +11,10 @@ namespace Sluice.Model.Nginx;
 /// <param name="HttpSnippet"><c>nginx_config.http_configuration_snippet</c></param>
 /// <param name="ServerSnippet"><c>nginx_config.http_server_configuration_snippet</c>: the gateway's own server.</param>
 /// <param name="LocationSnippet"><c>nginx_config.http_server_location_configuration_snippet</c>: its <c>location /</c>.</param>
-/// <param name="EndSnippet"><c>nginx_config.http_end_configuration_snippet</c>: the end of <c>http</c>, where APISIX's users put servers of their own.</param>
-/// <param name="HttpValues">The values of <c>nginx_config.http</c> that are nginx directives: the outermost level. Name, value, place.</param>
+/// <param name="EndSnippet"><c>nginx_config.http_end_configuration_snippet</c>: the end of <c>http</c>, where APISIX's users put servers of
+/// their own.</param>
+/// <param name="HttpValues">The values of <c>nginx_config.http</c> that are nginx directives: the outermost level. Name, value,
+/// place.</param>
 /// <param name="GatewayAddresses">Where the gateway's own server listens: it is the default server there, as in APISIX.</param>
 internal sealed record NginxTexts(
     string? Conf = null,
@@ -212,7 +214,8 @@ internal sealed class NginxConfigReader
 
     void ReadMap(NginxDirective directive, NginxLevel level)
     {
-        if (!Expect(directive, level, NginxContexts.Main | NginxContexts.Http, 2, 2, block: true) || NginxMap.Read(directive, Error) is not { } map)
+        if (!Expect(directive, level, NginxContexts.Main | NginxContexts.Http, 2, 2, block: true)
+            || NginxMap.Read(directive, Error) is not { } map)
         {
             return;
         }
@@ -256,12 +259,15 @@ internal sealed class NginxConfigReader
         && map.Texts.SelectMany(NginxVariables.In).Any(used => used == start || IsCycle(used, start, seen));
 
     static readonly string[] KnownNames =
-        [.. NginxDirectives.Effective.Keys, "http", "server", "location", "listen", "server_name", "include", "map", "http2", .. NginxUnusedDirectives.Names];
+        [.. NginxDirectives.Effective.Keys, "http", "server", "location", "listen", "server_name", "include", "map", "http2",
+            .. NginxUnusedDirectives.Names];
 
     bool Expect(NginxDirective directive, NginxLevel level, NginxContexts where, int min, int max, bool block = false)
     {
-        var wrong = (where & level.Context) == 0 ? $"\"{directive.Name}\" directive is not allowed here{WhereAllowed(directive, level, where)}"
-            : directive.Arguments.Length < min || directive.Arguments.Length > max ? $"invalid number of arguments in \"{directive.Name}\" directive"
+        var wrong = (where & level.Context) == 0
+            ? $"\"{directive.Name}\" directive is not allowed here{WhereAllowed(directive, level, where)}"
+            : directive.Arguments.Length < min || directive.Arguments.Length > max
+            ? $"invalid number of arguments in \"{directive.Name}\" directive"
             : block && directive.Block is null ? $"directive \"{directive.Name}\" has no opening \"{{\""
             : !block && directive.Block is not null ? $"directive \"{directive.Name}\" is not terminated by \";\""
             : null;
@@ -346,7 +352,8 @@ internal sealed class NginxConfigReader
     // Locations are named after their server, wherever in it its name stands.
     static void NameBlock(ServerBlock server, IReadOnlyList<NginxDirective> block)
     {
-        var label = block.FirstOrDefault(inner => inner is { Name: "server_name", Arguments.Length: > 0 }) ?? block.FirstOrDefault(inner => inner is { Name: "listen", Arguments.Length: > 0 });
+        var label = block.FirstOrDefault(inner => inner is { Name: "server_name", Arguments.Length: > 0 })
+            ?? block.FirstOrDefault(inner => inner is { Name: "listen", Arguments.Length: > 0 });
         server.Level.Block = label is null ? "server" : $"server {(label.Arguments[0].Length == 0 ? "\"\"" : label.Arguments[0])}";
     }
 
@@ -364,7 +371,8 @@ internal sealed class NginxConfigReader
         if (directive.Arguments is [['@', ..]])
         {
             // no path of a request begins like that
-            var named = new NginxLevel(level, NginxContexts.Location, $"location {directive.Arguments[0]} ({level.Block})") { IsNamed = true };
+            var named = new NginxLevel(level, NginxContexts.Location,
+                $"location {directive.Arguments[0]} ({level.Block})") { IsNamed = true };
             AddLocation(server!, NginxLocationKind.Exact, directive.Arguments[0], null, named, directive.Place);
             ApplyAll(directive.Block!, named, server);
             return;
@@ -393,7 +401,8 @@ internal sealed class NginxConfigReader
         {
             return;
         }
-        var inner = new NginxLevel(level, NginxContexts.Location, $"location {(modifier.Length == 0 ? "" : modifier + " ")}{path} ({level.Block})");
+        var inner = new NginxLevel(level, NginxContexts.Location,
+            $"location {(modifier.Length == 0 ? "" : modifier + " ")}{path} ({level.Block})");
         AddLocation(server!, kind.Value, path, pattern, inner, directive.Place);
         ApplyAll(directive.Block!, inner, server);
     }
@@ -536,7 +545,8 @@ internal sealed class NginxConfigReader
             .GroupBy(pair => pair.Listen.EndPoint).ToList();
         foreach (var extra in own.Listens.Where(listen => listen.DefaultServer))
         {
-            _problems.Add(Problem.Warning(extra.Place, "\"default_server\" has no effect here: the gateway's own server is the default where no other is"));
+            _problems.Add(Problem.Warning(extra.Place,
+                "\"default_server\" has no effect here: the gateway's own server is the default where no other is"));
         }
         var ports = listens.GroupBy(group => group.Key.Port).ToFrozenDictionary(port => port.Key, port =>
         {
@@ -585,7 +595,8 @@ internal sealed class NginxConfigReader
     static NginxServers Servers(List<ServerBlock> blocks, ServerBlock? fallback, ServerBlock own) => new(
         [.. blocks.SelectMany(block => block.Names.Where(name => name.Pattern is null).Select(name => (name.Name, block.Compiled)))],
         fallback?.Compiled,
-        [.. blocks.SelectMany(block => block.Names.Where(name => name.Pattern is not null).Select(name => (name.Pattern!, block.Compiled)))],
+        [.. blocks.SelectMany(block => block.Names.Where(name => name.Pattern is not null)
+            .Select(name => (name.Pattern!, block.Compiled)))],
         own.Compiled);
 
     void WarnAboutConflicts(IEnumerable<(ServerBlock Server, IPEndPoint? Address)> servers)
@@ -606,7 +617,8 @@ internal sealed class NginxConfigReader
 
     NginxServer CompileServer(ServerBlock server, NginxLevel level) => new(
         Resolve(level),
-        [.. server.Locations.Select(location => new NginxLocation(location.Kind, location.Path, location.Pattern, Resolve(location.Level)))]);
+        [.. server.Locations.Select(location =>
+            new NginxLocation(location.Kind, location.Path, location.Pattern, Resolve(location.Level)))]);
 
     NginxScope Resolve(NginxLevel level)
     {

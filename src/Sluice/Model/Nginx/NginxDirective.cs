@@ -13,7 +13,8 @@ sealed class NginxSyntaxException(string place, string message) : Exception(mess
 }
 
 /// <summary>One text to parse.</summary>
-/// <param name="Name">What places begin with: <c>conf/nginx.conf</c>, <c>conf/config.yaml (nginx_config.http_configuration_snippet)</c>.</param>
+/// <param name="Name">What places begin with: <c>conf/nginx.conf</c>, <c>conf/config.yaml
+/// (nginx_config.http_configuration_snippet)</c>.</param>
 sealed record NginxText(string Name, string Text)
 {
     public string Place(int line) => string.Create(CultureInfo.InvariantCulture, $"{Name}:{line}");

@@ -21,11 +21,13 @@ sealed record NginxRule(int MinArguments, int MaxArguments, bool Repeatable, Fun
     public NginxContexts Where { get; init; } = NginxContexts.Everywhere;
 
     /// <summary>What a wrong value should have been: <c>it must be "on" or "off"</c>.</summary>
-    public static string Invalid(string value, string directive, string expected) => $"invalid value \"{value}\" in \"{directive}\" directive, {expected}";
+    public static string Invalid(string value, string directive, string expected) =>
+        $"invalid value \"{value}\" in \"{directive}\" directive, {expected}";
 }
 
 /// <summary>
-/// The directives that the gateway knows. Those in <see cref="Effective"/> may stand in http, server and location; <c>http</c>, <c>server</c>,
+/// The directives that the gateway knows. Those in <see cref="Effective"/> may stand in http, server and location; <c>http</c>,
+/// <c>server</c>,
 /// <c>location</c>, <c>listen</c>, <c>server_name</c>, <c>http2</c> and <c>include</c> are read by <see cref="NginxConfigReader"/> itself.
 /// </summary>
 static class NginxDirectives
@@ -43,9 +45,12 @@ static class NginxDirectives
         ["chunked_transfer_encoding"] = Flag("chunked_transfer_encoding", (level, on) => level.ChunkedTransferEncoding = on),
         ["tcp_nodelay"] = WithoutEffect(Flag("tcp_nodelay", (_, _) => { }), "off", "tcp_nodelay", "small pieces are never held back"),
         ["proxy_buffer_size"] = Size("proxy_buffer_size", 1, MaxBuffer, (level, size) => level.ProxyBufferSize = (int)size),
-        ["proxy_busy_buffers_size"] = Size("proxy_busy_buffers_size", 1, MaxBuffer, (level, size) => level.ProxyBusyBuffersSize = (int)size),
-        ["proxy_max_temp_file_size"] = Size("proxy_max_temp_file_size", 0, long.MaxValue, (level, size) => level.ProxyMaxTempFileSize = size),
-        ["client_body_buffer_size"] = Size("client_body_buffer_size", 1, MaxBuffer, (level, size) => level.ClientBodyBufferSize = (int)size),
+        ["proxy_busy_buffers_size"] = Size("proxy_busy_buffers_size", 1, MaxBuffer,
+            (level, size) => level.ProxyBusyBuffersSize = (int)size),
+        ["proxy_max_temp_file_size"] = Size("proxy_max_temp_file_size", 0, long.MaxValue,
+            (level, size) => level.ProxyMaxTempFileSize = size),
+        ["client_body_buffer_size"] = Size("client_body_buffer_size", 1, MaxBuffer,
+            (level, size) => level.ClientBodyBufferSize = (int)size),
         ["client_max_body_size"] = Size("client_max_body_size", 0, long.MaxValue, (level, size) => level.ClientMaxBodySize = size),
         ["proxy_connect_timeout"] = Time("proxy_connect_timeout", (level, time) => level.ProxyConnectTimeout = time),
         ["proxy_send_timeout"] = Time("proxy_send_timeout", (level, time) => level.ProxySendTimeout = time),
@@ -57,7 +62,8 @@ static class NginxDirectives
         ["proxy_buffers"] = new(2, 2, false, SetBuffers),
         ["proxy_temp_path"] = new(1, 4, false, SetTempPath),
         ["proxy_ignore_headers"] = new(1, int.MaxValue, true, IgnoreHeaders),
-        ["proxy_http_version"] = WithoutEffect(new(1, 1, false, CheckHttpVersion), "1.0", "proxy_http_version", "upstreams are spoken to in HTTP/1.1"),
+        ["proxy_http_version"] = WithoutEffect(new(1, 1, false, CheckHttpVersion), "1.0", "proxy_http_version",
+            "upstreams are spoken to in HTTP/1.1"),
         ["proxy_set_header"] = new(2, 2, true, SetHeader),
         ["add_header"] = new(2, 3, true, (level, arguments, _) => AddTo(level.AddHeaders, arguments, "add_header")),
         ["error_page"] = new(2, int.MaxValue, true, AddErrorPage),
@@ -68,12 +74,15 @@ static class NginxDirectives
         ["default_type"] = new(1, 1, false, SetDefaultType),
         ["large_client_header_buffers"] = new(2, 2, false, SetHeaderBuffers) { Where = NginxContexts.Http | NginxContexts.Server },
         ["client_header_buffer_size"] =
-            Size("client_header_buffer_size", 1, MaxHead, (level, size) => level.HeaderBuffer = (int)size) with { Where = NginxContexts.Http | NginxContexts.Server },
+            Size("client_header_buffer_size", 1, MaxHead,
+                (level, size) => level.HeaderBuffer = (int)size) with { Where = NginxContexts.Http | NginxContexts.Server },
         ["max_headers"] = new(1, 1, false, SetMaxHeaders) { Where = NginxContexts.Http | NginxContexts.Server },
         ["ignore_invalid_headers"] =
-            Flag("ignore_invalid_headers", (level, on) => level.IgnoreInvalidHeaders = on) with { Where = NginxContexts.Http | NginxContexts.Server },
+            Flag("ignore_invalid_headers",
+                (level, on) => level.IgnoreInvalidHeaders = on) with { Where = NginxContexts.Http | NginxContexts.Server },
         ["root"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "root", arguments[0], warn)),
-        ["alias"] = new(1, 1, false, (level, arguments, warn) => SetFiles(level, "alias", arguments[0], warn)) { Where = NginxContexts.Location },
+        ["alias"] = new(1, 1, false, (level, arguments, warn) =>
+            SetFiles(level, "alias", arguments[0], warn)) { Where = NginxContexts.Location },
     }.ToFrozenDictionary();
 
     /// <summary>The argument of a directive that takes variables; null when it takes none.</summary>
@@ -197,7 +206,8 @@ static class NginxDirectives
                     break;
                 default:
                     return NginxRule.Invalid(header, "proxy_ignore_headers",
-                        "it must be one of X-Accel-Buffering, X-Accel-Redirect, X-Accel-Expires, X-Accel-Limit-Rate, X-Accel-Charset, Expires, Cache-Control, Set-Cookie, Vary");
+                        "it must be one of X-Accel-Buffering, X-Accel-Redirect, X-Accel-Expires, X-Accel-Limit-Rate, X-Accel-Charset, "
+                            + "Expires, Cache-Control, Set-Cookie, Vary");
             }
         }
         return null;
@@ -257,7 +267,8 @@ static class NginxDirectives
     {
         var isCode = TryStatus(arguments[0], 0, 999, out var status);
         if (!isCode && (arguments.Length > 1 || !(arguments[0].StartsWith("http://", StringComparison.OrdinalIgnoreCase)
-            || arguments[0].StartsWith("https://", StringComparison.OrdinalIgnoreCase) || arguments[0].StartsWith("$scheme", StringComparison.Ordinal))))
+            || arguments[0].StartsWith("https://", StringComparison.OrdinalIgnoreCase)
+            || arguments[0].StartsWith("$scheme", StringComparison.Ordinal))))
         {
             return NginxRule.Invalid(arguments[0], "return", "it must be a status or a URL");
         }
@@ -310,14 +321,18 @@ static class NginxDirectives
     {
         var (name, value) = (arguments[0], arguments[1]);
         // both lines of "WebSocket proxying" do what they do in nginx; kept connections are what Connection "" asks for
-        if (HopByHop.ContainsOfRequest(name) && !HeaderName.Is(name, "Upgrade") && !(HeaderName.Is(name, "Connection") && MayUpgrade(value)))
+        if (HopByHop.ContainsOfRequest(name) && !HeaderName.Is(name, "Upgrade")
+            && !(HeaderName.Is(name, "Connection") && MayUpgrade(value)))
         {
             warn($"\"proxy_set_header {name}\" has no effect here: "
-                + (HeaderName.Is(name, "Connection") ? "connections to upstreams are kept as keepalive_pool of the upstream says" : "the gateway frames requests itself"));
+                + (HeaderName.Is(name, "Connection") ? "connections to upstreams are kept as keepalive_pool of the upstream says"
+                    : "the gateway frames requests itself"));
         }
         return AddTo(level.SetHeaders, arguments, "proxy_set_header");
 
-        static bool MayUpgrade(string value) => value.Length == 0 || value.Contains("upgrade", StringComparison.OrdinalIgnoreCase) || value.Contains('$', StringComparison.Ordinal);
+        static bool MayUpgrade(string value) =>
+            value.Length == 0 || value.Contains("upgrade", StringComparison.OrdinalIgnoreCase)
+            || value.Contains('$', StringComparison.Ordinal);
     }
 
     static string? AddTo(List<NginxHeader> headers, string[] arguments, string directive)
@@ -343,7 +358,8 @@ static class NginxDirectives
         return null;
     }
 
-    /// <summary>What to use instead of a directive that has no meaning here, null when there is nothing; false when nobody knows the name.</summary>
+    /// <summary>What to use instead of a directive that has no meaning here, null when there is nothing; false when nobody knows the
+    /// name.</summary>
     public static bool IsIgnored(string name, out string? instead)
     {
         instead = NginxUnusedDirectives.Instead(name) ?? OfOpenResty(name);
@@ -365,11 +381,17 @@ static class NginxDirectives
     /// <summary>Modules that are not nginx's own: what their directives begin with.</summary>
     static readonly string[] OtherModules =
     [
-        "lua_", "brotli", "zstd", "geoip2", "opentelemetry", "opentracing", "vhost_traffic_status", "set_by", "set_escape", "set_unescape", "set_quote",
-        "set_md5", "set_sha", "set_base", "set_encode", "set_decode", "set_hash", "set_if", "set_random", "set_secure", "set_encrypt", "set_form",
-        "set_local", "set_rotate", "echo", "push_stream", "nchan_", "upload_", "postgres_", "drizzle_", "redis", "apisix_", "wasm_", "modsecurity",
-        "encrypted_session", "array_", "rds_", "srcache_", "xss_", "memc_", "headers_more", "dav_ext", "fancyindex", "pagespeed", "passenger", "rtmp",
-        "auth_ldap", "auth_pam", "auth_spnego", "cookie_flag", "security_headers", "testcookie", "naxsi", "sysguard", "concat", "upsync", "dyups",
-        "check_", "check", "lua", "spdy_", "kqueue_", "epoll_", "eventport_", "devpoll_", "aio_", "proxy_dubbo", "dubbo_", "real_ip_recursive_",
+        "lua_", "brotli", "zstd", "geoip2", "opentelemetry", "opentracing", "vhost_traffic_status", "set_by", "set_escape", "set_unescape",
+        "set_quote",
+        "set_md5", "set_sha", "set_base", "set_encode", "set_decode", "set_hash", "set_if", "set_random", "set_secure", "set_encrypt",
+        "set_form",
+        "set_local", "set_rotate", "echo", "push_stream", "nchan_", "upload_", "postgres_", "drizzle_", "redis", "apisix_", "wasm_",
+        "modsecurity",
+        "encrypted_session", "array_", "rds_", "srcache_", "xss_", "memc_", "headers_more", "dav_ext", "fancyindex", "pagespeed",
+        "passenger", "rtmp",
+        "auth_ldap", "auth_pam", "auth_spnego", "cookie_flag", "security_headers", "testcookie", "naxsi", "sysguard", "concat", "upsync",
+        "dyups",
+        "check_", "check", "lua", "spdy_", "kqueue_", "epoll_", "eventport_", "devpoll_", "aio_", "proxy_dubbo", "dubbo_",
+        "real_ip_recursive_",
     ];
 }

@@ -56,7 +56,8 @@ sealed class NginxIncludes(string? directory)
                 }
                 text = File.ReadAllText(path);
             }
-            catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException && !wild && Path.GetFileName(written) == "mime.types")
+            catch (Exception e)
+                when (e is FileNotFoundException or DirectoryNotFoundException && !wild && Path.GetFileName(written) == "mime.types")
             {
                 problems.Add(Problem.Warning(include.Place, "\"include mime.types\" has no meaning here and is ignored"));
                 continue;

@@ -105,7 +105,8 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             LargestPiece = Nearest(level => level.ProxyBuffers)?.Size ?? Nearest(level => level.ProxyBufferSize) ?? NginxScope.BestPiece,
             ProxyBuffersNumber = buffers.Number,
             ProxyBuffersSize = buffers.Size,
-            ProxyBusyBuffersSize = Nearest(level => level.ProxyBusyBuffersSize) ?? (int)Math.Min(2L * Math.Max(bufferSize, buffers.Size), int.MaxValue),
+            ProxyBusyBuffersSize = Nearest(level => level.ProxyBusyBuffersSize)
+                ?? (int)Math.Min(2L * Math.Max(bufferSize, buffers.Size), int.MaxValue),
             ProxyMaxTempFileSize = Nearest(level => level.ProxyMaxTempFileSize) ?? defaults.ProxyMaxTempFileSize,
             ProxyTempPath = NearestObject(level => level.ProxyTempPath),
             ClientBodyBufferSize = Nearest(level => level.ClientBodyBufferSize) ?? defaults.ClientBodyBufferSize,
@@ -126,7 +127,8 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
             InterceptErrors = Nearest(level => level.InterceptErrors) ?? false,
             IgnoreClientAbort = Nearest(level => level.IgnoreClientAbort) ?? false,
             // the server's comes first, but not on the way to a named location
-            Return = (context == NginxContexts.Location && outer is { Context: NginxContexts.Server } && !IsNamed ? outer.Return : null) ?? Return,
+            Return = (context == NginxContexts.Location && outer is { Context: NginxContexts.Server } && !IsNamed ? outer.Return : null)
+                ?? Return,
             IsInternal = IsInternal,
             DefaultType = NearestObject(level => level.DefaultType),
             Files = Nearest(level => level.Files),
@@ -167,7 +169,8 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
         else if (scope.ProxyBusyBuffersSize < largest)
         {
             yield return Problem.Warning(place,
-                "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \"proxy_buffer_size\" and one of the \"proxy_buffers\"");
+                "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \"proxy_buffer_size\" and one "
+                    + "of the \"proxy_buffers\"");
         }
         else if (scope.ProxyBusyBuffersSize > (scope.ProxyBuffersNumber - 1L) * scope.ProxyBuffersSize)
         {
@@ -176,7 +179,8 @@ sealed class NginxLevel(NginxLevel? outer, NginxContexts context, string block)
         }
         if (scope.ProxyMaxTempFileSize != 0 && scope.ProxyMaxTempFileSize < largest)
         {
-            yield return Problem.Warning(place, "\"proxy_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be "
+            yield return Problem.Warning(place,
+                "\"proxy_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be "
                 + "equal to or greater than the maximum of the value of \"proxy_buffer_size\" and one of the \"proxy_buffers\"");
         }
     }

@@ -47,7 +47,8 @@ internal sealed record NginxListen(
                 case "ipv6only" when parameter is "ipv6only=on" or "ipv6only=off":
                     listen = listen with { Ipv6Only = parameter == "ipv6only=on" };
                     break;
-                case "backlog" or "reuseport" or "deferred" or "bind" or "fastopen" or "rcvbuf" or "sndbuf" or "setfib" or "so_keepalive" or "accept_filter"
+                case "backlog" or "reuseport" or "deferred" or "bind" or "fastopen" or "rcvbuf" or "sndbuf" or "setfib" or "so_keepalive"
+                    or "accept_filter"
                     or "quic" or "proxy_protocol" or "multipath" or "spdy":
                     report(Problem.Warning(directive.Place, $"parameter \"{parameter}\" of \"listen\" has no meaning here and is ignored"));
                     break;
@@ -74,7 +75,8 @@ internal sealed record NginxListen(
         {
             "*" => IPAddress.Any,
             "localhost" => IPAddress.Loopback,
-            ['[', .. var inner, ']'] => IPAddress.TryParse(inner, out var six) && six.AddressFamily == AddressFamily.InterNetworkV6 ? six : null,
+            ['[', .. var inner, ']'] => IPAddress.TryParse(inner, out var six) && six.AddressFamily == AddressFamily.InterNetworkV6 ? six
+                : null,
             var four => four.Count(c => c == '.') == 3 && IPAddress.TryParse(four, out var ip) ? ip : null,
         };
         return address is not null && (end == text.Length || (text[end] == ':' && TryParsePort(text.AsSpan(end + 1), out port)));

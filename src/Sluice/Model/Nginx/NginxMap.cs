@@ -28,7 +28,8 @@ internal sealed class NginxMap
     public string Name { get; }
 
     /// <summary>Every text with variables in it: the source and the values.</summary>
-    internal IEnumerable<string> Texts => [Source, .. _exact.Values, .. _leading.Values, .. _trailing.Values, .. _patterns.Select(pattern => pattern.Value), _default ?? ""];
+    internal IEnumerable<string> Texts =>
+        [Source, .. _exact.Values, .. _leading.Values, .. _trailing.Values, .. _patterns.Select(pattern => pattern.Value), _default ?? ""];
 
     /// <summary>The value for the expanded source, with its own variables not yet expanded.</summary>
     public string Find(string text)
@@ -70,7 +71,8 @@ internal sealed class NginxMap
     /// <summary>Null when it cannot be used; what is wrong was said.</summary>
     internal static NginxMap? Read(NginxDirective directive, Action<NginxDirective, string> error)
     {
-        if (directive.Arguments is not [var source, ['$', .. { Length: > 0 } name]] || !name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
+        if (directive.Arguments is not [var source, ['$', .. { Length: > 0 } name]]
+            || !name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
         {
             error(directive, "\"map\" takes a text and the variable that it makes: map $http_upgrade $connection_upgrade { … }");
             return null;

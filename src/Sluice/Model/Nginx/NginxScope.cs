@@ -64,7 +64,8 @@ internal sealed record NginxScope
     /// <summary>Every explicit <c>proxy_request_buffering</c> on the way, the innermost first.</summary>
     public IReadOnlyList<BufferingRule> RequestBuffering { get; init; } = [];
 
-    /// <summary>No head of an answer and no first piece of its body is larger; what the machine does best where it is not written.</summary>
+    /// <summary>No head of an answer and no first piece of its body is larger; what the machine does best where it is not
+    /// written.</summary>
     public int ProxyBufferSize { get; init; } = BestPiece;
 
     /// <summary>No later piece is larger: the size in <c>proxy_buffers</c> where it is written, otherwise as the first.</summary>
@@ -126,7 +127,8 @@ internal sealed record NginxScope
         }
     } = [];
 
-    /// <summary>The values of <c>proxy_set_header Upgrade</c> and <c>Connection</c> where both are there: clients may go on in another protocol.</summary>
+    /// <summary>The values of <c>proxy_set_header Upgrade</c> and <c>Connection</c> where both are there: clients may go on in another
+    /// protocol.</summary>
     public (string Upgrade, string Connection)? Upgrade { get; private init; }
 
     public IReadOnlyList<NginxHeader> AddHeaders { get; init; } = [];
@@ -148,6 +150,7 @@ internal sealed record NginxScope
     /// <summary>Content-Type of what <see cref="Return"/> answers.</summary>
     public string? DefaultType { get; init; }
 
-    /// <summary>Where the files of error pages are: the path of a page is looked for below <c>root</c>; <c>alias</c> is the file itself.</summary>
+    /// <summary>Where the files of error pages are: the path of a page is looked for below <c>root</c>; <c>alias</c> is the file
+    /// itself.</summary>
     public (string Directory, bool IsAlias)? Files { get; init; }
 }

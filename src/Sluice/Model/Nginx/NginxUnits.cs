@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace Sluice.Model.Nginx;
 
-/// <summary>nginx's sizes (<c>512</c>, <c>1k</c>, <c>4m</c>, <c>1g</c>) and times (<c>60</c>, <c>60s</c>, <c>1h30m</c>, <c>500ms</c>).</summary>
+/// <summary>nginx's sizes (<c>512</c>, <c>1k</c>, <c>4m</c>, <c>1g</c>) and times (<c>60</c>, <c>60s</c>, <c>1h30m</c>,
+/// <c>500ms</c>).</summary>
 internal static class NginxUnits
 {
     public static bool TryParseSize(string text, out long bytes)

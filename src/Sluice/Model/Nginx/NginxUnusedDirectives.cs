@@ -3,8 +3,8 @@ using System.Collections.Frozen;
 namespace Sluice.Model.Nginx;
 
 /// <summary>
-/// Every directive that nginx's documentation names and that has no effect here, with what to use instead. That none is missing is tested against
-/// the list of nginx's own documentation.
+/// Every directive that nginx's documentation names and that has no effect here, with what to use instead. That none is missing is tested
+/// against the list of nginx's own documentation.
 /// </summary>
 static class NginxUnusedDirectives
 {

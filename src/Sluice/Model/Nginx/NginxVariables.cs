@@ -25,7 +25,8 @@ internal static class NginxVariables
         bytes_received upstream_bytes_sent bytes_sent upstream_bytes_received status msec time_local time_iso8601 session_time hostname mqtt_client_id
         """);
 
-    static readonly string[] Prefixes = ["arg_", "http_", "cookie_", "sent_http_", "upstream_http_", "uri_param_", "graphql_", "jwt_", "llm_", "post_arg"];
+    static readonly string[] Prefixes = ["arg_", "http_", "cookie_", "sent_http_", "upstream_http_", "uri_param_", "graphql_", "jwt_",
+        "llm_", "post_arg"];
 
     /// <summary>nginx and APISIX have these, and here nothing fills them.</summary>
     static readonly FrozenSet<string> Empty = Words("""
@@ -50,7 +51,8 @@ internal static class NginxVariables
         """);
 
     static readonly string[] EmptyPrefixes =
-        ["jwt_claim_", "jwt_header_", "oidc_claim_", "proxy_protocol_tlv_", "sent_trailer_", "tcpinfo_", "upstream_cookie_", "upstream_trailer_"];
+        ["jwt_claim_", "jwt_header_", "oidc_claim_", "proxy_protocol_tlv_", "sent_trailer_", "tcpinfo_", "upstream_cookie_",
+            "upstream_trailer_"];
 
     static FrozenSet<string> Words(string text) => text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).ToFrozenSet();
 
@@ -59,12 +61,14 @@ internal static class NginxVariables
 
     internal static IEnumerable<string> StreamNames => FilledInStreams;
 
-    /// <summary>What is wrong with a variable of this name; null when it has a value. Only the second kind of finding is no reason to refuse the text.</summary>
+    /// <summary>What is wrong with a variable of this name; null when it has a value. Only the second kind of finding is no reason to
+    /// refuse the text.</summary>
     /// <param name="declared">Names that <c>map</c> makes.</param>
     public static (string? Error, string? Warning) Check(string name, IReadOnlyCollection<string>? declared = null, bool inStream = false)
     {
         var filled = inStream ? FilledInStreams : Filled;
-        if (filled.Contains(name) || declared?.Contains(name) == true || (!inStream && HasPrefix(Prefixes, name) && !HasPrefix(EmptyPrefixes, name)))
+        if (filled.Contains(name) || declared?.Contains(name) == true
+            || (!inStream && HasPrefix(Prefixes, name) && !HasPrefix(EmptyPrefixes, name)))
         {
             return (null, null);
         }
@@ -77,7 +81,8 @@ internal static class NginxVariables
             : ($"unknown \"{name}\" variable{Suggestion.For(name, [.. filled, .. declared ?? []])}", null);
     }
 
-    static bool HasPrefix(string[] prefixes, string name) => Array.Exists(prefixes, prefix => name.StartsWith(prefix, StringComparison.Ordinal) && name.Length > prefix.Length);
+    static bool HasPrefix(string[] prefixes, string name) =>
+        Array.Exists(prefixes, prefix => name.StartsWith(prefix, StringComparison.Ordinal) && name.Length > prefix.Length);
 
     /// <summary>The names behind dollar signs in a text, as they are read when it is expanded.</summary>
     public static IEnumerable<string> In(string text)

@@ -34,7 +34,8 @@ enum ProtoDefaults
 sealed record ProtoForm(bool EnumAsName = true, Int64Form Int64 = Int64Form.Number, ProtoDefaults Defaults = ProtoDefaults.OfProto3);
 
 /// <summary>
-/// Writes messages as JSON, whose members have the names of the .proto and its order. Bytes go out as they are, as a string. Kept by one response, whose messages follow each other.
+/// Writes messages as JSON, whose members have the names of the .proto and its order. Bytes go out as they are, as a string. Kept by one
+/// response, whose messages follow each other.
 /// </summary>
 sealed class ProtoReader(ProtoForm form)
 {
@@ -175,7 +176,8 @@ sealed class ProtoReader(ProtoForm form)
                 WriteEnum(writer, field.Enum!, field.Default is { } name ? field.Enum!.Number(name) ?? 0 : field.Enum!.Default);
                 break;
             default:
-                writer.WriteNumberValue(field.Default is { } text && decimal.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) ? number : 0);
+                writer.WriteNumberValue(field.Default is { } text
+                    && decimal.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) ? number : 0);
                 break;
         }
     }
@@ -225,7 +227,8 @@ sealed class ProtoReader(ProtoForm form)
     {
         ProtoType.String => Encoding.UTF8.GetString(entry.Slice(found.Start, found.Length)),
         ProtoType.Bool => found.Value == 0 ? "false" : "true",
-        ProtoType.UInt32 or ProtoType.UInt64 or ProtoType.Fixed32 or ProtoType.Fixed64 => found.Value.ToString(CultureInfo.InvariantCulture),
+        ProtoType.UInt32 or ProtoType.UInt64 or ProtoType.Fixed32 or ProtoType.Fixed64 =>
+            found.Value.ToString(CultureInfo.InvariantCulture),
         _ => Signed(key.Type, found.Value).ToString(CultureInfo.InvariantCulture),
     };
 
@@ -283,7 +286,8 @@ sealed class ProtoReader(ProtoForm form)
     }
 
     static void WriteReal(Utf8JsonWriter writer, ProtoField field, double value) =>
-        writer.WriteNumberValue(double.IsFinite(value) ? value : throw new ProtoException($"field {field.Name}: JSON has no number {value}"));
+        writer.WriteNumberValue(double.IsFinite(value) ? value
+            : throw new ProtoException($"field {field.Name}: JSON has no number {value}"));
 
     void WriteEnum(Utf8JsonWriter writer, ProtoEnum type, int number)
     {
@@ -305,7 +309,8 @@ sealed class ProtoReader(ProtoForm form)
             writer.WriteRawValue(number.ToString(CultureInfo.InvariantCulture), skipInputValidation: true);
             return;
         }
-        var digits = form.Int64 == Int64Form.Text ? Int128.Abs(number).ToString(CultureInfo.InvariantCulture) : $"0x{(ulong)Int128.Abs(number):X}";
+        var digits = form.Int64 == Int64Form.Text ? Int128.Abs(number).ToString(CultureInfo.InvariantCulture)
+            : $"0x{(ulong)Int128.Abs(number):X}";
         writer.WriteStringValue($"#{(number < 0 ? "-" : "")}{digits}");
     }
 

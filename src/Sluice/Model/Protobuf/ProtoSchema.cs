@@ -9,7 +9,8 @@ using Parsed = ProtobufNet::Google.Protobuf.Reflection;
 namespace Sluice.Model.Protobuf;
 
 /// <summary>
-/// The messages and services of a proto: of the text of a .proto file, or of a set of file descriptors in Base64 (<c>protoc --descriptor_set_out --include_imports</c>).
+/// The messages and services of a proto: of the text of a .proto file, or of a set of file descriptors in Base64 (<c>protoc
+/// --descriptor_set_out --include_imports</c>).
 /// </summary>
 sealed class ProtoSchema
 {
@@ -72,7 +73,9 @@ sealed class ProtoSchema
             set.Add("content", includeInOutput: true, source: text);
             set.Process();
         }
-        catch (Exception e) when (e is ArgumentException or FormatException or InvalidOperationException or OverflowException or NotSupportedException or KeyNotFoundException)
+        catch (Exception e)
+            when (e is ArgumentException or FormatException or InvalidOperationException or OverflowException or NotSupportedException
+                or KeyNotFoundException)
         {
             throw new ProtoException(e.Message.ReplaceLineEndings(" "));
         }
@@ -108,7 +111,8 @@ sealed class ProtoSchema
             var made = new ServiceDescriptorProto { Name = service.Name };
             made.Method.AddRange(service.Methods.Select(static method => new MethodDescriptorProto
             {
-                Name = method.Name, InputType = method.InputType, OutputType = method.OutputType, ClientStreaming = method.ClientStreaming, ServerStreaming = method.ServerStreaming,
+                Name = method.Name, InputType = method.InputType, OutputType = method.OutputType, ClientStreaming = method.ClientStreaming,
+                    ServerStreaming = method.ServerStreaming,
             }));
             result.Service.Add(made);
         }
@@ -128,7 +132,8 @@ sealed class ProtoSchema
         {
             var made = new FieldDescriptorProto
             {
-                Name = field.Name, Number = field.Number, Label = (FieldDescriptorProto.Types.Label)field.label, Type = (FieldDescriptorProto.Types.Type)field.type,
+                Name = field.Name, Number = field.Number, Label = (FieldDescriptorProto.Types.Label)field.label,
+                    Type = (FieldDescriptorProto.Types.Type)field.type,
                 Proto3Optional = field.Proto3Optional,
             };
             if (!string.IsNullOrEmpty(field.TypeName))
@@ -155,7 +160,8 @@ sealed class ProtoSchema
     static EnumDescriptorProto Convert(Parsed.EnumDescriptorProto type)
     {
         var result = new EnumDescriptorProto { Name = type.Name };
-        result.Value.AddRange(type.Values.Select(static value => new EnumValueDescriptorProto { Name = value.Name, Number = value.Number }));
+        result.Value.AddRange(
+            type.Values.Select(static value => new EnumValueDescriptorProto { Name = value.Name, Number = value.Number }));
         return result;
     }
 
@@ -222,7 +228,8 @@ sealed class ProtoSchema
                 foreach (var method in service.Method)
                 {
                     Methods[(In(scope, service.Name), method.Name)] = new(
-                        Resolve(Messages, scope, method.InputType), Resolve(Messages, scope, method.OutputType), method.ClientStreaming, method.ServerStreaming);
+                        Resolve(Messages, scope, method.InputType), Resolve(Messages, scope, method.OutputType), method.ClientStreaming,
+                        method.ServerStreaming);
                 }
             }
         }

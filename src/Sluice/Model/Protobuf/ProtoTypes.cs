@@ -54,7 +54,8 @@ sealed class ProtoMessage(string name, bool isProto3, bool isMapEntry)
         set
         {
             field = value;
-            _byNumber = value.Select(static (one, index) => KeyValuePair.Create(one.Number, index)).DistinctBy(static pair => pair.Key).ToFrozenDictionary();
+            _byNumber = value.Select(static (one, index) => KeyValuePair.Create(one.Number, index)).DistinctBy(static pair => pair.Key)
+                .ToFrozenDictionary();
         }
     } = [];
 
@@ -64,7 +65,8 @@ sealed class ProtoMessage(string name, bool isProto3, bool isMapEntry)
 
 /// <param name="IsOptional">It may be absent and then has no default value: part of a oneof, <c>optional</c> of proto3.</param>
 /// <param name="Default">What a .proto of version 2 says, as a text.</param>
-sealed record ProtoField(string Name, int Number, ProtoType Type, bool IsRepeated, bool IsPacked, bool IsOptional, string? Default, ProtoMessage? Message, ProtoEnum? Enum)
+sealed record ProtoField(string Name, int Number, ProtoType Type, bool IsRepeated, bool IsPacked, bool IsOptional, string? Default,
+    ProtoMessage? Message, ProtoEnum? Enum)
 {
     public bool IsMap => Message is { IsMapEntry: true };
 
@@ -81,7 +83,8 @@ sealed record ProtoField(string Name, int Number, ProtoType Type, bool IsRepeate
 sealed class ProtoEnum(string name, IReadOnlyList<KeyValuePair<string, int>> values)
 {
     readonly FrozenDictionary<string, int> _numbers = values.DistinctBy(static value => value.Key).ToFrozenDictionary();
-    readonly FrozenDictionary<int, string> _names = values.DistinctBy(static value => value.Value).ToDictionary(static value => value.Value, static value => value.Key).ToFrozenDictionary();
+    readonly FrozenDictionary<int, string> _names = values.DistinctBy(static value => value.Value)
+        .ToDictionary(static value => value.Value, static value => value.Key).ToFrozenDictionary();
 
     public string Name => name;
 

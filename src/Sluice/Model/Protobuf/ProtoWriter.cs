@@ -9,7 +9,8 @@ using Sluice.Model.Json;
 namespace Sluice.Model.Protobuf;
 
 /// <summary>
-/// Makes a message of JSON, whose members have the names of the .proto. Where it may, it is as lenient as lua-protobuf: numbers may be texts (<c>"12"</c>, <c>"#12"</c>,
+/// Makes a message of JSON, whose members have the names of the .proto. Where it may, it is as lenient as lua-protobuf: numbers may be
+/// texts (<c>"12"</c>, <c>"#12"</c>,
 /// <c>"0xC"</c>), enums numbers or names, what is no field is left out.
 /// </summary>
 static class ProtoWriter
@@ -128,7 +129,8 @@ static class ProtoWriter
                 WriteVarint((ulong)Integer(field, value, 0, ulong.MaxValue), output);
                 break;
             case ProtoType.SInt32 or ProtoType.SInt64:
-                var signed = (long)Integer(field, value, field.Type == ProtoType.SInt32 ? int.MinValue : long.MinValue, field.Type == ProtoType.SInt32 ? int.MaxValue : long.MaxValue);
+                var signed = (long)Integer(field, value, field.Type == ProtoType.SInt32 ? int.MinValue : long.MinValue,
+                    field.Type == ProtoType.SInt32 ? int.MaxValue : long.MaxValue);
                 WriteVarint((ulong)((signed << 1) ^ (signed >> 63)), output);
                 break;
             case ProtoType.Fixed32:
@@ -181,12 +183,16 @@ static class ProtoWriter
     {
         var number = value.GetValueKind() switch
         {
-            JsonValueKind.Number when Int128.TryParse(value.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) => whole,
-            JsonValueKind.Number when LuaText.ToDouble(value) is var real && Math.Floor(real) == real && Math.Abs(real) < 1e20 => (Int128)real,
+            JsonValueKind.Number
+                when Int128.TryParse(value.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) =>
+                whole,
+            JsonValueKind.Number when LuaText.ToDouble(value) is var real && Math.Floor(real) == real && Math.Abs(real) < 1e20 =>
+                (Int128)real,
             JsonValueKind.String when TryParse(value.GetValue<string>(), out var written) => written,
             _ => throw Wrong(field, right, value),
         };
-        return number >= least && number <= most ? number : throw new ProtoException($"field {field.Name}: {number} is too {(number < least ? "small" : "large")}");
+        return number >= least && number <= most ? number
+            : throw new ProtoException($"field {field.Name}: {number} is too {(number < least ? "small" : "large")}");
     }
 
     /// <summary>As lua-protobuf writes and reads them: <c>#</c> before or behind the sign, <c>0x</c> before hexadecimal digits.</summary>
@@ -197,17 +203,20 @@ static class ProtoWriter
         text = isNegative || text.StartsWith("+") ? text[1..] : text;
         text = text.StartsWith("#") ? text[1..] : text;
         var parsed = text.StartsWith("0x", StringComparison.OrdinalIgnoreCase)
-            ? Int128.TryParse($"0{text[2..Math.Min(text.Length, 19)]}", NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out number) && text.Length is > 2 and <= 18
+            ? Int128.TryParse($"0{text[2..Math.Min(text.Length, 19)]}", NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture,
+                out number) && text.Length is > 2 and <= 18
             : Int128.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
         number = isNegative ? -number : number;
         return parsed;
     }
 
-    static ProtoException Wrong(ProtoField field, string right, JsonNode? value) => new($"field {field.Name} must be {right}, got {LuaText.Kind(value)}");
+    static ProtoException Wrong(ProtoField field, string right, JsonNode? value) =>
+        new($"field {field.Name} must be {right}, got {LuaText.Kind(value)}");
 
     // -- The wire
 
-    static void WriteTag(int number, WireType wire, IBufferWriter<byte> output) => WriteVarint(((ulong)(uint)number << 3) | (uint)wire, output);
+    static void WriteTag(int number, WireType wire, IBufferWriter<byte> output) =>
+        WriteVarint(((ulong)(uint)number << 3) | (uint)wire, output);
 
     static void WriteVarint(ulong value, IBufferWriter<byte> output)
     {

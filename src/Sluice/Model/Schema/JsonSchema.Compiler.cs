@@ -7,7 +7,8 @@ namespace Sluice.Model.Schema;
 
 internal sealed partial class JsonSchema
 {
-    /// <summary>Turns schema nodes into <see cref="JsonSchema"/>s, each node once, so that a <c>$ref</c> may point to where it stands.</summary>
+    /// <summary>Turns schema nodes into <see cref="JsonSchema"/>s, each node once, so that a <c>$ref</c> may point to where it
+    /// stands.</summary>
     sealed class Compiler(JsonNode root)
     {
         const int MaxReferences = 32;
@@ -63,7 +64,8 @@ internal sealed partial class JsonSchema
             JsonNode? node = root;
             foreach (var part in reference.TrimStart('#').Split('/').Skip(1))
             {
-                var name = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
+                var name = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal)
+                    .Replace("~0", "~", StringComparison.Ordinal);
                 node = node is JsonArray list ? list[int.Parse(name, System.Globalization.CultureInfo.InvariantCulture)] : node?[name];
             }
             return node ?? throw new ArgumentException($"nothing at {reference}");
@@ -111,7 +113,8 @@ internal sealed partial class JsonSchema
             schema.fillsDefaults = schema.types is ["object"] && Array.Exists(schema.properties, property => property.Default is not null);
             schema.otherRequired = required?.Where(name => !properties.ContainsKey(name)).ToArray() ?? [];
             schema.mustBeEmpty = required is [];
-            schema.otherDependencies = [.. dependencies.Where(d => !properties.ContainsKey(d.Key)).Select(d => CompileDependency(d.Key, d.Value))];
+            schema.otherDependencies = [.. dependencies.Where(d => !properties.ContainsKey(d.Key))
+                .Select(d => CompileDependency(d.Key, d.Value))];
             schema.patternProperties = [.. (keywords["patternProperties"] as JsonObject ?? []).Select(pattern =>
                 new PatternProperty(Pattern(pattern.Key), $"\"{pattern.Key}\"", Compile(pattern.Value)))];
             if (additional is not null && additional.GetValueKind() != JsonValueKind.True)
@@ -126,7 +129,8 @@ internal sealed partial class JsonSchema
         }
 
         Dependency CompileDependency(string name, JsonNode? node) =>
-            node is JsonArray { Count: > 0 } list ? new(name, Strings(list), null) : new(name, [], node is JsonArray ? null : Compile(node));
+            node is JsonArray { Count: > 0 } list ? new(name, Strings(list), null)
+            : new(name, [], node is JsonArray ? null : Compile(node));
 
         void FillArray(JsonSchema schema, JsonObject keywords)
         {

@@ -370,7 +370,8 @@ internal sealed partial class JsonSchema
 
     string? CheckNumber(JsonNode? value)
     {
-        if ((minimum ?? maximum ?? exclusiveMinimum ?? exclusiveMaximum ?? multipleOf) is null || LuaText.Kind(value) != JsonValueKind.Number)
+        if ((minimum ?? maximum ?? exclusiveMinimum ?? exclusiveMaximum ?? multipleOf) is null
+            || LuaText.Kind(value) != JsonValueKind.Number)
         {
             return null;
         }

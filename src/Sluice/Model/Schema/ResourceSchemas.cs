@@ -36,12 +36,14 @@ internal static partial class ResourceSchemas
     public static string? Check(ResourceKind kind, JsonObject value) => kind == ResourceKind.Secrets ? CheckSecret(value) :
         For(kind).Validate(value) is { } error ? WithBalancerTypes(error, kind, value) : CheckPlugins(value) ?? CheckUpstreams(kind, value);
 
-    static readonly Dictionary<string, JsonSchema> SecretManagers = SecretTypes.ToDictionary(type => type.Type, type => JsonSchema.Compile(JsonNode.Parse(type.Schema)!));
+    static readonly Dictionary<string, JsonSchema> SecretManagers = SecretTypes.ToDictionary(type => type.Type,
+        type => JsonSchema.Compile(JsonNode.Parse(type.Schema)!));
 
     /// <summary>The secret manager is the first part of the id: <c>vault/1</c>.</summary>
     static string? CheckSecret(JsonObject value)
     {
-        var type = value["id"] is JsonValue id && id.GetValueKind() == System.Text.Json.JsonValueKind.String ? id.GetValue<string>().Split('/')[0] : "";
+        var type = value["id"] is JsonValue id && id.GetValueKind() == System.Text.Json.JsonValueKind.String
+            ? id.GetValue<string>().Split('/')[0] : "";
         return SecretManagers.TryGetValue(type, out var schema)
             ? schema.Validate(value)
             : $"invalid secret manager: {LuaText.Quote(type)}, there are {string.Join(", ", SecretManagers.Keys)}";

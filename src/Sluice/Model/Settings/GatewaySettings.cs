@@ -13,11 +13,13 @@ internal sealed record GatewaySettings
 
     public required ConfigProvider ConfigProvider { get; init; }
 
-    /// <summary>The resources come from a file: <c>conf/apisix.yaml</c> or <c>conf/apisix.json</c>, or from what is pushed in its place.</summary>
+    /// <summary>The resources come from a file: <c>conf/apisix.yaml</c> or <c>conf/apisix.json</c>, or from what is pushed in its
+    /// place.</summary>
     public bool IsStandalone => ConfigProvider is ConfigProvider.Yaml or ConfigProvider.Json;
 
     /// <summary>
-    /// The whole configuration is pushed through <c>/apisix/admin/configs</c>: provider yaml, role traditional, and there is no conf/apisix.yaml.
+    /// The whole configuration is pushed through <c>/apisix/admin/configs</c>: provider yaml, role traditional, and there is no
+    /// conf/apisix.yaml.
     /// </summary>
     public bool IsPushed { get; init; }
 
@@ -30,7 +32,8 @@ internal sealed record GatewaySettings
     /// <summary>Of the resources' keys.</summary>
     public string KeyPrefix => Etcd?.Prefix ?? "/apisix";
 
-    /// <summary>Where requests to proxy come in: node_listen, ssl.listen and nginx's listen, each address once. Empty for a control plane.</summary>
+    /// <summary>Where requests to proxy come in: node_listen, ssl.listen and nginx's listen, each address once. Empty for a control
+    /// plane.</summary>
     public required IReadOnlyList<ListenSettings> Listens { get; init; }
 
     /// <summary>Null: no HTTPS.</summary>
@@ -39,7 +42,8 @@ internal sealed record GatewaySettings
     /// <summary>Null: no Admin API.</summary>
     public required AdminSettings? Admin { get; init; }
 
-    /// <summary><c>deployment.admin.admin_key</c>, whether there is an Admin API or not: the Control API asks for one where something is changed.</summary>
+    /// <summary><c>deployment.admin.admin_key</c>, whether there is an Admin API or not: the Control API asks for one where something is
+    /// changed.</summary>
     public IReadOnlyList<AdminKey> AdminKeys { get; init; } = [];
 
     /// <summary>Where a key stands, for messages about what it asked for: <c>conf/config.yaml:7 (apisix.status.port)</c>.</summary>
@@ -74,7 +78,8 @@ internal sealed record GatewaySettings
     public KeepAliveSettings KeepAlive { get; init; } = new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(15), 4);
 
     /// <summary><c>sluice.streams.drain</c>: how streams end when the gateway stops in good order.</summary>
-    public DrainSettings Drain { get; init; } = new(TimeSpan.Zero, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(10));
+    public DrainSettings Drain { get; init; } = new(TimeSpan.Zero, TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(1),
+        TimeSpan.FromSeconds(10));
 
     /// <summary><c>apisix.proxy_cache</c>.</summary>
     public required ProxyCacheSettings ProxyCache { get; init; }
@@ -161,7 +166,8 @@ internal enum ConfigProvider
 
 /// <summary>How clients that say nothing are asked whether they are still there.</summary>
 /// <param name="Idle">After so much silence; zero: never.</param>
-/// <param name="Interval">Between two questions, of which there are <paramref name="Probes"/>. As long as all of them take what was sent may wait for its acknowledgement.</param>
+/// <param name="Interval">Between two questions, of which there are <paramref name="Probes"/>. As long as all of them take what was sent
+/// may wait for its acknowledgement.</param>
 internal sealed record KeepAliveSettings(TimeSpan Idle, TimeSpan Interval, int Probes);
 
 /// <param name="Max">More streams at a time are refused.</param>
@@ -191,7 +197,8 @@ internal sealed record ListenSettings(
 /// <param name="KeyFile">Absolute path of its key.</param>
 /// <param name="FallbackSni">The name of clients that send none.</param>
 /// <param name="Tickets">Sessions may be resumed.</param>
-internal sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool Tls12, bool Tls13, string Place, string? FallbackSni, bool Tickets)
+internal sealed record TlsSettings(string? CertificateFile, string? KeyFile, bool Tls12, bool Tls13, string Place, string? FallbackSni,
+    bool Tickets)
 {
     /// <summary>For TLS 1.2; null: the platform's choice.</summary>
     internal IReadOnlyList<System.Net.Security.TlsCipherSuite>? CipherSuites { get; init; }
@@ -223,7 +230,8 @@ internal sealed record EtcdSettings(
 
 /// <param name="KeyRequired">False: whoever reaches the port may change everything.</param>
 /// <param name="Allow">Empty: everybody.</param>
-internal sealed record AdminSettings(IPEndPoint Listen, IReadOnlyList<AdminKey> Keys, bool KeyRequired, IReadOnlyList<Cidr> Allow, bool Cors);
+internal sealed record AdminSettings(IPEndPoint Listen, IReadOnlyList<AdminKey> Keys, bool KeyRequired, IReadOnlyList<Cidr> Allow,
+    bool Cors);
 
 /// <param name="Viewer">May only read.</param>
 internal sealed record AdminKey(string Name, string Key, bool Viewer);
@@ -237,7 +245,8 @@ internal sealed record DiscoverySettings(DnsDiscoverySettings Dns, ConsulSetting
 
 /// <param name="Servers">Null: those of the file.</param>
 /// <param name="Order">Of <c>last</c>, <c>SRV</c>, <c>A</c>, <c>AAAA</c>, <c>CNAME</c>.</param>
-internal sealed record DnsDiscoverySettings(IReadOnlyList<IPEndPoint>? Servers, string ResolvConf, IReadOnlyList<string> Order, TimeSpan Timeout, TimeSpan? Valid);
+internal sealed record DnsDiscoverySettings(IReadOnlyList<IPEndPoint>? Servers, string ResolvConf, IReadOnlyList<string> Order,
+    TimeSpan Timeout, TimeSpan? Valid);
 
 /// <param name="LongPolls">False: one question each <paramref name="FetchInterval"/>.</param>
 /// <param name="ReadTimeout">On top of <paramref name="Wait"/> for a long poll.</param>

@@ -3,8 +3,8 @@ using System.Text.Json.Nodes;
 namespace Sluice.Model.Settings;
 
 /// <summary>
-/// The whole of <c>conf/config.yaml</c> with its defaults, as <c>core.config.local_conf()</c> shows it to scripts: without keys, tokens and passwords, which
-/// APISIX shows too. What a script prints of it for debugging is nothing that opens the Admin API.
+/// The whole of <c>conf/config.yaml</c> with its defaults, as <c>core.config.local_conf()</c> shows it to scripts: without keys, tokens and
+/// passwords, which APISIX shows too. What a script prints of it for debugging is nothing that opens the Admin API.
 /// </summary>
 static class LocalConfiguration
 {

@@ -3,7 +3,8 @@ using System.Net.Security;
 
 namespace Sluice.Model.Settings;
 
-/// <summary>OpenSSL's names of the suites of TLS 1.2 with forward secrecy and authenticated encryption, and of the CBC ones that old clients still need.</summary>
+/// <summary>OpenSSL's names of the suites of TLS 1.2 with forward secrecy and authenticated encryption, and of the CBC ones that old
+/// clients still need.</summary>
 static class OpenSslNames
 {
     static readonly FrozenDictionary<string, TlsCipherSuite> Suites = new Dictionary<string, TlsCipherSuite>

@@ -11,7 +11,8 @@ namespace Sluice.Model.Settings;
 /// <param name="Expected">As in an error: <c>a port from 0 to 65535</c>.</param>
 sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Accepts)
 {
-    public static SettingType TrueOrFalse { get; } = new("boolean", "true or false", node => Kind(node) is JsonValueKind.True or JsonValueKind.False);
+    public static SettingType TrueOrFalse { get; } = new("boolean", "true or false",
+        node => Kind(node) is JsonValueKind.True or JsonValueKind.False);
 
     public static SettingType Port { get; } = new("port", "a port from 0 to 65535", node => Whole(node) is >= 0 and <= 65535);
 
@@ -23,7 +24,8 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     public static SettingType Seconds { get; } = new("seconds", "a number of seconds",
         node => Kind(node) == JsonValueKind.Number && node.GetValue<double>() is >= 0 and < 1e9);
 
-    public static SettingType Text { get; } = new("string", "a string", node => Kind(node) == JsonValueKind.String && !Scalar(node).Contains('\0', StringComparison.Ordinal));
+    public static SettingType Text { get; } = new("string", "a string",
+        node => Kind(node) == JsonValueKind.String && !Scalar(node).Contains('\0', StringComparison.Ordinal));
 
     public static SettingType EncryptionKey { get; } = new("key", $"a string of {DataEncryption.KeyLength} characters",
         node => Text.Accepts(node) && System.Text.Encoding.UTF8.GetByteCount(Scalar(node)) == DataEncryption.KeyLength) { IsSecret = true };
@@ -33,9 +35,11 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     /// <summary>nginx's directives as one text.</summary>
     public static SettingType Snippet { get; } = Text with { Name = "nginx directives" };
 
-    public static SettingType Time { get; } = new("time", "a time like 60s, 5m, 1h30m or 500ms", node => NginxUnits.TryParseTime(Scalar(node), out _));
+    public static SettingType Time { get; } = new("time", "a time like 60s, 5m, 1h30m or 500ms",
+        node => NginxUnits.TryParseTime(Scalar(node), out _));
 
-    public static SettingType Size { get; } = new("size", "a size like 16384, 16k or 1m", node => NginxUnits.TryParseSize(Scalar(node), out _));
+    public static SettingType Size { get; } = new("size", "a size like 16384, 16k or 1m",
+        node => NginxUnits.TryParseSize(Scalar(node), out _));
 
     public static SettingType OnOff { get; } = new("on/off", "\"on\" or \"off\"",
         node => Kind(node) is JsonValueKind.True or JsonValueKind.False || Scalar(node) is "on" or "off");
@@ -43,24 +47,30 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     public static SettingType Address { get; } = new("IP address", "an IP address", node => ParseAddress(Scalar(node)) is not null);
 
     public static SettingType Resolver { get; } = new("address", "an IP address, with a port if not 53",
-        node => Kind(node) == JsonValueKind.String && (ParseAddress(Scalar(node)) is not null || (IPEndPoint.TryParse(Scalar(node), out var end) && end.Port > 0)));
+        node => Kind(node) == JsonValueKind.String
+        && (ParseAddress(Scalar(node)) is not null || (IPEndPoint.TryParse(Scalar(node), out var end) && end.Port > 0)));
 
     public static SettingType HttpServer { get; } = new("URL", "a URL like http://127.0.0.1:8500",
-        node => Kind(node) == JsonValueKind.String && Uri.TryCreate(Scalar(node), UriKind.Absolute, out var url) && (url.Scheme is "http" or "https")
+        node => Kind(node) == JsonValueKind.String && Uri.TryCreate(Scalar(node), UriKind.Absolute, out var url)
+        && (url.Scheme is "http" or "https")
             && url.PathAndQuery == "/" && !Scalar(node).EndsWith('/') && url.UserInfo.Length == 0);
 
     public static SettingType AddressRange { get; } = new("CIDR", "an IP address or range like 10.0.0.0/8",
         node => Kind(node) == JsonValueKind.String && Cidr.TryParse(Scalar(node), out _));
 
     /// <summary>As in nginx: <c>unix:</c> stands for local sockets.</summary>
-    public static SettingType RealIpSource { get; } = AddressRange with { Accepts = node => Scalar(node) == "unix:" || AddressRange.Accepts(node) };
+    public static SettingType RealIpSource { get; } = AddressRange with { Accepts = node => Scalar(node) == "unix:"
+        || AddressRange.Accepts(node) };
 
     public static SettingType Listen { get; } = new("port or list", "a port, or a list of ports and {ip, port, enable_http2}",
         node => node is JsonArray || Port.Accepts(node));
 
     /// <summary>Where a stream proxy listens.</summary>
-    public static SettingType StreamAddress { get; } = new("port, address or {addr, tls}", "a port, an address like \"127.0.0.1:9100\" or {addr, tls}",
-        node => node is JsonObject item ? item["addr"] is { } addr && IsStreamAddress(addr) && item.All(pair => pair.Key is "addr" or "tls") && (item["tls"] is null || TrueOrFalse.Accepts(item["tls"]!)) : IsStreamAddress(node));
+    public static SettingType StreamAddress { get; } = new("port, address or {addr, tls}",
+        "a port, an address like \"127.0.0.1:9100\" or {addr, tls}",
+        node => node is JsonObject item
+        ? item["addr"] is { } addr && IsStreamAddress(addr) && item.All(pair => pair.Key is "addr" or "tls")
+        && (item["tls"] is null || TrueOrFalse.Accepts(item["tls"]!)) : IsStreamAddress(node));
 
     static bool IsStreamAddress(JsonNode node) => ParseStreamAddress(node) is not null;
 
@@ -77,7 +87,8 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
             return number <= 65535 ? new(IPAddress.Any, number) : null;
         }
         var colon = text.LastIndexOf(':');
-        return colon > 0 && ParseAddress(text[..colon]) is { } address && int.TryParse(text[(colon + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out number) && number <= 65535
+        return colon > 0 && ParseAddress(text[..colon]) is { } address
+            && int.TryParse(text[(colon + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out number) && number <= 65535
             ? new(address, number) : null;
     }
 
@@ -98,7 +109,8 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
 
     /// <summary>A list that may be written as its only item, and as nothing when it is empty: <c>keyring: null</c>.</summary>
     public static SettingType OneOrListOf(SettingType item) =>
-        new($"list of {item.Name}", $"a list, each item {item.Expected}, or one such item", node => node is JsonArray || item.Accepts(node)) { Item = item, IsSecret = item.IsSecret, MayBeNull = true };
+        new($"list of {item.Name}", $"a list, each item {item.Expected}, or one such item",
+            node => node is JsonArray || item.Accepts(node)) { Item = item, IsSecret = item.IsSecret, MayBeNull = true };
 
     public SettingType? Item { get; init; }
 
@@ -135,13 +147,15 @@ sealed record SettingType(string Name, string Expected, Func<JsonNode, bool> Acc
     }
 }
 
-/// <summary>One key of <c>conf/config.yaml</c>. Everything is derived from these: checks, defaults, the reference, the commented default file.</summary>
+/// <summary>One key of <c>conf/config.yaml</c>. Everything is derived from these: checks, defaults, the reference, the commented default
+/// file.</summary>
 /// <param name="Path"><c>apisix.control.port</c>; <c>apisix.node_listen[].port</c> for a key of a list's items.</param>
 /// <param name="Default">As YAML; empty = none.</param>
 /// <param name="Effect">Null: it has its effect. Else why it has none here, as an end of the sentence "… has no effect here".</param>
 /// <param name="Shipped">What the default file says although it is not the default.</param>
 /// <param name="Example">What the commented default file shows when there is no default.</param>
-sealed record SettingsKey(string Path, SettingType Type, string Default, string Doc, string? Effect = null, string? Example = null, string? Shipped = null)
+sealed record SettingsKey(string Path, SettingType Type, string Default, string Doc, string? Effect = null, string? Example = null,
+    string? Shipped = null)
 {
     public bool HasEffect => Effect is null;
 

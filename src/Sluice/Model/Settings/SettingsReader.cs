@@ -102,7 +102,8 @@ internal sealed class SettingsReader
                 .. directives.Select(name => Directive(name)),
                 // where nobody says it, a stream is another matter than anything else
                 .. values.IsGiven("nginx_config.http." + requestBuffering)
-                    ? [Directive(requestBuffering, values.Flag("nginx_config.http." + requestBuffering) ? "on" : "off")] : Array.Empty<(string, string, string)>(),
+                    ? [Directive(requestBuffering, values.Flag("nginx_config.http." + requestBuffering) ? "on" : "off")]
+                    : Array.Empty<(string, string, string)>(),
             ],
             values is null ? null : [.. Listens(values, "apisix.node_listen", tls: false).Select(listen => listen.EndPoint)]));
         problems.AddRange(found);
@@ -120,19 +121,22 @@ internal sealed class SettingsReader
         var provider = Provider();
         var tls = Tls(nginx);
         var keys = AdminKeys();
-        var isPushed = provider == ConfigProvider.Yaml && role == DeploymentRole.Traditional && _values.Flag("apisix.enable_admin") && !File.Exists(Absolute("conf/apisix.yaml"));
+        var isPushed = provider == ConfigProvider.Yaml && role == DeploymentRole.Traditional && _values.Flag("apisix.enable_admin")
+            && !File.Exists(Absolute("conf/apisix.yaml"));
         var settings = new GatewaySettings
         {
             Prefix = _prefix,
             ConfigProvider = provider,
             IsPushed = isPushed,
-            Encryption = new([.. _values.Texts("apisix.data_encryption.keyring") ?? [], .. _values.Texts("apisix.ssl.key_encrypt_salt") ?? []], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
+            Encryption = new([.. _values.Texts("apisix.data_encryption.keyring") ?? [],
+                .. _values.Texts("apisix.ssl.key_encrypt_salt") ?? []], _values.Flag("apisix.data_encryption.enable_encrypt_fields")),
             Etcd = provider == ConfigProvider.Etcd ? Etcd() : null,
             Tls = tls,
             Listens = role == DeploymentRole.ControlPlane || _values.Text("apisix.proxy_mode") == "stream" ? [] : AllListens(nginx, tls),
             Streams = Streams(role),
             // who reads a file has nothing that the Admin API could change
-            Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed) || !_values.Flag("apisix.enable_admin") ? null : Admin(keys),
+            Admin = role == DeploymentRole.DataPlane || (provider == ConfigProvider.Yaml && !isPushed)
+                || !_values.Flag("apisix.enable_admin") ? null : Admin(keys),
             AdminKeys = keys,
             PlaceOf = _values.PlaceOrKey,
             OwnHosts = _values.Texts("sluice.ui.hosts") ?? [],
@@ -149,11 +153,14 @@ internal sealed class SettingsReader
             Plugins = _values.Texts("plugins"),
             StreamDefaults = _values.Get("sluice.streams.defaults") as JsonObject,
             KeepAlive = new(
-                _values.Seconds("sluice.streams.tcp_keepalive.idle") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.tcp_keepalive.interval")!.Value,
+                _values.Seconds("sluice.streams.tcp_keepalive.idle") ?? TimeSpan.Zero,
+                _values.Seconds("sluice.streams.tcp_keepalive.interval")!.Value,
                 (int)_values.Whole("sluice.streams.tcp_keepalive.probes")),
             Drain = new(
-                _values.Seconds("sluice.streams.drain.wait") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.drain.over") ?? TimeSpan.Zero,
-                _values.Seconds("sluice.streams.drain.retry_min") ?? TimeSpan.Zero, _values.Seconds("sluice.streams.drain.retry_max") ?? TimeSpan.Zero),
+                _values.Seconds("sluice.streams.drain.wait") ?? TimeSpan.Zero,
+                _values.Seconds("sluice.streams.drain.over") ?? TimeSpan.Zero,
+                _values.Seconds("sluice.streams.drain.retry_min") ?? TimeSpan.Zero,
+                _values.Seconds("sluice.streams.drain.retry_max") ?? TimeSpan.Zero),
             ProxyCache = ProxyCache(),
             PluginAttributes = PluginAttributes(),
             SecretTimes = (_values.Seconds("apisix.lru.secret.ttl")!.Value, _values.Seconds("apisix.lru.secret.neg_ttl")!.Value),
@@ -163,7 +170,8 @@ internal sealed class SettingsReader
                 _values.Text("sluice.transport") == "epoll",
                 int.TryParse(_values.Text("nginx_config.worker_processes"), out var count) ? count : Environment.ProcessorCount),
             ShutdownTimeout = _values.Seconds("sluice.shutdown_timeout")!.Value,
-            Live = new(_values.Whole("sluice.streams.max"), _values.Flag("sluice.streams.control_write"), _values.Flag("sluice.streams.access_log_start")),
+            Live = new(_values.Whole("sluice.streams.max"), _values.Flag("sluice.streams.control_write"),
+                _values.Flag("sluice.streams.access_log_start")),
             TailMemory = NginxUnits.TryParseSize(_values.Text("sluice.streams.tail_memory"), out var tailMemory) ? tailMemory : 0,
             QueueMemory = NginxUnits.TryParseSize(_values.Text("sluice.streams.queue_memory"), out var queueMemory) ? queueMemory : 0,
             MaxDetached = (int)_values.Whole("sluice.streams.max_detached"),
@@ -195,7 +203,8 @@ internal sealed class SettingsReader
             case "etcd":
                 return ConfigProvider.Etcd;
             case var other:
-                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml, json or etcd" : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded or etcd" : "embedded, yaml or etcd";
+                var instead = path.Contains("data_plane", StringComparison.Ordinal) ? "yaml, json or etcd"
+                    : path.Contains("control_plane", StringComparison.Ordinal) ? "embedded or etcd" : "embedded, yaml or etcd";
                 _values.Error(path, $"config_provider \"{other}\" comes later; use {instead}");
                 return ConfigProvider.Embedded;
         }
@@ -207,7 +216,8 @@ internal sealed class SettingsReader
         var hosts = new List<Uri>();
         foreach (var text in _values.Texts(section + "host") ?? [])
         {
-            if (Uri.TryCreate(text, UriKind.Absolute, out var host) && host.Scheme is "http" or "https" && host.PathAndQuery == "/" && host.UserInfo.Length == 0)
+            if (Uri.TryCreate(text, UriKind.Absolute, out var host) && host.Scheme is "http" or "https" && host.PathAndQuery == "/"
+                && host.UserInfo.Length == 0)
             {
                 hosts.Add(host);
             }
@@ -241,7 +251,8 @@ internal sealed class SettingsReader
             cert.Length > 0 && key.Length > 0 ? (ExistingFile(section + "tls.cert"), ExistingFile(section + "tls.key")) : null,
             _values.Flag(section + "tls.verify"),
             _values.Text(section + "tls.sni") is { Length: > 0 } sni ? sni : null,
-            _values.Text("apisix.ssl.ssl_trusted_certificate") is { Length: > 0 } file && file != "system" ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null);
+            _values.Text("apisix.ssl.ssl_trusted_certificate") is { Length: > 0 } file && file != "system"
+            ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null);
     }
 
     TimeSpan AtLeast(string path, double seconds) => TimeSpan.FromSeconds(Math.Max(seconds, _values.Seconds(path)!.Value.TotalSeconds));
@@ -276,7 +287,8 @@ internal sealed class SettingsReader
         var required = _values.Flag("deployment.admin.admin_key_required");
         if (!required)
         {
-            _values.Warn("deployment.admin.admin_key_required", "the Admin API asks for no key: whoever reaches its port may change everything");
+            _values.Warn("deployment.admin.admin_key_required",
+                "the Admin API asks for no key: whoever reaches its port may change everything");
         }
         return new(EndPoint("deployment.admin.admin_listen"), keys, required, Ranges("deployment.admin.allow_admin"),
             _values.Flag("deployment.admin.enable_admin_cors"));
@@ -285,7 +297,8 @@ internal sealed class SettingsReader
     IPEndPoint EndPoint(string section) => new(SettingType.ParseAddress(_values.Text(section + ".ip"))!, _values.Whole(section + ".port"));
 
     IReadOnlyList<Cidr> Ranges(string path) =>
-        [.. (_values.Texts(path) ?? []).Where(text => text != "unix:").Select(text => Cidr.TryParse(text, out var range) ? range : default)];
+        [.. (_values.Texts(path) ?? []).Where(text => text != "unix:")
+            .Select(text => Cidr.TryParse(text, out var range) ? range : default)];
 
     static IPEndPoint Resolver(string text)
     {
@@ -297,7 +310,8 @@ internal sealed class SettingsReader
     }
 
     DnsDiscoverySettings DnsDiscovery() => new(
-        (_values.Texts("discovery.dns.servers") ?? (_values.IsGiven("discovery.dns.resolv_conf") ? null : _values.Texts("apisix.dns_resolver")))
+        (_values.Texts("discovery.dns.servers")
+            ?? (_values.IsGiven("discovery.dns.resolv_conf") ? null : _values.Texts("apisix.dns_resolver")))
             is { Count: > 0 } servers ? [.. servers.Select(Resolver)] : null,
         _values.Text("discovery.dns.resolv_conf") is { Length: > 0 } file ? Absolute(file) : "/etc/resolv.conf",
         _values.Texts("discovery.dns.order")!,
@@ -415,7 +429,8 @@ internal sealed class SettingsReader
         _values.Text("nginx_config.http.real_ip_header"),
         Ranges("nginx_config.http.real_ip_from"),
         _values.Flag("nginx_config.http.real_ip_recursive"),
-        _values.Text("apisix.ssl.ssl_trusted_certificate") is { } file && file != "system" ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null,
+        _values.Text("apisix.ssl.ssl_trusted_certificate") is { } file && file != "system"
+        ? ExistingFile("apisix.ssl.ssl_trusted_certificate") : null,
         _values.Flag("nginx_config.http.proxy_ssl_server_name"),
         new(
             _values.Whole("nginx_config.http.upstream.keepalive"),
@@ -457,7 +472,8 @@ internal sealed class SettingsReader
         }
         if (!_values.IsGiven(Path))
         {
-            zones.Add(new("disk_cache_one", System.IO.Path.Combine(Absolute(_values.Text("sluice.data_dir")), "cache", "disk_cache_one"), [1, 2], 1L << 30));
+            zones.Add(new("disk_cache_one", System.IO.Path.Combine(Absolute(_values.Text("sluice.data_dir")), "cache", "disk_cache_one"),
+                [1, 2], 1L << 30));
             zones.Add(new("memory_cache", null, [], 50L << 20));
         }
         return new(_values.Time("apisix.proxy_cache.cache_ttl"), zones);
@@ -515,7 +531,8 @@ internal sealed class SettingsReader
         var isStatic = certificate.Length > 0;
         return new(isStatic ? ExistingFile("apisix.ssl.ssl_cert") : null, isStatic ? ExistingFile("apisix.ssl.ssl_cert_key") : null,
             protocols.Contains("TLSv1.2"), protocols.Contains("TLSv1.3"), _values.Place(isStatic ? "apisix.ssl.ssl_cert" : "apisix.ssl"),
-            _values.Text("apisix.ssl.fallback_sni") is { Length: > 0 } sni ? sni.ToLowerInvariant() : null, _values.Flag("apisix.ssl.ssl_session_tickets"))
+            _values.Text("apisix.ssl.fallback_sni") is { Length: > 0 } sni ? sni.ToLowerInvariant() : null,
+            _values.Flag("apisix.ssl.ssl_session_tickets"))
         {
             CipherSuites = CipherSuites(_values.Text("apisix.ssl.ssl_ciphers")),
         };
@@ -581,13 +598,15 @@ internal sealed class SettingsReader
     List<ListenSettings> AllListens(NginxConfig nginx, TlsSettings? tls)
     {
         var all = new List<ListenSettings>();
-        var own = Listens(_values, "apisix.node_listen", tls: false).Concat(tls is not null ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
+        var own = Listens(_values, "apisix.node_listen", tls: false)
+            .Concat(tls is not null ? Listens(_values, "apisix.ssl.listen", tls: true) : []);
         foreach (var (key, secure) in ((string, bool)[])[("listen_http_port", false), ("listen_https_port", true)])
         {
             var path = "apisix.proxy_protocol." + key;
             if (_values.IsGiven(path) && (!secure || tls is not null))
             {
-                own = own.Append(new(IPAddress.Any, _values.Whole(path), _values.Flag("apisix.enable_http2"), secure, _values.Place(path)) { ProxyProtocol = true });
+                own = own.Append(new(IPAddress.Any, _values.Whole(path), _values.Flag("apisix.enable_http2"), secure,
+                    _values.Place(path)) { ProxyProtocol = true });
             }
         }
         var mayGiveWay = tls?.CertificateFile is null && !_values.IsGiven("apisix.ssl.listen");
@@ -651,10 +670,12 @@ internal sealed class SettingsReader
                 {
                     _problems.Add(Problem.Error(place, $"{address} is listened on twice"));
                 }
-                listens.Add(new(address, protocol == "udp", protocol == "tcp" && (item as JsonObject)?["tls"]?.GetValue<bool>() == true, place));
+                listens.Add(new(address, protocol == "udp", protocol == "tcp" && (item as JsonObject)?["tls"]?.GetValue<bool>() == true,
+                    place));
             }
         }
-        return new(listens, _values.Flag("apisix.proxy_protocol.enable_tcp_pp"), _values.Flag("apisix.proxy_protocol.enable_tcp_pp_to_upstream"),
+        return new(listens, _values.Flag("apisix.proxy_protocol.enable_tcp_pp"),
+            _values.Flag("apisix.proxy_protocol.enable_tcp_pp_to_upstream"),
             _values.Texts("stream_plugins"), _values.Whole("sluice.stream_sessions"));
     }
 
@@ -668,17 +689,20 @@ internal sealed class SettingsReader
             (settings.Status, "apisix.status.port"),
         };
         // HTTPS opens when there is a certificate; until then its default port is nobody's
-        var taken = settings.Listens.Where(listen => !listen.Tls || settings.Tls?.CertificateFile is not null || _values.IsGiven("apisix.ssl.listen"))
+        var taken = settings.Listens.Where(listen => !listen.Tls || settings.Tls?.CertificateFile is not null
+            || _values.IsGiven("apisix.ssl.listen"))
             .Select(listen => (listen.EndPoint, listen.Place)).ToList();
         foreach (var listen in settings.Streams.Listens.Where(listen => !listen.IsUdp && listen.EndPoint.Port != 0))
         {
-            var holder = taken.Find(other => other.EndPoint.Port == listen.EndPoint.Port && Overlap(other.EndPoint.Address, listen.EndPoint.Address));
+            var holder = taken.Find(other => other.EndPoint.Port == listen.EndPoint.Port
+                && Overlap(other.EndPoint.Address, listen.EndPoint.Address));
             if (holder.EndPoint is not null)
             {
                 _problems.Add(Problem.Error(listen.Place, $"port {listen.EndPoint.Port} is taken already by {holder.Place}"));
             }
         }
-        taken.AddRange(settings.Streams.Listens.Where(listen => !listen.IsUdp && listen.EndPoint.Port != 0).Select(listen => (listen.EndPoint, listen.Place)));
+        taken.AddRange(settings.Streams.Listens.Where(listen => !listen.IsUdp && listen.EndPoint.Port != 0)
+            .Select(listen => (listen.EndPoint, listen.Place)));
         foreach (var (endPoint, path) in others)
         {
             if (endPoint is null || endPoint.Port == 0)
@@ -695,5 +719,7 @@ internal sealed class SettingsReader
     }
 
     static bool Overlap(IPAddress a, IPAddress b) =>
-        a.AddressFamily == b.AddressFamily && (a.Equals(b) || a.Equals(IPAddress.Any) || b.Equals(IPAddress.Any) || a.Equals(IPAddress.IPv6Any) || b.Equals(IPAddress.IPv6Any));
+        a.AddressFamily == b.AddressFamily
+        && (a.Equals(b) || a.Equals(IPAddress.Any) || b.Equals(IPAddress.Any) || a.Equals(IPAddress.IPv6Any)
+            || b.Equals(IPAddress.IPv6Any));
 }

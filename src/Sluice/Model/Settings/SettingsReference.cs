@@ -16,7 +16,8 @@ internal static class SettingsReference
             is a warning, a value of the wrong type an error, both with file, line and path.
 
             """).AppendLine();
-        foreach (var (section, keys) in SettingsKeys.All.Where(key => key.HasEffect).GroupBy(SectionOf).Select(group => (group.Key, group.ToList())))
+        foreach (var (section, keys) in SettingsKeys.All.Where(key => key.HasEffect).GroupBy(SectionOf)
+            .Select(group => (group.Key, group.ToList())))
         {
             text.AppendLine($"## {(section.Length == 0 ? "Top level" : $"`{section}`")}").AppendLine();
             if (SettingsKeys.Sections.FirstOrDefault(known => known.Path == section).Doc is { } doc)
@@ -27,7 +28,8 @@ internal static class SettingsReference
             foreach (var key in keys)
             {
                 var name = section.Length == 0 ? key.Path : key.Path[(section.Length + 1)..];
-                text.AppendLine($"| `{name}` | {Cell(key.Type.Name)} | {(key.Default.Length == 0 ? "" : $"`{Cell(key.Default)}`")} | {Cell(key.Doc)}{(key.Shipped is { } shipped ? $" `sluice init` writes `{Cell(shipped)}`." : "")} |");
+                text.AppendLine(
+                    $"| `{name}` | {Cell(key.Type.Name)} | {(key.Default.Length == 0 ? "" : $"`{Cell(key.Default)}`")} | {Cell(key.Doc)}{(key.Shipped is { } shipped ? $" `sluice init` writes `{Cell(shipped)}`." : "")} |");
             }
             text.AppendLine();
         }

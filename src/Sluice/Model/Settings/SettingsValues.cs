@@ -35,7 +35,8 @@ sealed class SettingsValues
 
     /// <summary>The line only where the key, or what it is part of, stands in the file.</summary>
     public string PlaceOrKey(string path) =>
-        _given.Keys.Any(key => key.StartsWith(path, StringComparison.Ordinal) || (path.StartsWith(key, StringComparison.Ordinal) && path[key.Length] is '.' or '['))
+        _given.Keys.Any(key => key.StartsWith(path, StringComparison.Ordinal)
+            || (path.StartsWith(key, StringComparison.Ordinal) && path[key.Length] is '.' or '['))
             ? Place(path) : $"conf/config.yaml ({path})";
 
     public void Error(string path, string message) => _problems.Add(Problem.Error(Place(path), message));
@@ -48,7 +49,8 @@ sealed class SettingsValues
     public JsonNode? Get(string path) =>
         _given.TryGetValue(path, out var node) ? node : Default(path);
 
-    static JsonNode? Default(string path) => SettingsKeys.ByPath[path].Default is { Length: > 0 } text ? YamlReader.Parse(text, path).Root : null;
+    static JsonNode? Default(string path) =>
+        SettingsKeys.ByPath[path].Default is { Length: > 0 } text ? YamlReader.Parse(text, path).Root : null;
 
     public string Text(string path) => Get(path) is { } node ? TextOf(node) : "";
 
@@ -84,7 +86,8 @@ sealed class SettingsValues
             }
             else if (!SettingsKeys.Children.ContainsKey(key))
             {
-                Warn(place, $"unknown key \"{name}\"{Suggestion.For(name, SettingsKeys.Children[keys].Where(other => !section.ContainsKey(other)))}");
+                Warn(place,
+                    $"unknown key \"{name}\"{Suggestion.For(name, SettingsKeys.Children[keys].Where(other => !section.ContainsKey(other)))}");
             }
             else if (value is JsonObject inner)
             {

@@ -28,8 +28,8 @@ internal sealed class YamlDocumentTree
     public IReadOnlyList<Problem> Problems { get; }
 
     /// <summary>
-    /// The line (from 1) of a path like <c>routes[0].upstream.nodes</c>: of the key for a value in a mapping, of the item for one in a list.
-    /// A path that leads outside the document gives the line of its last existing ancestor.
+    /// The line (from 1) of a path like <c>routes[0].upstream.nodes</c>: of the key for a value in a mapping, of the item for one in a
+    /// list. A path that leads outside the document gives the line of its last existing ancestor.
     /// </summary>
     public int LineOf(string path)
     {
@@ -48,7 +48,8 @@ internal sealed class YamlDocumentTree
     /// <summary><c>conf/apisix.yaml:12 (routes[0].uri)</c>, for a <see cref="Problem"/>.</summary>
     public string Place(string path) => path.Length == 0 ? $"{File}:{LineOf(path)}" : $"{File}:{LineOf(path)} ({path})";
 
-    /// <summary>The text of a scalar whose value comes from the environment, null for all others: an all-digits password is still one.</summary>
+    /// <summary>The text of a scalar whose value comes from the environment, null for all others: an all-digits password is still
+    /// one.</summary>
     public string? TextFromEnvironment(JsonNode node) =>
         _origins.TryGetValue(node, out var origin) && origin is YamlScalar { Substituted: { } text } ? text : null;
 }

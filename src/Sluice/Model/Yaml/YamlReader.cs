@@ -7,8 +7,8 @@ using YamlDotNet.Core.Events;
 namespace Sluice.Model.Yaml;
 
 /// <summary>
-/// Reads one YAML 1.2 document (core schema, plus <c>&lt;&lt;</c> merge keys) as JSON nodes. Whatever the text holds, the outcome is a tree or
-/// a <see cref="YamlTextException"/>.
+/// Reads one YAML 1.2 document (core schema, plus <c>&lt;&lt;</c> merge keys) as JSON nodes. Whatever the text holds, the outcome is a tree
+/// or a <see cref="YamlTextException"/>.
 /// </summary>
 internal sealed partial class YamlReader
 {
@@ -31,8 +31,10 @@ internal sealed partial class YamlReader
     }
 
     /// <param name="file">The name that errors carry: <c>conf/apisix.yaml</c>.</param>
-    /// <param name="environment">Puts <c>${{NAME}}</c> and <c>${{NAME:=default}}</c> into scalars and keys before their type is decided; null: does not.</param>
-    /// <exception cref="YamlTextException">Not well-formed, two equal keys in one mapping, more than one document, or nested too deeply.</exception>
+    /// <param name="environment">Puts <c>${{NAME}}</c> and <c>${{NAME:=default}}</c> into scalars and keys before their type is decided;
+    /// null: does not.</param>
+    /// <exception cref="YamlTextException">Not well-formed, two equal keys in one mapping, more than one document, or nested too
+    /// deeply.</exception>
     public static YamlDocumentTree Parse(string text, string file, Func<string, string?>? environment = null)
     {
         if (text.StartsWith('\uFEFF'))
@@ -136,7 +138,8 @@ internal sealed partial class YamlReader
                 return Anchored(scalar, new YamlScalar(scalar.Start, scalar.Value, scalar.Style == ScalarStyle.Plain, TagOf(scalar)));
             case AnchorAlias alias:
                 return _anchors.TryGetValue(alias.Value, out var target)
-                    ? new YamlAlias(alias.Start, alias.Value.Value, target ?? throw Wrong(alias.Start, $"alias *{alias.Value} stands inside its own anchor"))
+                    ? new YamlAlias(alias.Start, alias.Value.Value,
+                        target ?? throw Wrong(alias.Start, $"alias *{alias.Value} stands inside its own anchor"))
                     : throw Wrong(alias.Start, $"alias *{alias.Value} has no anchor &{alias.Value} before it");
             case SequenceStart start:
                 return ReadList(parser, start, depth);
@@ -390,7 +393,8 @@ internal sealed partial class YamlReader
             if (!match.Groups["default"].Success)
             {
                 var place = path.Length == 0 ? "" : $" ({path})";
-                _problems.Add(Problem.Error($"{_file}:{scalar.Line}{place}", $"environment variable \"{name}\" is not set and has no default: ${{{{{name}:=…}}}}"));
+                _problems.Add(Problem.Error($"{_file}:{scalar.Line}{place}",
+                    $"environment variable \"{name}\" is not set and has no default: ${{{{{name}:=…}}}}"));
             }
             return match.Groups["default"].Value;
         });

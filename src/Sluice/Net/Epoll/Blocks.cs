@@ -3,7 +3,8 @@ using System.Buffers;
 namespace Sluice.Net.Epoll;
 
 /// <summary>
-/// Blocks of memory for connections: those of the usual size are kept for reuse, with their owners; larger ones come from the shared array pool.
+/// Blocks of memory for connections: those of the usual size are kept for reuse, with their owners; larger ones come from the shared array
+/// pool.
 /// </summary>
 sealed class BlockPool : MemoryPool<byte>
 {

@@ -17,7 +17,8 @@ internal interface IConnectionFollower
 
 /// <summary>A client's connection as Kestrel sees it; its own feature collection, to be small.</summary>
 internal sealed class EpollConnection : ConnectionContext, IFeatureCollection, IDuplexPipe,
-    IConnectionIdFeature, IConnectionTransportFeature, IConnectionItemsFeature, IMemoryPoolFeature, IConnectionLifetimeFeature, IConnectionEndPointFeature
+    IConnectionIdFeature, IConnectionTransportFeature, IConnectionItemsFeature, IMemoryPoolFeature, IConnectionLifetimeFeature,
+    IConnectionEndPointFeature
 {
     /// <summary>How long a closing connection may take for its last bytes, milliseconds.</summary>
     const int DrainMilliseconds = 30_000;
@@ -51,8 +52,10 @@ internal sealed class EpollConnection : ConnectionContext, IFeatureCollection, I
     /// <summary>Whether the bytes that an application writes are those that the client gets: nothing (TLS) stands between.</summary>
     public bool IsPlain => Transport == this;
 
-    /// <summary>Sends at once what the kernel takes of it, after all that was flushed before. On the loop, only when every flush has finished.</summary>
-    /// <returns>How many bytes the kernel took; all of them when the connection is broken, which <see cref="ConnectionClosed"/> tells.</returns>
+    /// <summary>Sends at once what the kernel takes of it, after all that was flushed before. On the loop, only when every flush has
+    /// finished.</summary>
+    /// <returns>How many bytes the kernel took; all of them when the connection is broken, which <see cref="ConnectionClosed"/>
+    /// tells.</returns>
     internal int TrySend(ReadOnlySpan<byte> bytes)
     {
         try
@@ -65,7 +68,8 @@ internal sealed class EpollConnection : ConnectionContext, IFeatureCollection, I
         }
     }
 
-    /// <summary>The client has not sent all of its request: it is listened to after the end, so that it gets the answer and no RST.</summary>
+    /// <summary>The client has not sent all of its request: it is listened to after the end, so that it gets the answer and no
+    /// RST.</summary>
     internal bool IsStillSending { get; set; }
 
     /// <summary>What <see cref="TrySend"/> has left over: goes with the next flush.</summary>
@@ -177,7 +181,8 @@ internal sealed class EpollConnection : ConnectionContext, IFeatureCollection, I
         }
     }
 
-    static long After(int milliseconds) => System.Diagnostics.Stopwatch.GetTimestamp() + (System.Diagnostics.Stopwatch.Frequency * milliseconds / 1000);
+    static long After(int milliseconds) =>
+        System.Diagnostics.Stopwatch.GetTimestamp() + (System.Diagnostics.Stopwatch.Frequency * milliseconds / 1000);
 
     void SayClosed()
     {

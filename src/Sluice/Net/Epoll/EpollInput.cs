@@ -7,8 +7,8 @@ using Microsoft.AspNetCore.Connections;
 namespace Sluice.Net.Epoll;
 
 /// <summary>
-/// What a client sends, received when the reader asks for it: nobody's bytes wait here, so back-pressure is the kernel's. Holds a block only while
-/// there are bytes that were not consumed.
+/// What a client sends, received when the reader asks for it: nobody's bytes wait here, so back-pressure is the kernel's. Holds a block
+/// only while there are bytes that were not consumed.
 /// </summary>
 sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadResult>
 {
@@ -168,7 +168,8 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
         }
         catch (SocketException e)
         {
-            _failure = e.SocketErrorCode == SocketError.ConnectionReset ? new ConnectionResetException(e.Message, e) : new IOException(e.Message, e);
+            _failure = e.SocketErrorCode == SocketError.ConnectionReset ? new ConnectionResetException(e.Message, e)
+                : new IOException(e.Message, e);
         }
         if (_first is { Length: 0 } && _first == _last)
         {
@@ -249,7 +250,8 @@ sealed class EpollInput(LoopSocket socket) : PipeReader, IValueTaskSource<ReadRe
 
     ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _core.GetStatus(token);
 
-    void IValueTaskSource<ReadResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    void IValueTaskSource<ReadResult>.OnCompleted(Action<object?> continuation, object? state, short token,
+        ValueTaskSourceOnCompletedFlags flags)
     {
         _core.OnCompleted(continuation, state, token, flags);
         if (socket.Loop.IsCurrent)

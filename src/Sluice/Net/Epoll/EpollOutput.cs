@@ -5,8 +5,9 @@ using System.Threading.Tasks.Sources;
 namespace Sluice.Net.Epoll;
 
 /// <summary>
-/// What a client is sent. A finished flush means that the kernel has the bytes, so whoever sends beside it (<see cref="LoopSocket.TrySend"/>) comes after
-/// them. Holds blocks only while there are unsent bytes. When the connection is broken, flushes say completed and bytes are dropped.
+/// What a client is sent. A finished flush means that the kernel has the bytes, so whoever sends beside it
+/// (<see cref="LoopSocket.TrySend"/>) comes after them. Holds blocks only while there are unsent bytes. When the connection is broken,
+/// flushes say completed and bytes are dropped.
 /// </summary>
 sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<FlushResult>
 {
@@ -198,7 +199,8 @@ sealed class EpollOutput(LoopSocket socket) : PipeWriter, IValueTaskSource<Flush
 
     ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _core.GetStatus(token);
 
-    void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token,
+        ValueTaskSourceOnCompletedFlags flags)
     {
         _core.OnCompleted(continuation, state, token, flags);
         if (socket.Loop.IsCurrent)

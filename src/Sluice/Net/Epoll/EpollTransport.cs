@@ -6,10 +6,12 @@ using Microsoft.Extensions.Logging;
 
 namespace Sluice.Net.Epoll;
 
-/// <summary>Kestrel's transport over the event loops: each loop listens on the address itself, and keeps the connections that it accepts.</summary>
+/// <summary>Kestrel's transport over the event loops: each loop listens on the address itself, and keeps the connections that it
+/// accepts.</summary>
 /// <param name="dualMode">An IPv6 address takes IPv4 clients too.</param>
 /// <param name="serving">Who serves the connections right where they are accepted; null: Kestrel.</param>
-internal sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log, IConnectionServer? serving = null, ListenSockets? sockets = null) : IConnectionListenerFactory, IConnectionListenerFactorySelector
+internal sealed class EpollTransport(EventLoops loops, bool dualMode, ILogger<EpollTransport> log, IConnectionServer? serving = null,
+    ListenSockets? sockets = null) : IConnectionListenerFactory, IConnectionListenerFactorySelector
 {
     public bool CanBind(EndPoint endpoint) => endpoint is IPEndPoint;
 
@@ -50,7 +52,8 @@ sealed partial class EpollListener : IConnectionListener
     readonly List<Acceptor> _acceptors = [];
     long _warned;
 
-    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log, IConnectionServer? serving, ListenSockets? sockets)
+    public EpollListener(IPEndPoint address, IReadOnlyList<EventLoop> loops, bool dualMode, ILogger log, IConnectionServer? serving,
+        ListenSockets? sockets)
     {
         _log = log;
         _serving = serving;
@@ -162,7 +165,8 @@ sealed partial class EpollListener : IConnectionListener
         return true;
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Address}: connections are refused: of {Limit} file descriptors only the reserve is left")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "{Address}: connections are refused: of {Limit} file descriptors only the reserve is left")]
     partial void LogRefused(string address, int limit);
 
     /// <summary>One loop's listening socket.</summary>

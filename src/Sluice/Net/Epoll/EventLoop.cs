@@ -7,8 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace Sluice.Net.Epoll;
 
 /// <summary>
-/// One thread that waits for its sockets with epoll, edge-triggered, and runs whoever waits for them, so that a request with everything it needs stays on
-/// one core without locks. Nothing that runs here may block.
+/// One thread that waits for its sockets with epoll, edge-triggered, and runs whoever waits for them, so that a request with everything it
+/// needs stays on one core without locks. Nothing that runs here may block.
 /// </summary>
 internal sealed partial class EventLoop : IDisposable
 {
@@ -23,7 +23,8 @@ internal sealed partial class EventLoop : IDisposable
 
     readonly Thread _thread;
     readonly ILogger _log;
-    readonly TimerWheel _timers = new(Stopwatch.GetTimestamp(), static time => time / (Stopwatch.Frequency * TimerWheel.TickMilliseconds / 1000));
+    readonly TimerWheel _timers = new(Stopwatch.GetTimestamp(),
+        static time => time / (Stopwatch.Frequency * TimerWheel.TickMilliseconds / 1000));
     readonly int _epoll = Posix.CreateEpoll();
     readonly int _wakeup = Posix.CreateWakeup();
     readonly ConcurrentQueue<Work> _posted = new();
@@ -54,7 +55,8 @@ internal sealed partial class EventLoop : IDisposable
     /// <summary>Whether this is the loop's thread.</summary>
     public bool IsCurrent => t_current == this;
 
-    /// <summary>Timestamp of <see cref="Stopwatch"/> when this round began: as exact as timeouts need it, for the price of a field.</summary>
+    /// <summary>Timestamp of <see cref="Stopwatch"/> when this round began: as exact as timeouts need it, for the price of a
+    /// field.</summary>
     public long Now { get; private set; } = Stopwatch.GetTimestamp();
 
     /// <summary>Counts rounds: each handles what was ready when it began.</summary>
@@ -84,7 +86,8 @@ internal sealed partial class EventLoop : IDisposable
     /// <summary>Awaiting it goes on on the loop's thread; at once when it is there already.</summary>
     public Switch SwitchTo() => new(this);
 
-    /// <summary>Awaiting it leaves the loop for the thread pool: for what may block or compute long. Awaiting any socket of the loop comes back.</summary>
+    /// <summary>Awaiting it leaves the loop for the thread pool: for what may block or compute long. Awaiting any socket of the loop comes
+    /// back.</summary>
     public static ThreadPoolSwitch Leave() => default;
 
     /// <summary>Awaiting it gives the others their turn: it goes on in the loop's next round, elsewhere on the thread pool.</summary>
@@ -296,7 +299,8 @@ internal sealed partial class EventLoop : IDisposable
 
         public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
-        public void UnsafeOnCompleted(Action continuation) => ThreadPool.UnsafeQueueUserWorkItem(static action => action(), continuation, preferLocal: false);
+        public void UnsafeOnCompleted(Action continuation) =>
+            ThreadPool.UnsafeQueueUserWorkItem(static action => action(), continuation, preferLocal: false);
 
         public void GetResult()
         {

@@ -12,8 +12,8 @@ interface ILoopReader
 }
 
 /// <summary>
-/// A socket of an event loop. System calls happen on the loop's thread only; whoever waits from elsewhere is continued on the loop. At most one wait
-/// for reading and one for writing at a time. Holds no buffer.
+/// A socket of an event loop. System calls happen on the loop's thread only; whoever waits from elsewhere is continued on the loop. At most
+/// one wait for reading and one for writing at a time. Holds no buffer.
 /// </summary>
 class LoopSocket
 {
@@ -273,7 +273,8 @@ class LoopSocket
 
     // -- The end
 
-    /// <summary>Closes the connection from any thread; who waits gets an <see cref="ObjectDisposedException"/> from the next call.</summary>
+    /// <summary>Closes the connection from any thread; who waits gets an <see cref="ObjectDisposedException"/> from the next
+    /// call.</summary>
     /// <param name="reset">With RST instead of FIN.</param>
     public void Close(bool reset)
     {
@@ -322,8 +323,8 @@ class LoopSocket
     void ThrowIfClosed() => ObjectDisposedException.ThrowIf(_life != (int)Life.Open, this);
 
     /// <summary>
-    /// One side waiting; used again and again. Its start runs on the loop once somebody is there to be continued, so that the continuation always runs on
-    /// the loop too.
+    /// One side waiting; used again and again. Its start runs on the loop once somebody is there to be continued, so that the continuation
+    /// always runs on the loop too.
     /// </summary>
     sealed class Waiter(LoopSocket socket, bool reads) : IValueTaskSource
     {

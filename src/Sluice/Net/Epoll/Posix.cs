@@ -5,7 +5,8 @@ using System.Runtime.InteropServices;
 
 namespace Sluice.Net.Epoll;
 
-/// <summary>The system calls of the event loops, for Linux on 64 bits. Every one returns at once: all descriptors are non-blocking.</summary>
+/// <summary>The system calls of the event loops, for Linux on 64 bits. Every one returns at once: all descriptors are
+/// non-blocking.</summary>
 static unsafe partial class Posix
 {
     public const uint In = 0x1, Out = 0x4, Err = 0x8, Hup = 0x10, PeerClosed = 0x2000, EdgeTriggered = 1u << 31;
@@ -224,7 +225,8 @@ static unsafe partial class Posix
 
     public static void SetNoDelay(int descriptor) => SetOption(descriptor, Tcp, NoDelay, 1);
 
-    public static void SetOption(int descriptor, int level, int option, int value) => _ = setsockopt(descriptor, level, option, &value, sizeof(int));
+    public static void SetOption(int descriptor, int level, int option, int value) =>
+        _ = setsockopt(descriptor, level, option, &value, sizeof(int));
 
     /// <param name="bytes">0: as the system says.</param>
     public static void LimitUnsent(int descriptor, int bytes) => SetOption(descriptor, Tcp, NotSentLowWater, bytes);

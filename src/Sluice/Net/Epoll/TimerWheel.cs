@@ -15,8 +15,8 @@ public abstract class WheelTimer
 }
 
 /// <summary>
-/// Coarse timers: thousands of them cost a linked list each, and nothing per event. A timer falls due up to two ticks late, never early. Setting and
-/// removing may be done from any thread.
+/// Coarse timers: thousands of them cost a linked list each, and nothing per event. A timer falls due up to two ticks late, never early.
+/// Setting and removing may be done from any thread.
 /// </summary>
 sealed class TimerWheel(long now, Func<long, long> toTicks)
 {

@@ -4,8 +4,8 @@ using System.Text;
 namespace Sluice.Net.Http;
 
 /// <summary>
-/// Paths as text of which each byte can be got back. Bytes that are UTF-8 are that text; one that is not becomes a lone surrogate of its own (U+DC80 to
-/// U+DCFF), which no UTF-8 text has.
+/// Paths as text of which each byte can be got back. Bytes that are UTF-8 are that text; one that is not becomes a lone surrogate of its
+/// own (U+DC80 to U+DCFF), which no UTF-8 text has.
 /// </summary>
 static class ByteText
 {
@@ -78,12 +78,14 @@ static class ByteText
     }
 
     /// <summary>The same bytes as Latin-1, one character for each: what header values are made of.</summary>
-    public static string ToWire(string text) => !text.AsSpan().ContainsAnyExceptInRange('\0', '\x7f') ? text : Encoding.Latin1.GetString(GetBytes(text));
+    public static string ToWire(string text) =>
+        !text.AsSpan().ContainsAnyExceptInRange('\0', '\x7f') ? text : Encoding.Latin1.GetString(GetBytes(text));
 
     /// <summary>Whether a variable's value comes from the wire, each character a byte of it; otherwise it is text.</summary>
     public static bool IsWire(string variable) =>
         variable.StartsWith("http_", StringComparison.Ordinal) || variable.StartsWith("arg", StringComparison.Ordinal)
         || variable.StartsWith("cookie_", StringComparison.Ordinal) || variable.StartsWith("sent_", StringComparison.Ordinal)
         || variable.StartsWith("upstream_http_", StringComparison.Ordinal)
-        || variable is "query_string" or "real_request_uri" or "request" or "content_type" or "proxy_add_x_forwarded_for" or "upstream_uri" or "upstream_host";
+        || variable is "query_string" or "real_request_uri" or "request" or "content_type" or "proxy_add_x_forwarded_for" or "upstream_uri"
+        or "upstream_host";
 }

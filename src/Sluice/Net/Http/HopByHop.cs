@@ -29,7 +29,8 @@ static class HopByHop
     /// <summary>A header that says where a body ends (RFC 9112, section 6): the gateway's own, nobody else sets it.</summary>
     public static bool IsFraming(string name) => Is(name, "Transfer-Encoding") || Is(name, "Content-Length");
 
-    /// <summary>A header that a trailer must not be (RFC 9110, section 6.5.1), since it would come too late or say something of the connection.</summary>
+    /// <summary>A header that a trailer must not be (RFC 9110, section 6.5.1), since it would come too late or say something of the
+    /// connection.</summary>
     public static bool IsForbiddenTrailer(ReadOnlySpan<byte> name) => name.Length switch
     {
         2 => Ascii.EqualsIgnoreCase(name, "TE"u8),

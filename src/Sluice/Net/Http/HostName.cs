@@ -3,8 +3,9 @@ using System.Diagnostics.CodeAnalysis;
 namespace Sluice.Net.Http;
 
 /// <summary>
-/// The name in an authority (a Host header, <c>:authority</c>), as everything that compares host names has it: without a port, in lower case, without
-/// the dot that makes a name absolute. nginx takes one such dot off and refuses a name with two dots in a row, and so does this.
+/// The name in an authority (a Host header, <c>:authority</c>), as everything that compares host names has it: without a port, in lower
+/// case, without the dot that makes a name absolute. nginx takes one such dot off and refuses a name with two dots in a row, and so does
+/// this.
 /// </summary>
 static class HostName
 {
@@ -21,9 +22,11 @@ static class HostName
     public static string? Normalize(string? name) => (name is [.., '.'] ? name[..^1] : name)?.ToLowerInvariant();
 
     /// <summary>The authority without its port; brackets of IPv6 addresses stay.</summary>
-    public static string WithoutPort(string authority) => NameEnd(authority) is var end && end == authority.Length ? authority : authority[..end];
+    public static string WithoutPort(string authority) =>
+        NameEnd(authority) is var end && end == authority.Length ? authority : authority[..end];
 
-    /// <summary>The name without port and without the dot at its end, in the case that it was written in, for who compares without regard to it.</summary>
+    /// <summary>The name without port and without the dot at its end, in the case that it was written in, for who compares without regard
+    /// to it.</summary>
     public static ReadOnlySpan<char> Bare(ReadOnlySpan<char> authority)
     {
         var name = authority[..NameEnd(authority)];

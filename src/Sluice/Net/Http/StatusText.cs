@@ -2,7 +2,8 @@ using Microsoft.AspNetCore.WebUtilities;
 
 namespace Sluice.Net.Http;
 
-/// <summary>Reason phrases as nginx writes them, in status lines, pages and error messages alike; the registry's where nginx has none.</summary>
+/// <summary>Reason phrases as nginx writes them, in status lines, pages and error messages alike; the registry's where nginx has
+/// none.</summary>
 static class StatusText
 {
     public static string Of(int status) => status switch

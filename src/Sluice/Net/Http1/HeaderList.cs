@@ -9,8 +9,8 @@ using Sluice.Net.Http;
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// Headers in the order in which they came: there are few, so that a search from the front beats any table. Used again for the next request of a
-/// connection, whose names and values are mostly those of the one before and need no new strings.
+/// Headers in the order in which they came: there are few, so that a search from the front beats any table. Used again for the next request
+/// of a connection, whose names and values are mostly those of the one before and need no new strings.
 /// </summary>
 /// <param name="checks">Refuse values that would become a second line: for what plugins and scripts put in.</param>
 internal sealed class HeaderList(bool checks = false) : IHeaderDictionary
@@ -148,7 +148,8 @@ internal sealed class HeaderList(bool checks = false) : IHeaderDictionary
     /// <summary>The same when the name is a string already.</summary>
     internal void Receive(string key, ReadOnlySpan<byte> value)
     {
-        if (_count < _countBefore && _before![_count] is { Values.Count: 1 } same && key == same.Name && Ascii.Equals(value, (string?)same.Values))
+        if (_count < _countBefore && _before![_count] is { Values.Count: 1 } same && key == same.Name
+            && Ascii.Equals(value, (string?)same.Values))
         {
             Append(same.Name, same.Values);
             return;

@@ -67,22 +67,25 @@ internal interface IDiscardableAnswer
 /// <summary>A feature of requests over HTTP/1: the connection can be had as it is.</summary>
 internal interface IRawConnection
 {
-    /// <summary>What comes behind the request's head, or behind its body if that was read, and whatever the client is to get; the connection ends with the request.</summary>
+    /// <summary>What comes behind the request's head, or behind its body if that was read, and whatever the client is to get; the
+    /// connection ends with the request.</summary>
     /// <param name="bodyBegun">Somebody reads the body, or has read it.</param>
     /// <returns>Null: it is being read.</returns>
     Stream? TakeOver(bool bodyBegun);
 }
 
 /// <summary>
-/// HTTP/1.1 and 1.0 on one connection, request after request (RFC 9112). It is its own collection of features and used again for each of them, so that an
-/// idle stream costs little memory and a small request little garbage; whatever carries bytes both ways can be below (an event loop, sockets, TLS).
+/// HTTP/1.1 and 1.0 on one connection, request after request (RFC 9112). It is its own collection of features and used again for each of
+/// them, so that an idle stream costs little memory and a small request little garbage; whatever carries bytes both ways can be below (an
+/// event loop, sockets, TLS).
 /// </summary>
 internal sealed class Http1Connection :
     IFeatureCollection, IHttpRequestFeature, IHttpRequestBodyDetectionFeature, IRequestBodyPipeFeature, IHttpMaxRequestBodySizeFeature,
     IHttpRequestTrailersFeature, IHttpResponseFeature, IHttpResponseBodyFeature, IHttpResponseTrailersFeature, IHttpConnectionFeature,
     IHttpRequestLifetimeFeature, IHttpUpgradeFeature, IInterimAnswers, IDiscardableAnswer, IConnectionCounts, IRawConnection
 {
-    /// <summary>How long a client may go on sending what nobody reads, and how long it may be silent meanwhile (nginx's lingering_time and _timeout).</summary>
+    /// <summary>How long a client may go on sending what nobody reads, and how long it may be silent meanwhile (nginx's lingering_time and
+    /// _timeout).</summary>
     static readonly TimeSpan s_lingeringTime = TimeSpan.FromSeconds(30), s_lingeringTimeout = TimeSpan.FromSeconds(5);
 
     readonly ConnectionContext _connection;
@@ -133,13 +136,16 @@ internal sealed class Http1Connection :
 
     // -- Request after request
 
-    /// <summary>Serves the connection until it ends. One frame from the first request to the last: a stream may stay in it for hours.</summary>
-    /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface, nothing of which was taken; null: nobody looks for it.</param>
+    /// <summary>Serves the connection until it ends. One frame from the first request to the last: a stream may stay in it for
+    /// hours.</summary>
+    /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface, nothing of which was taken; null: nobody looks
+    /// for it.</param>
     /// <param name="ended">
-    /// For a connection straight from its loop: told when it has been disposed, here; <see cref="Stop"/> can be called until then. Null: disposing
-    /// the connection is the caller's.
+    /// For a connection straight from its loop: told when it has been disposed, here; <see cref="Stop"/> can be called until then. Null:
+    /// disposing the connection is the caller's.
     /// </param>
-    internal async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, Action<Http1Connection>? ended)
+    internal async Task RunAsync<TContext>(IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2,
+        Action<Http1Connection>? ended)
         where TContext : notnull
     {
         _ownLoop = ended is null ? null : ((EpollConnection)_connection).Loop;
@@ -319,14 +325,16 @@ internal sealed class Http1Connection :
     {
         if (_silence?.Expired == true)
         {
-            return !Head.Begun ? true : throw new BadHttpRequestException("the head took longer than client_header_timeout", StatusCodes.Status408RequestTimeout);
+            return !Head.Begun ? true
+                : throw new BadHttpRequestException("the head took longer than client_header_timeout", StatusCodes.Status408RequestTimeout);
         }
         return _settings.Stopping.IsCancellationRequested && !Head.Begun;
     }
 
     ValueTask<ReadResult> WaitAsync()
     {
-        _silence ??= new(_settings.Time, static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this, (_connection as EpollConnection)?.Loop);
+        _silence ??= new(_settings.Time, static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this,
+            (_connection as EpollConnection)?.Loop);
         var wanted = _first || Head.Begun ? Wait.ForHead : Wait.ForNext;
         if (_wait != wanted)
         {
@@ -348,11 +356,13 @@ internal sealed class Http1Connection :
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     async ValueTask<ReadResult> StoppableAsync()
     {
-        using var registration = _settings.Stopping.UnsafeRegister(static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this);
+        using var registration = _settings.Stopping.UnsafeRegister(
+            static connection => ((Http1Connection)connection!)._input.CancelPendingRead(), this);
         return await _input.ReadAsync();
     }
 
-    /// <summary>Of a connection straight from a loop: no more requests are wanted, as <see cref="Http1Settings.Stopping"/> says. If it waits for one, it ends.</summary>
+    /// <summary>Of a connection straight from a loop: no more requests are wanted, as <see cref="Http1Settings.Stopping"/> says. If it
+    /// waits for one, it ends.</summary>
     internal void Stop() => _ownLoop!.Post(
         static connection =>
         {
@@ -455,7 +465,8 @@ internal sealed class Http1Connection :
         return false;
     }
 
-    /// <summary>The connection ends, but the client may still be sending: an RST for what nobody reads would take the answer from it.</summary>
+    /// <summary>The connection ends, but the client may still be sending: an RST for what nobody reads would take the answer from
+    /// it.</summary>
     async ValueTask LingerAsync()
     {
         if (_connection is EpollConnection connection)
@@ -474,7 +485,8 @@ internal sealed class Http1Connection :
     /// <summary>Receives and throws away; false: it did not end in time.</summary>
     async ValueTask<bool> DiscardAsync(PipeReader unread)
     {
-        using var silence = new IdleDeadline(_settings.Time, static input => ((PipeReader)input!).CancelPendingRead(), _input, (_connection as EpollConnection)?.Loop);
+        using var silence = new IdleDeadline(_settings.Time, static input => ((PipeReader)input!).CancelPendingRead(), _input,
+            (_connection as EpollConnection)?.Loop);
         var began = _settings.Time.GetTimestamp();
         while (_settings.Time.GetElapsedTime(began) < s_lingeringTime)
         {
@@ -593,9 +605,11 @@ internal sealed class Http1Connection :
 
     bool IHttpResponseFeature.HasStarted => _writer.HasStarted;
 
-    void IHttpResponseFeature.OnStarting(Func<object, Task> callback, object state) => throw new NotSupportedException("header filters run before the head is sent");
+    void IHttpResponseFeature.OnStarting(Func<object, Task> callback, object state) =>
+        throw new NotSupportedException("header filters run before the head is sent");
 
-    void IHttpResponseFeature.OnCompleted(Func<object, Task> callback, object state) => throw new NotSupportedException("log phases run when an answer is complete");
+    void IHttpResponseFeature.OnCompleted(Func<object, Task> callback, object state) =>
+        throw new NotSupportedException("log phases run when an answer is complete");
 
     PipeWriter IHttpResponseBodyFeature.Writer => _writer;
 

@@ -10,8 +10,8 @@ using Sluice.Net.Epoll;
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// The framework's picture of the request that a connection is at. It asks the connection itself, where <see cref="DefaultHttpContext"/> searches its
-/// features and remembers them, in a quarter of the memory; what a gateway hardly asks for it leaves to one of those.
+/// The framework's picture of the request that a connection is at. It asks the connection itself, where <see cref="DefaultHttpContext"/>
+/// searches its features and remembers them, in a quarter of the memory; what a gateway hardly asks for it leaves to one of those.
 /// </summary>
 sealed class Http1Context : HttpContext
 {
@@ -37,7 +37,8 @@ sealed class Http1Context : HttpContext
     /// <summary>Bytes of the request so far, head and body as they came over the connection.</summary>
     public long ReceivedBytes => _connection.ReceivedBytes;
 
-    public bool CanHaveBody => _connection.HasFeatures ? Features.Get<IHttpRequestBodyDetectionFeature>()!.CanHaveBody : _connection.CanHaveBody;
+    public bool CanHaveBody => _connection.HasFeatures ? Features.Get<IHttpRequestBodyDetectionFeature>()!.CanHaveBody
+        : _connection.CanHaveBody;
 
     /// <summary>Has everything, from the same features.</summary>
     DefaultHttpContext Framework => _framework ??= new(_connection);
@@ -84,7 +85,8 @@ sealed class Http1Context : HttpContext
 
         public override IHeaderDictionary Headers => connection.Head.Headers;
 
-        public override long? ContentLength { get => connection.Head.Headers.ContentLength; set => connection.Head.Headers.ContentLength = value; }
+        public override long? ContentLength { get => connection.Head.Headers.ContentLength; set =>
+            connection.Head.Headers.ContentLength = value; }
 
         public override string? ContentType { get => Headers.ContentType; set => Headers.ContentType = value; }
 
@@ -109,7 +111,8 @@ sealed class Http1Context : HttpContext
 
         public override IFormCollection Form { get => Framework.Form; set => Framework.Form = value; }
 
-        public override Task<IFormCollection> ReadFormAsync(CancellationToken cancellationToken = default) => Framework.ReadFormAsync(cancellationToken);
+        public override Task<IFormCollection> ReadFormAsync(CancellationToken cancellationToken = default) =>
+            Framework.ReadFormAsync(cancellationToken);
 
         public override RouteValueDictionary RouteValues { get => Framework.RouteValues; set => Framework.RouteValues = value; }
     }
@@ -167,6 +170,7 @@ sealed class Http1Context : HttpContext
             set => throw new NotSupportedException("it is what the client sent");
         }
 
-        public override Task<X509Certificate2?> GetClientCertificateAsync(CancellationToken cancellationToken = default) => Task.FromResult(ClientCertificate);
+        public override Task<X509Certificate2?> GetClientCertificateAsync(CancellationToken cancellationToken = default) =>
+            Task.FromResult(ClientCertificate);
     }
 }

@@ -6,11 +6,13 @@ using Sluice.Observability;
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// Serves HTTP/1: as the last middleware of Kestrel's connections, or straight from an event loop, where a connection costs nothing but itself.
+/// Serves HTTP/1: as the last middleware of Kestrel's connections, or straight from an event loop, where a connection costs nothing but
+/// itself.
 /// </summary>
 /// <param name="http2">Who goes on with a connection that begins with HTTP/2's preface; null: nobody looks for it.</param>
 internal sealed class Http1Server<TContext>(
-    Http1Settings settings, IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, ConnectionMeters meters) : IConnectionServer, IHttp1Server
+    Http1Settings settings, IHttpApplication<TContext> application, Func<ConnectionContext, Task>? http2, ConnectionMeters meters)
+    : IConnectionServer, IHttp1Server
     where TContext : notnull
 {
     readonly Lock _lock = new();
@@ -19,7 +21,8 @@ internal sealed class Http1Server<TContext>(
     Action<Http1Connection>? _ended;
 
     /// <summary>A connection that somebody else keeps track of.</summary>
-    public Task RunAsync(ConnectionContext connection) => new Http1Connection(connection, settings).RunAsync(application, http2, ended: null);
+    public Task RunAsync(ConnectionContext connection) =>
+        new Http1Connection(connection, settings).RunAsync(application, http2, ended: null);
 
     public void Serve(EpollConnection connection)
     {

@@ -6,8 +6,8 @@ using Microsoft.AspNetCore.Http;
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// A request's body, without its framing. A body with a length is read in the connection's own memory; chunks are taken out of theirs into a pooled
-/// buffer, which is held only while there is something in it.
+/// A request's body, without its framing. A body with a length is read in the connection's own memory; chunks are taken out of theirs into
+/// a pooled buffer, which is held only while there is something in it.
 /// </summary>
 /// <remarks>What the client does wrong is a <see cref="BadHttpRequestException"/> with the status to answer.</remarks>
 sealed class RequestBodyReader(PipeReader input, Http1Connection connection) : PipeReader

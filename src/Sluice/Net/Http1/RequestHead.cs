@@ -8,9 +8,10 @@ using KestrelServerLimits = Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServ
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// A request's head, parsed line by line as it comes (RFC 9112). Refused is everything that two servers could understand differently: repeated
-/// or malformed Content-Length, Content-Length beside Transfer-Encoding, any Transfer-Encoding but <c>chunked</c>, folded lines, spaces around names,
-/// control characters, line ends other than CRLF, more or less than one Host, a target in absolute form that names another host.
+/// A request's head, parsed line by line as it comes (RFC 9112). Refused is everything that two servers could understand differently:
+/// repeated or malformed Content-Length, Content-Length beside Transfer-Encoding, any Transfer-Encoding but <c>chunked</c>, folded lines,
+/// spaces around names, control characters, line ends other than CRLF, more or less than one Host, a target in absolute form that names
+/// another host.
 /// </summary>
 internal sealed class RequestHead
 {
@@ -142,7 +143,8 @@ internal sealed class RequestHead
     {
         if (bytes > limit)
         {
-            throw _hasRequestLine ? TooLarge("the request's headers are too large") : new("the request line is too long", StatusCodes.Status414UriTooLong);
+            throw _hasRequestLine ? TooLarge("the request's headers are too large")
+                : new("the request line is too long", StatusCodes.Status414UriTooLong);
         }
     }
 
@@ -195,7 +197,8 @@ internal sealed class RequestHead
             throw Bad("a space, a control or a non-ASCII character in the request target");
         }
         var version = line[(last + 1)..];
-        Protocol = version.SequenceEqual("HTTP/1.1"u8) ? "HTTP/1.1" : version.SequenceEqual("HTTP/1.0"u8) ? "HTTP/1.0" : throw BadVersion(version);
+        Protocol = version.SequenceEqual("HTTP/1.1"u8) ? "HTTP/1.1" : version.SequenceEqual("HTTP/1.0"u8) ? "HTTP/1.0"
+            : throw BadVersion(version);
         KeepAlive = IsHttp11;
         Method = RequestNames.Method(line[..space]);
         if (!Ascii.Equals(target, Target))
@@ -205,7 +208,8 @@ internal sealed class RequestHead
     }
 
     static BadHttpRequestException BadVersion(ReadOnlySpan<byte> version) =>
-        version.Length == 8 && version.StartsWith("HTTP/"u8) && char.IsAsciiDigit((char)version[5]) && version[6] == '.' && char.IsAsciiDigit((char)version[7])
+        version.Length == 8 && version.StartsWith("HTTP/"u8) && char.IsAsciiDigit((char)version[5]) && version[6] == '.'
+        && char.IsAsciiDigit((char)version[7])
             ? new("an HTTP version that is not spoken here", StatusCodes.Status505HttpVersionNotsupported)
             : Bad("malformed request line");
 
@@ -240,7 +244,8 @@ internal sealed class RequestHead
                 Headers.ContentLength = Headers.ContentLength is null ? Length(value) : throw Bad("Content-Length more than once");
                 return;
             case 17 when Ascii.EqualsIgnoreCase(name, "Transfer-Encoding"u8):
-                _hasEncoding = !_hasEncoding && Ascii.EqualsIgnoreCase(value, "chunked"u8) ? true : throw Bad("a Transfer-Encoding other than \"chunked\"");
+                _hasEncoding = !_hasEncoding && Ascii.EqualsIgnoreCase(value, "chunked"u8) ? true
+                    : throw Bad("a Transfer-Encoding other than \"chunked\"");
                 break;
             case 10 when Ascii.EqualsIgnoreCase(name, "Connection"u8):
                 Connection(value);
@@ -259,7 +264,8 @@ internal sealed class RequestHead
         Headers.Receive(name, value);
     }
 
-    /// <summary>Left out is what nginx leaves out. Another server may read a name with a space or a control character, or one that is nearly one of framing, in its own way.</summary>
+    /// <summary>Left out is what nginx leaves out. Another server may read a name with a space or a control character, or one that is
+    /// nearly one of framing, in its own way.</summary>
     void LeaveOut(ReadOnlySpan<byte> name)
     {
         if (name.IsEmpty || name.ContainsAnyInRange((byte)0, (byte)' ') || name.Contains((byte)0x7f))
@@ -348,7 +354,8 @@ internal sealed class RequestHead
         CheckAbsolute();
     }
 
-    /// <summary>The authority of a target in absolute form is the one that counts (RFC 9112, section 3.2.2): a Host that says something else is an attack.</summary>
+    /// <summary>The authority of a target in absolute form is the one that counts (RFC 9112, section 3.2.2): a Host that says something
+    /// else is an attack.</summary>
     void CheckAbsolute()
     {
         var scheme = Target.IndexOf("://", StringComparison.Ordinal);

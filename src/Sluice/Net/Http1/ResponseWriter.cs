@@ -8,9 +8,9 @@ using Sluice.Net.Http;
 namespace Sluice.Net.Http1;
 
 /// <summary>
-/// An answer on its way to the client: the head with the first flush, then the body in whatever framing the head says. What is written before the
-/// first flush can still be taken back. A body without a length becomes chunks; one whose head has a Transfer-Encoding of the application's brings
-/// its framing along.
+/// An answer on its way to the client: the head with the first flush, then the body in whatever framing the head says. What is written
+/// before the first flush can still be taken back. A body without a length becomes chunks; one whose head has a Transfer-Encoding of the
+/// application's brings its framing along.
 /// </summary>
 sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : PipeWriter
 {
@@ -46,7 +46,8 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
 
     public override bool CanGetUnflushedBytes => true;
 
-    public override long UnflushedBytes => _earlyLength + _chunkLength + (HasStarted && output.CanGetUnflushedBytes ? output.UnflushedBytes : 0);
+    public override long UnflushedBytes =>
+        _earlyLength + _chunkLength + (HasStarted && output.CanGetUnflushedBytes ? output.UnflushedBytes : 0);
 
     /// <summary>For the connection's next answer.</summary>
     public void Next()
@@ -300,7 +301,8 @@ sealed class ResponseWriter(PipeWriter output, Http1Connection connection) : Pip
     /// <summary>The answer is complete: says so in its framing and flushes.</summary>
     public ValueTask<FlushResult> EndAsync(HeaderList? trailers)
     {
-        if (!HasStarted && connection.Answer is { ContentLength: null } headers && !headers.ContainsKey("Transfer-Encoding") && trailers is not { Count: > 0 })
+        if (!HasStarted && connection.Answer is { ContentLength: null } headers && !headers.ContainsKey("Transfer-Encoding")
+            && trailers is not { Count: > 0 })
         {
             // all of it is there
             headers.ContentLength = MayHaveBody ? _earlyLength : null;

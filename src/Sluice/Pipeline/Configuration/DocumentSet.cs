@@ -6,7 +6,8 @@ namespace Sluice.Pipeline;
 /// <summary>All resources of a configuration, by kind and id. Immutable; a change shares everything that it does not touch.</summary>
 internal sealed class DocumentSet
 {
-    public static DocumentSet Empty { get; } = new([.. ResourceKinds.All.Select(_ => ImmutableSortedDictionary.Create<string, Document>(StringComparer.Ordinal))]);
+    public static DocumentSet Empty { get; } =
+        new([.. ResourceKinds.All.Select(_ => ImmutableSortedDictionary.Create<string, Document>(StringComparer.Ordinal))]);
 
     /// <summary>How far back <see cref="ChangesSince"/> goes.</summary>
     const int LongestPast = 1024;
@@ -23,7 +24,8 @@ internal sealed class DocumentSet
 
     public static DocumentSet Of(IEnumerable<Document> documents)
     {
-        var builders = ResourceKinds.All.Select(_ => ImmutableSortedDictionary.CreateBuilder<string, Document>(StringComparer.Ordinal)).ToArray();
+        var builders = ResourceKinds.All.Select(_ => ImmutableSortedDictionary.CreateBuilder<string, Document>(StringComparer.Ordinal))
+            .ToArray();
         foreach (var document in documents)
         {
             builders[(int)document.Kind][document.Id] = document;
@@ -37,9 +39,11 @@ internal sealed class DocumentSet
     public Document? Find(ResourceKind kind, string id) => _byKind[(int)kind].GetValueOrDefault(id);
 
     public DocumentSet With(Document document) =>
-        new(_byKind.SetItem((int)document.Kind, _byKind[(int)document.Kind].SetItem(document.Id, document)), StepTo(document.Kind, document.Id));
+        new(_byKind.SetItem((int)document.Kind, _byKind[(int)document.Kind].SetItem(document.Id, document)),
+            StepTo(document.Kind, document.Id));
 
-    public DocumentSet Without(ResourceKind kind, string id) => new(_byKind.SetItem((int)kind, _byKind[(int)kind].Remove(id)), StepTo(kind, id));
+    public DocumentSet Without(ResourceKind kind, string id) =>
+        new(_byKind.SetItem((int)kind, _byKind[(int)kind].Remove(id)), StepTo(kind, id));
 
     Step StepTo(ResourceKind kind, string id) => _past is { Length: < LongestPast } past
         ? new(_identity, kind, id, past, past.Length + 1)

@@ -18,7 +18,8 @@ internal sealed class LiveConfiguration(SnapshotCompiler compiler)
     /// <summary>The running configuration. Never null after the first <see cref="Apply"/>.</summary>
     public Snapshot Current => Volatile.Read(ref _current) ?? throw new InvalidOperationException("no configuration was applied yet");
 
-    /// <summary>The running configuration, for a request or a session: its <see cref="Snapshot"/> stays in use until <see cref="Leave"/>.</summary>
+    /// <summary>The running configuration, for a request or a session: its <see cref="Snapshot"/> stays in use until
+    /// <see cref="Leave"/>.</summary>
     public Snapshot Enter(out int seat)
     {
         while (true)

@@ -38,10 +38,12 @@ internal static class ResourceChecker
         }
         return (kind == ResourceKind.Routes ? OnlyOne(value, "host", "hosts") ?? OnlyOne(value, "remote_addr", "remote_addrs") : null)
             ?? (ResourceSchemas.Check(kind, value) is not { } invalid ? null
-                : IsConsumers(kind) && invalid.StartsWith("invalid plugin conf ", StringComparison.Ordinal) ? "invalid plugins configuration: " + invalid
+                : IsConsumers(kind) && invalid.StartsWith("invalid plugin conf ", StringComparison.Ordinal)
+                ? "invalid plugins configuration: " + invalid
                 : "invalid configuration: " + invalid)
             ?? CheckOwn(kind, value)
-            ?? (kind == ResourceKind.StreamRoutes && value.ContainsKey("protocol") ? "invalid configuration: property \"protocol\": xRPC is not spoken here" : null)
+            ?? (kind == ResourceKind.StreamRoutes && value.ContainsKey("protocol")
+                ? "invalid configuration: property \"protocol\": xRPC is not spoken here" : null)
             ?? (kind == ResourceKind.StreamRoutes ? CheckAddresses(value) : null)
             ?? (kind == ResourceKind.Ssls ? CheckSsl(value, warnings) : null)
             ?? (kind == ResourceKind.StreamRoutes
@@ -52,9 +54,12 @@ internal static class ResourceChecker
             ?? CheckReference(value, "plugin_config_id", ResourceKind.PluginConfigs, "plugin config", documents)
             ?? CheckReference(value, "group_id", ResourceKind.ConsumerGroups, "consumer group", documents)
             ?? Prefixed(IsConsumers(kind) ? "invalid plugins configuration: " : "", CheckPlugins(kind, id, value, maker, warnings))
-            ?? (kind == ResourceKind.Credentials && (value["plugins"] as JsonObject)?.Any(plugin => plugins.Find(plugin.Key)?.Info.IsAuth == false) == true
+            ?? (kind == ResourceKind.Credentials
+                && (value["plugins"] as JsonObject)?.Any(plugin => plugins.Find(plugin.Key)?.Info.IsAuth == false) == true
                 ? "only supports auth type plugins in consumer credential" : null)
-            ?? (kind == ResourceKind.Protos ? Prefixed("invalid configuration: property \"content\" validation failed: ", ProtoCheck.Check((string)value["content"]!)) : null)
+            ?? (kind == ResourceKind.Protos
+                ? Prefixed("invalid configuration: property \"content\" validation failed: ", ProtoCheck.Check((string)value["content"]!))
+                : null)
             ?? CheckVars(value["vars"] as JsonArray)
             ?? Warned(kind, value, warnings);
     }
@@ -85,7 +90,8 @@ internal static class ResourceChecker
         }
         if (kind == ResourceKind.Routes)
         {
-            foreach (var uri in ((JsonNode?[])[value["uri"], .. value["uris"] as JsonArray ?? []]).OfType<JsonValue>().Select(uri => uri.ToString()))
+            foreach (var uri in ((JsonNode?[])[value["uri"], .. value["uris"] as JsonArray ?? []]).OfType<JsonValue>()
+                .Select(uri => uri.ToString()))
             {
                 if (!uri.StartsWith('/') && !uri.StartsWith('*'))
                 {
@@ -93,11 +99,13 @@ internal static class ResourceChecker
                 }
             }
         }
-        foreach (var (place, timeout) in ((string, JsonNode?)[])[("timeout", value["timeout"]), ("upstream.timeout", value["upstream"]?["timeout"])])
+        foreach (var (place, timeout) in ((string, JsonNode?)[])[("timeout", value["timeout"]),
+            ("upstream.timeout", value["upstream"]?["timeout"])])
         {
             foreach (var (name, seconds) in timeout as JsonObject ?? [])
             {
-                if (seconds is not null && LuaText.Type(seconds) == "number" && LuaText.ToDouble(seconds) is >= 1000 and var number && number % 1000 == 0)
+                if (seconds is not null && LuaText.Type(seconds) == "number" && LuaText.ToDouble(seconds) is >= 1000 and var number
+                    && number % 1000 == 0)
                 {
                     warnings.Add($"{place}.{name}: {LuaText.Number(number)} seconds; were milliseconds meant?");
                 }
@@ -113,7 +121,8 @@ internal static class ResourceChecker
         {
             return;
         }
-        if (list.Count >= 2 && list[0] is JsonValue variable && variable.TryGetValue(out string? name) && name.ToUpperInvariant() is not ("OR" or "AND" or "!OR" or "!AND"))
+        if (list.Count >= 2 && list[0] is JsonValue variable && variable.TryGetValue(out string? name)
+            && name.ToUpperInvariant() is not ("OR" or "AND" or "!OR" or "!AND"))
         {
             var (error, warning) = Model.Nginx.NginxVariables.Check(name);
             if ((error ?? warning) is { } problem)
@@ -140,12 +149,15 @@ internal static class ResourceChecker
     {
         if (value["ocsp_stapling"] is JsonObject { } stapling && stapling["enabled"]?.GetValue<bool>() == true)
         {
-            foreach (var name in ((string[])["skip_verify", "cache_ttl"]).Where(name => stapling[name] is { } given && given.ToJsonString() is not ("false" or "3600")))
+            foreach (var name in ((string[])["skip_verify", "cache_ttl"]).Where(name => stapling[name] is { } given
+                && given.ToJsonString() is not ("false" or "3600")))
             {
-                warnings?.Add($"ocsp_stapling.{name}: it has no effect, .NET verifies every OCSP answer and keeps it as long as the answer itself says");
+                warnings?.Add(
+                    $"ocsp_stapling.{name}: it has no effect, .NET verifies every OCSP answer and keeps it as long as the answer itself says");
             }
         }
-        if ((value["certs"] as JsonArray)?.Count is var certificates && (value["keys"] as JsonArray)?.Count is var own && (certificates ?? 0) != (own ?? 0))
+        if ((value["certs"] as JsonArray)?.Count is var certificates && (value["keys"] as JsonArray)?.Count is var own
+            && (certificates ?? 0) != (own ?? 0))
         {
             return "mismatched number of certs and keys";
         }
@@ -174,7 +186,8 @@ internal static class ResourceChecker
             return e.Message;
         }
         return config.Protocols is { Length: > 0 } protocols && !protocols.Contains("TLSv1.2") && !protocols.Contains("TLSv1.3")
-            ? "invalid configuration: property \"ssl_protocols\" validation failed: TLSv1.1 is broken and is not offered, use TLSv1.2 and TLSv1.3"
+            ? "invalid configuration: property \"ssl_protocols\" validation failed: TLSv1.1 is broken and is not offered, use TLSv1.2 "
+                + "and TLSv1.3"
             : null;
     }
 
@@ -207,7 +220,8 @@ internal static class ResourceChecker
         return value["script"]?.ToString() is { } script && LuaCheck.Syntax(script) is { } notScript
             ? $"failed to load 'script' string: {WithoutLoadstring(notScript)}" : null;
 
-        static string WithoutLoadstring(string error) => error.StartsWith(Loading, StringComparison.Ordinal) ? error[Loading.Length..] : error;
+        static string WithoutLoadstring(string error) =>
+            error.StartsWith(Loading, StringComparison.Ordinal) ? error[Loading.Length..] : error;
     }
 
     /// <summary>Checks an upstream that stands in a plugin's configuration, and fills its defaults in.</summary>
@@ -221,7 +235,8 @@ internal static class ResourceChecker
         {
             return null;
         }
-        if (upstream["scheme"] is JsonValue scheme && scheme.GetValue<string>() is not ("http" or "https" or "grpc" or "grpcs" or "tcp" or "udp" or "tls") and var wire)
+        if (upstream["scheme"] is JsonValue scheme
+            && scheme.GetValue<string>() is not ("http" or "https" or "grpc" or "grpcs" or "tcp" or "udp" or "tls") and var wire)
         {
             return $"invalid configuration: upstream scheme \"{wire}\" is not supported by this version of Sluice: use \"http\", \"https\", \"grpc\" or \"grpcs\", for stream routes \"tcp\", \"udp\" or \"tls\"";
         }
@@ -237,7 +252,8 @@ internal static class ResourceChecker
         {
             return badCertificate;
         }
-        if (upstream["pass_host"] is JsonValue pass && pass.GetValue<string>() == "rewrite" && string.IsNullOrEmpty((string?)upstream["upstream_host"]))
+        if (upstream["pass_host"] is JsonValue pass && pass.GetValue<string>() == "rewrite"
+            && string.IsNullOrEmpty((string?)upstream["upstream_host"]))
         {
             return "`upstream_host` can't be empty when `pass_host` is `rewrite`";
         }
@@ -275,7 +291,8 @@ internal static class ResourceChecker
     /// <summary>What would not be one HTTP request.</summary>
     static string? BadProbe(JsonObject active)
     {
-        if (((JsonArray?)active["req_headers"])?.Any(header => header!.GetValue<string>() is var line && (line.AsSpan().ContainsAny("\r\n\0") || line.IndexOf(':', StringComparison.Ordinal) < 1)) == true)
+        if (((JsonArray?)active["req_headers"])?.Any(header => header!.GetValue<string>() is var line
+            && (line.AsSpan().ContainsAny("\r\n\0") || line.IndexOf(':', StringComparison.Ordinal) < 1)) == true)
         {
             return "property \"req_headers\" validation failed: expected lines like \"Name: value\"";
         }
@@ -307,9 +324,11 @@ internal static class ResourceChecker
             {
                 return $"invalid plugin conf type for plugin [{name}]";
             }
-            if ((IsConsumers(kind) && plugin.IsCredential ? plugin.CheckCredential(config) : maker.Check(plugin, config, $"{kind.Singular().Replace(' ', '_')} {id}")) is { } error)
+            if ((IsConsumers(kind) && plugin.IsCredential ? plugin.CheckCredential(config)
+                : maker.Check(plugin, config, $"{kind.Singular().Replace(' ', '_')} {id}")) is { } error)
             {
-                return error.StartsWith(PluginMeta.BadPreFunction, StringComparison.Ordinal) ? error.Insert(PluginMeta.BadPreFunction.Length, name)
+                return error.StartsWith(PluginMeta.BadPreFunction, StringComparison.Ordinal)
+                    ? error.Insert(PluginMeta.BadPreFunction.Length, name)
                     : $"failed to check the configuration of plugin {name} err: {error}";
             }
             foreach (var warning in warnings is null ? [] : plugin.Info.Warnings?.Invoke(config, resource) ?? [])
@@ -338,7 +357,8 @@ internal static class ResourceChecker
     }
 
     static string? CheckBodyVariables(JsonArray rule) =>
-        rule.Count >= 2 && rule[0] is JsonValue variable && variable.TryGetValue(out string? name) && name.StartsWith("post_arg.", StringComparison.Ordinal)
+        rule.Count >= 2 && rule[0] is JsonValue variable && variable.TryGetValue(out string? name)
+        && name.StartsWith("post_arg.", StringComparison.Ordinal)
             ? JsonPath.Check(name["post_arg.".Length..])
             : rule.OfType<JsonArray>().Select(CheckBodyVariables).FirstOrDefault(error => error is not null);
 

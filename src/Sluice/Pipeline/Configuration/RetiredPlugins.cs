@@ -1,8 +1,8 @@
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Ends plugins when nobody can use them any more: one that came with snapshot a and is not in snapshot b is used by requests of the snapshots from a to
-/// b - 1, and by no others. A stream that stays on an old snapshot holds up only what that snapshot has.
+/// Ends plugins when nobody can use them any more: one that came with snapshot a and is not in snapshot b is used by requests of the
+/// snapshots from a to b - 1, and by no others. A stream that stays on an old snapshot holds up only what that snapshot has.
 /// </summary>
 sealed class RetiredPlugins
 {

@@ -40,11 +40,13 @@ internal sealed record Snapshot(
     public bool HasSecrets => Consumers.HasSecrets || WithSecrets.Count > 0;
 
     /// <summary>The secrets that have to be known before a request comes.</summary>
-    public IEnumerable<string> SecretReferences => Consumers.References.Concat(WithSecrets.SelectMany(key => Upstreams[key].Secrets.Keys)).Distinct();
+    public IEnumerable<string> SecretReferences =>
+        Consumers.References.Concat(WithSecrets.SelectMany(key => Upstreams[key].Secrets.Keys)).Distinct();
 
     /// <summary>Whether everything was compiled with the values that are known now.</summary>
     public bool HasCurrentSecrets(SecretStore secrets) =>
-        !Consumers.WithOtherSecrets(secrets).Any() && WithSecrets.SelectMany(key => Upstreams[key].Secrets).All(pair => secrets.Known(pair.Key) == pair.Value);
+        !Consumers.WithOtherSecrets(secrets).Any()
+        && WithSecrets.SelectMany(key => Upstreams[key].Secrets).All(pair => secrets.Known(pair.Key) == pair.Value);
 
     /// <summary>The API that an enabled plugin offers there, or null.</summary>
     public PluginApi? Api(string method, string uri)

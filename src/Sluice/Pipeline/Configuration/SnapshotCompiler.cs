@@ -32,9 +32,9 @@ internal sealed record CompiledSnapshot(Snapshot? Snapshot, IReadOnlyList<Proble
 }
 
 /// <summary>
-/// Turns settings and documents into a <see cref="Snapshot"/>. Documents have been checked one by one (<see cref="ResourceChecker"/>), and what was parsed of them stays with them;
-/// what only shows in the whole (two plugins that contradict each other once service and route are merged) is found here.
-/// A reference to something that is gone is no error here: the route then answers 503, as in APISIX.
+/// Turns settings and documents into a <see cref="Snapshot"/>. Documents have been checked one by one (<see cref="ResourceChecker"/>), and
+/// what was parsed of them stays with them; what only shows in the whole (two plugins that contradict each other once service and route are
+/// merged) is found here. A reference to something that is gone is no error here: the route then answers 503, as in APISIX.
 /// </summary>
 internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<PluginDescriptor> builtin, UpstreamServices? upstreams = null)
 {
@@ -47,7 +47,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
     {
         if (previous is not null && ReferenceEquals(previous.Settings, settings))
         {
-            return new Compilation(services, _upstreams, _roots, Maker(settings, previous.Plugins, documents), settings, documents, previous, previous).Run();
+            return new Compilation(services, _upstreams, _roots, Maker(settings, previous.Plugins, documents), settings, documents,
+                previous, previous).Run();
         }
         var renewed = previous is null ? null : services.RunningLua;
         renewed?.Renew(PluginServices.LuaOptions(settings));
@@ -65,7 +66,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
 
     CompiledSnapshot CompileAnew(GatewaySettings settings, DocumentSet documents, Snapshot? previous)
     {
-        var (scripted, broken) = ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)), previous?.Plugins);
+        var (scripted, broken) = ScriptedPlugins.Load(services, (settings.Plugins ?? []).Except(builtin.Select(plugin => plugin.Name)),
+            previous?.Plugins);
         if (broken.Count > 0)
         {
             return new(null, broken);
@@ -76,15 +78,18 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         }
         catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
         {
-            return new(null, [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
+            return new(null,
+                [Problem.Error("conf/config.yaml (apisix.ssl.ssl_trusted_certificate)", $"{settings.Http.TrustedCaFile}: {e.Message}")]);
         }
         if (WrongDefaults(settings) is { } wrong)
         {
             return new(null, [wrong]);
         }
         var registry = new PluginRegistry([.. builtin, .. scripted], settings.Plugins, settings.Streams.Plugins);
-        var compiled = new Compilation(services, _upstreams, _roots, Maker(settings, registry, documents), settings, documents, null, previous).Run();
-        return ReferenceEquals(previous?.Settings, settings) ? compiled : compiled with { Problems = [.. WithoutEffect(registry, settings), .. compiled.Problems] };
+        var compiled = new Compilation(services, _upstreams, _roots, Maker(settings, registry, documents), settings, documents, null,
+            previous).Run();
+        return ReferenceEquals(previous?.Settings, settings) ? compiled
+            : compiled with { Problems = [.. WithoutEffect(registry, settings), .. compiled.Problems] };
     }
 
     /// <summary><c>sluice.streams.defaults</c> is what a plugin that rules streams would be configured with.</summary>
@@ -92,24 +97,29 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         && (Array.Find(s_notDefaults, defaults.ContainsKey) is { } own
             ? $"{own} has its effect in the plugin streaming only"
             : builtin.FirstOrDefault(static plugin => plugin.RulesStreams) is { } streaming
-                ? Maker(settings with { StreamDefaults = null }, new(builtin), DocumentSet.Empty).Check(streaming, defaults.DeepClone().AsObject(), "sluice.streams.defaults") : null) is { } error
+                ? Maker(settings with { StreamDefaults = null }, new(builtin), DocumentSet.Empty)
+                .Check(streaming, defaults.DeepClone().AsObject(), "sluice.streams.defaults") : null) is { } error
             ? Problem.Error("conf/config.yaml (sluice.streams.defaults)", error) : null;
 
     /// <summary>Makes the plugins of these documents.</summary>
     internal PluginMaker Maker(GatewaySettings settings, PluginRegistry registry, DocumentSet documents) => new(
         services, registry, settings, documents[ResourceKind.PluginMetadata],
-        new(_upstreams, settings.Http.UpstreamKeepalive, settings.Http.HealthChecks, _roots, ResourceChecker.CheckPluginUpstream), StreamDefaults(settings));
+        new(_upstreams, settings.Http.UpstreamKeepalive, settings.Http.HealthChecks, _roots, ResourceChecker.CheckPluginUpstream),
+        StreamDefaults(settings));
 
     static readonly string[] s_notDefaults = ["concurrent", "max_events", "max_bytes"];
 
-    static StreamPolicy? StreamDefaults(GatewaySettings settings) => settings.StreamDefaults is { } defaults ? StreamPolicy.Parse(defaults) : null;
+    static StreamPolicy? StreamDefaults(GatewaySettings settings) =>
+        settings.StreamDefaults is { } defaults ? StreamPolicy.Parse(defaults) : null;
 
-    static IEnumerable<Problem> WithoutEffect(PluginRegistry registry, GatewaySettings settings) => settings.PluginAttributes.SelectMany(attributes =>
+    static IEnumerable<Problem> WithoutEffect(PluginRegistry registry, GatewaySettings settings) =>
+        settings.PluginAttributes.SelectMany(attributes =>
         (registry.Find(attributes.Key) ?? registry.FindForStreams(attributes.Key))?.UnknownAttributes(attributes.Value)
             .Select(name => Problem.Warning("conf/config.yaml", $"plugin_attr.{attributes.Key}.{name} has no effect here")) ?? []);
 
     sealed class Compilation(
-        PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginMaker maker, GatewaySettings settings, DocumentSet documents, Snapshot? reusable,
+        PluginServices services, UpstreamServices upstreamServices, TrustedRoots? roots, PluginMaker maker, GatewaySettings settings,
+        DocumentSet documents, Snapshot? reusable,
         Snapshot? previous)
     {
         readonly List<Problem> _problems = [];
@@ -118,7 +128,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         readonly Dictionary<string, Upstream> _upstreams = [];
 
         /// <summary>Null: everything may have changed.</summary>
-        readonly IReadOnlyCollection<(ResourceKind Kind, string Id)>? _changes = reusable is null ? null : documents.ChangesSince(reusable.Documents);
+        readonly IReadOnlyCollection<(ResourceKind Kind, string Id)>? _changes = reusable is null ? null
+            : documents.ChangesSince(reusable.Documents);
 
         public CompiledSnapshot Run()
         {
@@ -136,7 +147,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
                 return new(null, _problems);
             }
             var snapshot = new Snapshot(
-                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers, globalRules, maker.Registry, tls, streams)
+                (previous?.Version ?? 0) + 1, settings, documents, routes.Routes, routes.Upstreams, routes.Users, routes.Router, consumers,
+                globalRules, maker.Registry, tls, streams)
             {
                 WithSecrets = WithSecrets(routes.Upstreams),
                 StreamDefaults = StreamDefaults(settings),
@@ -160,7 +172,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             var chains = routes.Where(route => next.Routes.GetValueOrDefault(route.Id) != route).Select(route => route.Chain);
             if (before.StreamRoutes != next.StreamRoutes)
             {
-                chains = chains.Concat(before.StreamRoutes.Routes.Except(next.StreamRoutes.Routes, ReferenceEqualityComparer.Instance).Cast<StreamRoute>().Select(route => route.Chain));
+                chains = chains.Concat(before.StreamRoutes.Routes.Except(next.StreamRoutes.Routes, ReferenceEqualityComparer.Instance)
+                    .Cast<StreamRoute>().Select(route => route.Chain));
             }
             var gone = chains.SelectMany(chain => chain.Owners).ToList();
             if (before.GlobalRules != next.GlobalRules)
@@ -192,7 +205,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             {
                 return [.. upstreams.Values.Where(upstream => upstream.Secrets.Count > 0).Select(upstream => upstream.Key)];
             }
-            var before = upstreams == reusable!.Upstreams ? reusable.WithSecrets : [.. reusable.WithSecrets.Where(key => upstreams.GetValueOrDefault(key)?.Secrets.Count > 0)];
+            var before = upstreams == reusable!.Upstreams ? reusable.WithSecrets
+                : [.. reusable.WithSecrets.Where(key => upstreams.GetValueOrDefault(key)?.Secrets.Count > 0)];
             return before.Union(_upstreams.Values.Where(upstream => upstream.Secrets.Count > 0).Select(upstream => upstream.Key));
         }
 
@@ -228,17 +242,21 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         }
 
         /// <summary>Only the routes that the changes concern: the cost is theirs, however many routes there are.</summary>
-        RouteParts ChangedRoutes(Snapshot before, IReadOnlyCollection<(ResourceKind Kind, string Id)> changes, StreamRouter streams, ImmutableHashSet<string> elsewhere)
+        RouteParts ChangedRoutes(Snapshot before, IReadOnlyCollection<(ResourceKind Kind, string Id)> changes, StreamRouter streams,
+            ImmutableHashSet<string> elsewhere)
         {
             var ids = changes.SelectMany(change => change.Kind switch
             {
                 ResourceKind.Routes => [change.Id],
-                ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams or ResourceKind.PluginMetadata => before.Users.Of(change.Kind, change.Id),
+                ResourceKind.Services or ResourceKind.PluginConfigs or ResourceKind.Upstreams or ResourceKind.PluginMetadata =>
+                    before.Users.Of(change.Kind, change.Id),
                 ResourceKind.Ssls => ShowingCertificate(before, change.Id),
                 _ => (IReadOnlyCollection<string>)[],
-            }).Concat(before.WithSecrets.Select(key => before.Upstreams[key]).Where(upstream => !IsCurrent(upstream)).SelectMany(upstream => RoutesOf(before, upstream))).ToHashSet();
+            }).Concat(before.WithSecrets.Select(key => before.Upstreams[key]).Where(upstream => !IsCurrent(upstream))
+                .SelectMany(upstream => RoutesOf(before, upstream))).ToHashSet();
             if (ids.Count == 0 && streams == before.StreamRoutes && elsewhere.SetEquals(before.NamedElsewhere)
-                && elsewhere.All(id => _upstreams.GetValueOrDefault(UpstreamKey(id)) == before.Upstreams.GetValueOrDefault(UpstreamKey(id))))
+                && elsewhere.All(
+                    id => _upstreams.GetValueOrDefault(UpstreamKey(id)) == before.Upstreams.GetValueOrDefault(UpstreamKey(id))))
             {
                 return new(before.Routes, before.Upstreams, before.Users, before.Router);
             }
@@ -246,13 +264,16 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             var come = ids.Select(id => documents.Find(ResourceKind.Routes, id)).OfType<Document>().Order(ById)
                 .Select(document => TryCompile(document, Route)).OfType<Route>().ToArray();
             var routes = before.Routes.With(
-                ids.Select(id => KeyValuePair.Create(id, (Route?)null)).Concat(come.Select(route => KeyValuePair.Create(route.Id, (Route?)route))));
+                ids.Select(id => KeyValuePair.Create(id, (Route?)null))
+                .Concat(come.Select(route => KeyValuePair.Create(route.Id, (Route?)route))));
             var users = before.Users.With(gone, come);
-            var unused = gone.Select(route => route.Upstream?.Key).Concat(before.StreamRoutes.Routes.Select(route => route.Upstream?.Key)).OfType<string>()
+            var unused = gone.Select(route => route.Upstream?.Key).Concat(before.StreamRoutes.Routes.Select(route => route.Upstream?.Key))
+                .OfType<string>()
                 .Concat(gone.SelectMany(route => route.Chain.UpstreamIds).Concat(before.NamedElsewhere).Select(UpstreamKey)).Distinct()
                 .Where(key => !_upstreams.ContainsKey(key) && !IsUsed(key, users, routes));
             var upstreams = before.Upstreams.With(
-                unused.Select(key => KeyValuePair.Create(key, (Upstream?)null)).Concat(_upstreams.Select(pair => KeyValuePair.Create(pair.Key, (Upstream?)pair.Value))));
+                unused.Select(key => KeyValuePair.Create(key, (Upstream?)null))
+                .Concat(_upstreams.Select(pair => KeyValuePair.Create(pair.Key, (Upstream?)pair.Value))));
             return new(routes, upstreams, users, before.Router.With(gone, come));
         }
 
@@ -260,7 +281,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         static string[] ShowingCertificate(Snapshot before, string ssl) =>
             [.. before.Routes.Values.Where(route => 
                 route.Upstream is not { } upstream || upstream.Config.Tls?.ClientCertId == ssl
-                || Array.Exists(route.Chain.UpstreamIds, id => before.Upstreams.GetValueOrDefault(UpstreamKey(id))?.Config.Tls?.ClientCertId == ssl)).Select(route => route.Id)];
+                || Array.Exists(route.Chain.UpstreamIds,
+                    id => before.Upstreams.GetValueOrDefault(UpstreamKey(id))?.Config.Tls?.ClientCertId == ssl)).Select(route => route.Id)];
 
         static string UpstreamKey(string id) => $"upstreams/{id}";
 
@@ -280,7 +302,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
         static readonly Comparer<Document> ById = Comparer<Document>.Create((a, b) => string.CompareOrdinal(a.Id, b.Id));
 
         static bool IsUsed(string upstream, RouteUsers users, SharedMap<Route> routes) =>
-            upstream.Split('/', 2) is [var segment, var id] && ResourceKinds.TryParse(segment, out var kind) && kind != ResourceKind.StreamRoutes
+            upstream.Split('/', 2) is [var segment, var id] && ResourceKinds.TryParse(segment, out var kind)
+            && kind != ResourceKind.StreamRoutes
             && (kind == ResourceKind.Routes ? [id] : users.Of(kind, id)).Any(route => routes.GetValueOrDefault(route) is { } known
                 && (known.Upstream?.Key == upstream || (kind == ResourceKind.Upstreams && known.Chain.UpstreamIds.Contains(id))));
 
@@ -291,7 +314,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
 
         bool SameMetadata(string plugin) => Same(ResourceKind.PluginMetadata, plugin);
 
-        bool SameMetadata(PluginChain chain) => Same(ResourceKind.PluginMetadata) || Array.TrueForAll(chain.Uses, use => SameMetadata(use.Descriptor.Name));
+        bool SameMetadata(PluginChain chain) =>
+            Same(ResourceKind.PluginMetadata) || Array.TrueForAll(chain.Uses, use => SameMetadata(use.Descriptor.Name));
 
         T? TryCompile<T>(Document document, Func<Document, T> compile)
             where T : class
@@ -330,7 +354,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             var service = serviceDocument is null ? null : ResourceBinder.Service(serviceDocument);
             var merge = new Merge(
                 config.Plugins, $"route {config.Id}",
-                config.PluginConfigId, Find(ResourceKind.PluginConfigs, config.PluginConfigId) is { } shared ? ResourceBinder.PluginConfig(shared).Plugins : null,
+                config.PluginConfigId, Find(ResourceKind.PluginConfigs, config.PluginConfigId) is { } shared
+                ? ResourceBinder.PluginConfig(shared).Plugins : null,
                 config.ServiceId, service?.Plugins);
             var chain = Chain(config.Script is { } script ? [ScriptedPlugins.OfRoute(services, config.Id, script)] : Uses(merge));
             Named(chain.UpstreamIds);
@@ -378,16 +403,20 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             Dictionary<string, string?> secrets = [];
             var (certificate, incomplete) = ClientCertificateOf(config.Tls, before?.ClientCertificate, secrets);
             return _upstreams[key] = before?.IsMadeOf(source) == true && before.Config.KeepalivePool == config.KeepalivePool
-                && before.Checks is null == config.Checks is null && Equals(before.ClientCertificate, certificate) && Equals(before.Roots, roots)
+                && before.Checks is null == config.Checks is null && Equals(before.ClientCertificate, certificate)
+                && Equals(before.Roots, roots)
                 && before.Incomplete == incomplete && IsCurrent(before)
                 ? before
-                : new Upstream(config, upstreamServices, key, source, before, certificate, roots) { Secrets = secrets, Incomplete = incomplete };
+                : new Upstream(config, upstreamServices, key, source, before, certificate, roots) { Secrets = secrets,
+                    Incomplete = incomplete };
         }
 
-        bool IsCurrent(Upstream? upstream) => upstream is null || upstream.Secrets.Count == 0 || upstream.Secrets.All(pair => services.Secrets.Known(pair.Key) == pair.Value);
+        bool IsCurrent(Upstream? upstream) =>
+            upstream is null || upstream.Secrets.Count == 0 || upstream.Secrets.All(pair => services.Secrets.Known(pair.Key) == pair.Value);
 
         /// <summary>What is shown to the upstream's nodes, and why it cannot be had.</summary>
-        (ClientCertificate? Certificate, string? Incomplete) ClientCertificateOf(TlsConfig? tls, ClientCertificate? before, Dictionary<string, string?> secrets)
+        (ClientCertificate? Certificate, string? Incomplete) ClientCertificateOf(TlsConfig? tls, ClientCertificate? before,
+            Dictionary<string, string?> secrets)
         {
             var (certificate, key) = (tls?.ClientCert, tls?.ClientKey);
             if (tls?.ClientCertId is { } id)
@@ -405,11 +434,13 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             }
             if (Resolved(certificate) is not { } certificateText || Resolved(key) is not { } keyText)
             {
-                return (null, $"the certificate for the upstream refers to a secret that is not known: {secrets.First(pair => pair.Value is null).Key}");
+                return (null,
+                    $"the certificate for the upstream refers to a secret that is not known: {secrets.First(pair => pair.Value is null).Key}");
             }
             try
             {
-                return (before?.IsMadeOf(certificateText, keyText) == true ? before : new ClientCertificate(certificateText, keyText), null);
+                return (before?.IsMadeOf(certificateText, keyText) == true ? before : new ClientCertificate(certificateText, keyText),
+                    null);
             }
             catch (FormatException e) when (secrets.Count > 0 || tls?.ClientCertId is not null)
             {
@@ -432,7 +463,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             }
             var byId = known.Where(IsSame).ToDictionary(route => route.Config.Id);
             return new(documents[ResourceKind.StreamRoutes].Values
-                .Select(document => byId.TryGetValue(document.Id, out var kept) ? Keep(kept) : TryCompile(document, StreamRoute)).OfType<StreamRoute>());
+                .Select(document => byId.TryGetValue(document.Id, out var kept) ? Keep(kept) : TryCompile(document, StreamRoute))
+                .OfType<StreamRoute>());
         }
 
         bool IsSame(StreamRoute route) => Same(ResourceKind.StreamRoutes, route.Config.Id)
@@ -475,7 +507,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
                 {
                     sites[document] = kept;
                 }
-                else if (TryCompile(document, ssl => TlsSite.Of(ResourceBinder.Ssl(ssl), ssl.Place, settings, services.Secrets)!) is { } site)
+                else if (TryCompile(document, ssl =>
+                    TlsSite.Of(ResourceBinder.Ssl(ssl), ssl.Place, settings, services.Secrets)!) is { } site)
                 {
                     sites[document] = site;
                 }
@@ -516,21 +549,25 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
                 ResourceKind.PluginMetadata => before.WithPlugin(change.Id),
                 _ => (IEnumerable<string>)[],
             })).ToHashSet();
-            var changed = _changes.Where(change => change.Kind == ResourceKind.Credentials).ToLookup(change => ResourceKinds.CredentialOf(change.Id).Username, change => change.Id);
+            var changed = _changes.Where(change => change.Kind == ResourceKind.Credentials)
+                .ToLookup(change => ResourceKinds.CredentialOf(change.Id).Username, change => change.Id);
             return before.With(names.Select(username => AccountOf(username, before.CredentialsOf(username).Union(changed[username]))));
         }
 
         /// <param name="credentials">Ids of all that there are, also of some that there are not.</param>
         Account AccountOf(string username, IEnumerable<string> credentials)
         {
-            var found = credentials.Order(StringComparer.Ordinal).Select(id => Find(ResourceKind.Credentials, id)).OfType<Document>().ToArray();
+            var found = credentials.Order(StringComparer.Ordinal).Select(id => Find(ResourceKind.Credentials, id)).OfType<Document>()
+                .ToArray();
             if (reusable?.Consumers.AccountOf(username) is { } known && IsSame(known, found))
             {
                 return known;
             }
             Dictionary<string, string?> secrets = [];
-            var consumer = Find(ResourceKind.Consumers, username) is { } document ? TryCompile(document, one => Consumer(one, secrets)) : null;
-            return new(username, consumer, [.. found.Select(one => one.Id)], consumer is null ? [] : [.. found.Select(WithCredential).OfType<Consumer>()], secrets);
+            var consumer = Find(ResourceKind.Consumers, username) is { } document ? TryCompile(document, one => Consumer(one, secrets))
+                : null;
+            return new(username, consumer, [.. found.Select(one => one.Id)],
+                consumer is null ? [] : [.. found.Select(WithCredential).OfType<Consumer>()], secrets);
 
             Consumer? WithCredential(Document one) => TryCompile(one, it =>
             {
@@ -566,7 +603,8 @@ internal sealed class SnapshotCompiler(PluginServices services, IReadOnlyList<Pl
             }
         }
 
-        /// <summary>A consumer's plugins without references. A plugin that refers to a secret which is not known (yet) is left out: nobody gets in with the reference's text.</summary>
+        /// <summary>A consumer's plugins without references. A plugin that refers to a secret which is not known (yet) is left out: nobody
+        /// gets in with the reference's text.</summary>
         JsonObject? Resolved(JsonObject? plugins, Dictionary<string, string?> secrets)
         {
             if (plugins is null || !SecretReference.In(plugins).Any())

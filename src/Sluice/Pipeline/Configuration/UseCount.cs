@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Counts who uses a snapshot without a cache line that all processors write to, and tells once when it was retired and nobody uses it any more.
+/// Counts who uses a snapshot without a cache line that all processors write to, and tells once when it was retired and nobody uses it any
+/// more.
 /// </summary>
 sealed class UseCount
 {
@@ -36,7 +37,8 @@ sealed class UseCount
         return false;
     }
 
-    /// <summary>Counts one more for somebody who has a seat and has not left: what is used cannot be retired to its end meanwhile.</summary>
+    /// <summary>Counts one more for somebody who has a seat and has not left: what is used cannot be retired to its end
+    /// meanwhile.</summary>
     public int Again(int seat)
     {
         Interlocked.Increment(ref _stripes[seat].Users);

@@ -14,7 +14,8 @@ using Sluice.Model.Json;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The variables that a request's body has: <c>post_arg.a.b</c> and <c>post_arg.list[*].name</c> of JSON and forms, <c>post_arg_x</c> of urlencoded forms,
+/// The variables that a request's body has: <c>post_arg.a.b</c> and <c>post_arg.list[*].name</c> of JSON and forms, <c>post_arg_x</c> of
+/// urlencoded forms,
 /// <c>graphql_name</c>, <c>graphql_operation</c> and <c>graphql_root_fields</c>. Several values are one text, separated by commas.
 /// </summary>
 sealed class BodyVariables
@@ -35,7 +36,9 @@ sealed class BodyVariables
 
     BodyVariables(Exchange exchange, byte[]? body, JsonNode? values) => (_exchange, _body, _values) = (exchange, body, values);
 
-    public static bool Is(string name) => name.StartsWith("post_arg.", StringComparison.Ordinal) || name.StartsWith("post_arg_", StringComparison.Ordinal) || name.StartsWith("graphql_", StringComparison.Ordinal);
+    public static bool Is(string name) =>
+        name.StartsWith("post_arg.", StringComparison.Ordinal) || name.StartsWith("post_arg_", StringComparison.Ordinal)
+        || name.StartsWith("graphql_", StringComparison.Ordinal);
 
     /// <summary>Reads the body without taking it: whoever comes next finds it whole.</summary>
     public static async ValueTask<BodyVariables> ReadAsync(Exchange exchange)
@@ -100,14 +103,16 @@ sealed class BodyVariables
     static async Task<JsonObject> MultipartAsync(string contentType, byte[] body)
     {
         var values = new JsonObject();
-        if (!MediaTypeHeaderValue.TryParse(contentType, out var type) || HeaderUtilities.RemoveQuotes(type.Boundary) is not { Length: > 0 } boundary)
+        if (!MediaTypeHeaderValue.TryParse(contentType, out var type)
+            || HeaderUtilities.RemoveQuotes(type.Boundary) is not { Length: > 0 } boundary)
         {
             return values;
         }
         var reader = new MultipartReader(boundary.ToString(), new MemoryStream(body));
         while (await reader.ReadNextSectionAsync() is { } section)
         {
-            if (ContentDispositionHeaderValue.TryParse(section.ContentDisposition, out var disposition) && HeaderUtilities.RemoveQuotes(disposition.Name) is { Length: > 0 } name)
+            if (ContentDispositionHeaderValue.TryParse(section.ContentDisposition, out var disposition)
+                && HeaderUtilities.RemoveQuotes(disposition.Name) is { Length: > 0 } name)
             {
                 using var text = new StreamReader(section.Body, Encoding.UTF8);
                 values.TryAdd(name.ToString(), await text.ReadToEndAsync());
@@ -124,7 +129,8 @@ sealed class BodyVariables
         }
         if (name.StartsWith("post_arg_", StringComparison.Ordinal))
         {
-            return _exchange.Request.ContentType?.StartsWith("application/x-www-form-urlencoded", StringComparison.OrdinalIgnoreCase) == true
+            return _exchange.Request.ContentType?.StartsWith("application/x-www-form-urlencoded",
+                StringComparison.OrdinalIgnoreCase) == true
                 ? Text((_values as JsonObject)?[name["post_arg_".Length..]]) : null;
         }
         if (!_isParsed)
@@ -179,7 +185,8 @@ sealed class BodyVariables
     {
         var text = HttpMethods.IsGet(_exchange.Request.Method) ? QueryArguments.Find(_exchange.Args, "query")
             : !HttpMethods.IsPost(_exchange.Request.Method) || _body is null ? null
-            : _exchange.Request.ContentType == "application/json" ? Text((_values as JsonObject)?["query"]) : Encoding.UTF8.GetString(_body);
+            : _exchange.Request.ContentType == "application/json" ? Text((_values as JsonObject)?["query"])
+            : Encoding.UTF8.GetString(_body);
         if (string.IsNullOrEmpty(text) || text.Length > MaxBytes)
         {
             return null;

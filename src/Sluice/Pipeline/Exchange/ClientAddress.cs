@@ -7,7 +7,8 @@ using Sluice.Model.Settings;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Who asks, when proxies stand in between: nginx's realip (<c>real_ip_header</c>, <c>real_ip_from</c>, <c>real_ip_recursive</c>), and whose
+/// Who asks, when proxies stand in between: nginx's realip (<c>real_ip_header</c>, <c>real_ip_from</c>, <c>real_ip_recursive</c>), and
+/// whose
 /// <c>X-Forwarded-*</c> is believed (<c>apisix.trusted_addresses</c>).
 /// </summary>
 static class ClientAddress
@@ -40,7 +41,8 @@ static class ClientAddress
         }
     }
 
-    /// <summary>What a trusted peer says stands; of all others, and when it says nothing, it is what the gateway sees itself. From here on it is a header like others: plugins may change it.</summary>
+    /// <summary>What a trusted peer says stands; of all others, and when it says nothing, it is what the gateway sees itself. From here on
+    /// it is a header like others: plugins may change it.</summary>
     /// <returns>Whether the header is the gateway's alone: the client has sent none.</returns>
     static bool Tell(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name, bool isTrusted, string own)
     {
@@ -68,7 +70,8 @@ static class ClientAddress
     static string? PortOf(string host)
     {
         var colon = host.LastIndexOf(':');
-        return colon >= 0 && colon + 1 < host.Length && !host.AsSpan(colon + 1).ContainsAnyExceptInRange('0', '9') ? host[(colon + 1)..] : null;
+        return colon >= 0 && colon + 1 < host.Length && !host.AsSpan(colon + 1).ContainsAnyExceptInRange('0', '9') ? host[(colon + 1)..]
+            : null;
     }
 
     static IPEndPoint? Named(Exchange exchange, HttpSettings settings)
@@ -81,7 +84,8 @@ static class ClientAddress
         return values.Count == 0 ? null : Last(values, settings.RealIpSources, settings.RealIpRecursive);
     }
 
-    /// <summary>From the right: the last address; recursive: the last that is not trusted. Null when there is no address where one should be.</summary>
+    /// <summary>From the right: the last address; recursive: the last that is not trusted. Null when there is no address where one should
+    /// be.</summary>
     static IPEndPoint? Last(StringValues values, CidrSet trusted, bool recursive)
     {
         IPEndPoint? found = null;
@@ -110,7 +114,8 @@ static class ClientAddress
         return found;
     }
 
-    /// <summary><c>192.0.2.1</c>, <c>192.0.2.1:80</c>, <c>2001:db8::1</c>, <c>[2001:db8::1]:80</c>; the port is 0 when there is none.</summary>
+    /// <summary><c>192.0.2.1</c>, <c>192.0.2.1:80</c>, <c>2001:db8::1</c>, <c>[2001:db8::1]:80</c>; the port is 0 when there is
+    /// none.</summary>
     internal static bool TryParse(ReadOnlySpan<char> text, out IPEndPoint address)
     {
         address = null!;

@@ -48,7 +48,8 @@ public sealed partial class Exchange : IVariables
     KeyValuePair<string, StringValues>[]? _before;
     bool _responseBegun;
 
-    /// <summary>A response from elsewhere begins: what plugins have put into the head by now belongs to whatever is sent in the end.</summary>
+    /// <summary>A response from elsewhere begins: what plugins have put into the head by now belongs to whatever is sent in the
+    /// end.</summary>
     internal void BeginResponse()
     {
         _responseBegun = true;
@@ -58,7 +59,8 @@ public sealed partial class Exchange : IVariables
         }
     }
 
-    /// <summary>The response that has begun failed before anything of it was sent: the next one starts from what there was before it.</summary>
+    /// <summary>The response that has begun failed before anything of it was sent: the next one starts from what there was before
+    /// it.</summary>
     internal void TakeResponseBack()
     {
         if (!_responseBegun)
@@ -87,7 +89,8 @@ public sealed partial class Exchange : IVariables
     public bool CanHaveBody => Http is Http1Context own ? own.CanHaveBody
         : ExtendedConnect is null && Http.Features.Get<IHttpRequestBodyDetectionFeature>()?.CanHaveBody == true;
 
-    /// <summary>The client asked for a WebSocket over HTTP/2 (RFC 8441); null otherwise. <see cref="Request"/> is then the GET of HTTP/1.1's handshake.</summary>
+    /// <summary>The client asked for a WebSocket over HTTP/2 (RFC 8441); null otherwise. <see cref="Request"/> is then the GET of
+    /// HTTP/1.1's handshake.</summary>
     internal IHttpExtendedConnectFeature? ExtendedConnect
     {
         get => _rare is { } rare ? rare.ExtendedConnect : default;
@@ -162,7 +165,8 @@ public sealed partial class Exchange : IVariables
         }
     }
 
-    /// <summary>The next piece of the request's body. A reset of the client's HTTP/2 stream is a client that left, whatever the server calls it.</summary>
+    /// <summary>The next piece of the request's body. A reset of the client's HTTP/2 stream is a client that left, whatever the server
+    /// calls it.</summary>
     internal async ValueTask<ReadResult> ReadBodyAsync(CancellationToken cancellation)
     {
         try
@@ -260,7 +264,8 @@ public sealed partial class Exchange : IVariables
     /// <summary>Path as matched: percent-decoded, dots and double slashes removed (nginx's <c>$uri</c>). Starts with a slash.</summary>
     public string Uri { get; set; } = "/";
 
-    /// <summary>The path as routes match it when that is not <see cref="Uri"/>: <c>match_uri_encoded_slash</c> keeps <c>%2F</c> in it.</summary>
+    /// <summary>The path as routes match it when that is not <see cref="Uri"/>: <c>match_uri_encoded_slash</c> keeps <c>%2F</c> in
+    /// it.</summary>
     public string? MatchPath { get; set; }
 
     /// <summary>Query without the question mark; empty when there is none.</summary>
@@ -320,14 +325,16 @@ public sealed partial class Exchange : IVariables
         set => Rarely(value is not null)?.ForwardTo = value;
     }
 
-    /// <summary>Stands between the client and where the request goes: gives the response, for which it may ask on with a <see cref="DetachedRequest"/>.</summary>
+    /// <summary>Stands between the client and where the request goes: gives the response, for which it may ask on with a
+    /// <see cref="DetachedRequest"/>.</summary>
     internal Func<Exchange, ValueTask<Opened>>? Through
     {
         get => _rare is { } rare ? rare.Through : default;
         set => Rarely(value is not null)?.Through = value;
     }
 
-    /// <summary>Asked when the head of a source's response has come, before any plugin has seen it: what copies the response while it passes, or null.</summary>
+    /// <summary>Asked when the head of a source's response has come, before any plugin has seen it: what copies the response while it
+    /// passes, or null.</summary>
     internal Func<Exchange, IResponseSource, ResponseCopy?>? Keep
     {
         get => _rare is { } rare ? rare.Keep : default;
@@ -358,7 +365,8 @@ public sealed partial class Exchange : IVariables
         set => Rarely(value is not null)?.AccelExpires = value;
     }
 
-    /// <summary>Who tells the client what a gRPC upstream says in trailers, for a client that reads none; null: trailers go on as trailers.</summary>
+    /// <summary>Who tells the client what a gRPC upstream says in trailers, for a client that reads none; null: trailers go on as
+    /// trailers.</summary>
     internal ITrailersInBody? TrailersInBody
     {
         get => _rare is { } rare ? rare.TrailersInBody : default;
@@ -370,7 +378,9 @@ public sealed partial class Exchange : IVariables
 
     /// <summary>The response's headers without those that plugins had put there before it came.</summary>
     internal IEnumerable<KeyValuePair<string, StringValues>> SourceHeaders => Response.Headers.Where(header =>
-        _before is null || !Array.Exists(_before, other => other.Key.Equals(header.Key, StringComparison.OrdinalIgnoreCase) && other.Value == header.Value));
+        _before is null
+        || !Array.Exists(_before, other => other.Key.Equals(header.Key, StringComparison.OrdinalIgnoreCase)
+            && other.Value == header.Value));
 
     /// <summary>Of a <see cref="DetachedRequest"/>: who gets the response instead of a client.</summary>
     internal DetachedRequest? Detached { get; private set; }
@@ -385,7 +395,8 @@ public sealed partial class Exchange : IVariables
     /// <summary>A text as logs may show it: without the ids of resumable streams, which are secrets.</summary>
     internal string Shown(string text) => Services.Topics.IsUsed ? StreamIds.Hide(text) : text;
 
-    /// <summary>The same request without its client, as it is now. What plugins hold for the request is held for this one from here on.</summary>
+    /// <summary>The same request without its client, as it is now. What plugins hold for the request is held for this one from here
+    /// on.</summary>
     internal Exchange WithoutClient(DetachedRequest detached, HttpContext context)
     {
         var other = Again(context, Snapshot, Seat is { } seat ? Snapshot.Uses.Again(seat) : null);
@@ -401,8 +412,10 @@ public sealed partial class Exchange : IVariables
         return other;
     }
 
-    /// <summary>The same request under another snapshot, for those who only look: whoever asks for it sees to it that the snapshot stays.</summary>
-    internal Exchange Again(Snapshot snapshot) => Again(new DefaultHttpContext(DetachedRequest.RequestFeatures(this, default)), snapshot, null);
+    /// <summary>The same request under another snapshot, for those who only look: whoever asks for it sees to it that the snapshot
+    /// stays.</summary>
+    internal Exchange Again(Snapshot snapshot) =>
+        Again(new DefaultHttpContext(DetachedRequest.RequestFeatures(this, default)), snapshot, null);
 
     Exchange Again(HttpContext context, Snapshot snapshot, int? seat) =>
         new(context, snapshot, Services, StartTimestamp)
@@ -444,7 +457,8 @@ public sealed partial class Exchange : IVariables
 
     internal void TellResponseLength(long? length) => _responseLength = length;
 
-    /// <summary>How its stream is timed, kept alive and ended; null: nobody has said anything. Known when the request is forwarded.</summary>
+    /// <summary>How its stream is timed, kept alive and ended; null: nobody has said anything. Known when the request is
+    /// forwarded.</summary>
     internal StreamPolicy? Streams
     {
         get => _rare is { } rare ? rare.Streams : default;
@@ -465,7 +479,8 @@ public sealed partial class Exchange : IVariables
         set => Rarely(value != default)?.StreamEndsAt = value;
     }
 
-    /// <summary>Why the gateway ends the stream, in the words of <see cref="StreamReason"/>; null: it does not. The first reason stays.</summary>
+    /// <summary>Why the gateway ends the stream, in the words of <see cref="StreamReason"/>; null: it does not. The first reason
+    /// stays.</summary>
     internal string? EndReason
     {
         get => _rare is { } rare ? rare.EndReason : default;
@@ -587,7 +602,8 @@ public sealed partial class Exchange : IVariables
     public int RemotePort { get; set; }
 
     /// <summary>Milliseconds since the request's head was there.</summary>
-    public double ElapsedMs => (_end == 0 ? Services.Time.GetElapsedTime(StartTimestamp) : Services.Time.GetElapsedTime(StartTimestamp, _end)).TotalMilliseconds;
+    public double ElapsedMs =>
+        (_end == 0 ? Services.Time.GetElapsedTime(StartTimestamp) : Services.Time.GetElapsedTime(StartTimestamp, _end)).TotalMilliseconds;
 
     long _end;
 
@@ -608,7 +624,8 @@ public sealed partial class Exchange : IVariables
     public bool IsPrinted => Script is { HasPrinted: true };
 
     /// <summary>Where this exchange's scripts run.</summary>
-    internal LuaContext OpenScript() => Script ??= Opens is null ? LuaContext.For(Services.Lua, new ScriptExchange(this)) : Opens(new ScriptExchange(this));
+    internal LuaContext OpenScript() =>
+        Script ??= Opens is null ? LuaContext.For(Services.Lua, new ScriptExchange(this)) : Opens(new ScriptExchange(this));
 
     /// <summary>Of a script's subrequest: where its own scripts run; null: anywhere.</summary>
     internal Func<IScriptExchange, LuaContext>? Opens { get; init; }
@@ -622,7 +639,8 @@ public sealed partial class Exchange : IVariables
         Script?.Dispose();
     }
 
-    /// <summary>State that a plugin keeps from one phase to the next, by the plugin's object (not its name: it may be configured twice).</summary>
+    /// <summary>State that a plugin keeps from one phase to the next, by the plugin's object (not its name: it may be configured
+    /// twice).</summary>
     public Dictionary<object, object> Items => _items ??= new(ReferenceEqualityComparer.Instance);
 
     /// <summary>Lets plugins give back what they still hold for this request.</summary>
@@ -693,7 +711,8 @@ public sealed class UpstreamFacts
     /// <summary>The same is known here, up to now.</summary>
     internal void Copy(UpstreamFacts other)
     {
-        (Addresses, Statuses, Status, Host, Uri, Scheme) = (other.Addresses, other.Statuses, other.Status, other.Host, other.Uri, other.Scheme);
+        (Addresses, Statuses, Status, Host, Uri, Scheme) = (other.Addresses, other.Statuses, other.Status, other.Host, other.Uri,
+            other.Scheme);
         (NodeIp, NodePort, ConnectSeconds, HeaderSeconds) = (other.NodeIp, other.NodePort, other.ConnectSeconds, other.HeaderSeconds);
     }
 

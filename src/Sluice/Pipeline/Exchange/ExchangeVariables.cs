@@ -10,7 +10,8 @@ using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
-/// <summary>The variables of a request, by nginx's and APISIX's names (nginx: "Alphabetical index of variables"; APISIX: apisix-variable).</summary>
+/// <summary>The variables of a request, by nginx's and APISIX's names (nginx: "Alphabetical index of variables"; APISIX:
+/// apisix-variable).</summary>
 public sealed partial class Exchange
 {
     public string? Get(string name)
@@ -113,7 +114,8 @@ public sealed partial class Exchange
             "sluice_stream_phase" => Live?.Phase,
             "sluice_stream_end" => Live is null || _end == 0 ? null : StreamEnd,
             "sluice_events" => Events is { } events ? Number(events.Count) : null,
-            "sluice_first_event_time" => Events is { FirstTimestamp: > 0 and var first } ? Seconds(Services.Time.GetElapsedTime(StartTimestamp, first).TotalSeconds) : null,
+            "sluice_first_event_time" => Events is { FirstTimestamp: > 0 and var first }
+                ? Seconds(Services.Time.GetElapsedTime(StartTimestamp, first).TotalSeconds) : null,
             "sluice_max_gap" => Events is { Count: > 1, MaxGap: var gap } ? Seconds(gap.TotalSeconds) : null,
             "sluice_dropped" => Live?.Body is { } queued ? Number(queued.Queue.Dropped) : null,
             "sluice_heartbeats" => Live?.Body is { } body ? Number(body.Heartbeats) : null,
@@ -135,7 +137,8 @@ public sealed partial class Exchange
     public string? StreamEndReason { get; set; }
 
     /// <summary>What kind of stream the response is, by its head; null: it is none.</summary>
-    public string? StreamKind => LiveStream.KindOf(this) is var kind && (kind != Pipeline.StreamKind.Body || MediaType.IsStream(Response.ContentType)) ? KindText(kind) : null;
+    public string? StreamKind => LiveStream.KindOf(this) is var kind
+        && (kind != Pipeline.StreamKind.Body || MediaType.IsStream(Response.ContentType)) ? KindText(kind) : null;
 
     internal static string KindText(Pipeline.StreamKind kind) => kind switch
     {
@@ -149,21 +152,25 @@ public sealed partial class Exchange
     };
 
     /// <summary>The client's header with the client's address appended (ngx_http_proxy_module).</summary>
-    string ForwardedFor => Request.Headers["X-Forwarded-For"] is { Count: > 0 } chain ? $"{string.Join(", ", chain.ToArray())}, {RemoteAddressText}" : RemoteAddressText;
+    string ForwardedFor => Request.Headers["X-Forwarded-For"] is { Count: > 0 } chain
+        ? $"{string.Join(", ", chain.ToArray())}, {RemoteAddressText}" : RemoteAddressText;
 
     /// <summary>What a <c>map</c> makes of its source.</summary>
     string? Mapped(string name) => Snapshot.Settings.Nginx.Maps.TryGetValue(name, out var map)
         ? Template.Expand(map.Find(Template.Expand(map.Source, InNginx)), InNginx) : null;
 
-    /// <summary>The variables as nginx's own directives and its access log see them: there <c>$request_uri</c> is what the client sent.</summary>
+    /// <summary>The variables as nginx's own directives and its access log see them: there <c>$request_uri</c> is what the client
+    /// sent.</summary>
     public Observability.IVariables InNginx => field ??= new NginxView(this);
 
-    /// <summary>The variables for texts that become a URL: there an argument stays as the client wrote it, so that none becomes two.</summary>
+    /// <summary>The variables for texts that become a URL: there an argument stays as the client wrote it, so that none becomes
+    /// two.</summary>
     internal Observability.IVariables InUrl => new UrlView(this);
 
     sealed class UrlView(Exchange exchange) : Observability.IVariables
     {
-        public string? Get(string name) => name.StartsWith("arg_", StringComparison.Ordinal) ? exchange.RawArgument(name[4..]) : exchange.Get(name);
+        public string? Get(string name) =>
+            name.StartsWith("arg_", StringComparison.Ordinal) ? exchange.RawArgument(name[4..]) : exchange.Get(name);
     }
 
     sealed class NginxView(Exchange exchange) : Observability.IVariables
@@ -193,7 +200,9 @@ public sealed partial class Exchange
 
     internal string RemoteAddressText => Text(RemoteAddress);
 
-    internal string LocalPortText => s_port is { } port && port.Number == Http.Connection.LocalPort ? port.Text : (s_port = new(Http.Connection.LocalPort, Number(Http.Connection.LocalPort))).Text;
+    internal string LocalPortText =>
+        s_port is { } port && port.Number == Http.Connection.LocalPort ? port.Text
+        : (s_port = new(Http.Connection.LocalPort, Number(Http.Connection.LocalPort))).Text;
 
     /// <summary>There are few ports, and mostly one.</summary>
     static PortText? s_port;
@@ -201,12 +210,14 @@ public sealed partial class Exchange
     sealed record PortText(int Number, string Text);
 
     /// <summary>The request target exactly as the client sent it.</summary>
-    public string RawTarget => Http is Http1Context own ? own.RawTarget : Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
+    public string RawTarget => Http is Http1Context own ? own.RawTarget
+        : Http.Features.Get<IHttpRequestFeature>()?.RawTarget ?? Request.Path;
 
     /// <summary>The host as names are compared (nginx's <c>$host</c>, <see cref="HostName"/>).</summary>
     public string Host
     {
-        get => field ??= Request.Headers.Host.ToString() is var authority && HostName.Of(authority) is { } name ? name : HostName.WithoutPort(authority).ToLowerInvariant();
+        get => field ??= Request.Headers.Host.ToString() is var authority && HostName.Of(authority) is { } name ? name
+            : HostName.WithoutPort(authority).ToLowerInvariant();
         private set;
     }
 
@@ -227,8 +238,10 @@ public sealed partial class Exchange
 
 
 
-    /// <summary>What the client has sent so far: request line, headers, body. Those of HTTP/2 count as if they were written as HTTP/1.1.</summary>
-    long RequestLength => Http is Http1Context own ? own.ReceivedBytes : HeadLength() + (BodyBytesRead > 0 ? BodyBytesRead : BodyBytesReceived);
+    /// <summary>What the client has sent so far: request line, headers, body. Those of HTTP/2 count as if they were written as
+    /// HTTP/1.1.</summary>
+    long RequestLength => Http is Http1Context own ? own.ReceivedBytes
+        : HeadLength() + (BodyBytesRead > 0 ? BodyBytesRead : BodyBytesReceived);
 
     long HeadLength()
     {
@@ -295,7 +308,8 @@ public sealed partial class Exchange
         };
     }
 
-    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name) => Header(headers, name, name.Replace('_', '-'));
+    static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name) =>
+        Header(headers, name, name.Replace('_', '-'));
 
     /// <summary>An underscore stands for a hyphen, or for itself.</summary>
     static string? Header(Microsoft.AspNetCore.Http.IHeaderDictionary headers, string name, string hyphened)
@@ -341,8 +355,8 @@ public sealed partial class Exchange
     }
 
     /// <summary>
-    /// How a variable of this name is read, for those who read it for every request: without a search for what it is. Null: there is nothing quicker
-    /// than <see cref="Get"/>.
+    /// How a variable of this name is read, for those who read it for every request: without a search for what it is. Null: there is
+    /// nothing quicker than <see cref="Get"/>.
     /// </summary>
     public static Func<Observability.IVariables, string?>? Reader(string name)
     {
@@ -371,22 +385,26 @@ public sealed partial class Exchange
             _ => null,
         };
         return read is null ? null
-            : name == "request_uri" || name.StartsWith("arg_", StringComparison.Ordinal) ? variables => variables is Exchange exchange ? read(exchange) : variables.Get(name)
+            : name == "request_uri" || name.StartsWith("arg_", StringComparison.Ordinal) ? variables => variables is Exchange exchange
+            ? read(exchange) : variables.Get(name)
             : variables => variables is Exchange { _custom: null } exchange ? read(exchange) : variables.Get(name);
     }
 
     static Func<Exchange, string?> ArgumentReader(string name) => exchange => exchange.RawArgument(name);
 
-    static Func<Exchange, string?> HeaderReader(string name, string hyphened) => exchange => Header(exchange.Request.Headers, name, hyphened);
+    static Func<Exchange, string?> HeaderReader(string name, string hyphened) =>
+        exchange => Header(exchange.Request.Headers, name, hyphened);
 
     static string Text(IPAddress address) => (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString();
 
     static readonly string[] Numbers = [.. Enumerable.Range(0, 1000).Select(number => number.ToString(CultureInfo.InvariantCulture))];
 
-    internal static string Number(long number) => number is >= 0 and < 1000 ? Numbers[number] : number.ToString(CultureInfo.InvariantCulture);
+    internal static string Number(long number) =>
+        number is >= 0 and < 1000 ? Numbers[number] : number.ToString(CultureInfo.InvariantCulture);
 
     /// <summary>Short times, which most are, as nginx writes them.</summary>
-    static readonly string[] Milliseconds = [.. Enumerable.Range(0, 1000).Select(ms => string.Create(CultureInfo.InvariantCulture, $"0.{ms:D3}"))];
+    static readonly string[] Milliseconds =
+        [.. Enumerable.Range(0, 1000).Select(ms => string.Create(CultureInfo.InvariantCulture, $"0.{ms:D3}"))];
 
     static string? Seconds(double? seconds) => seconds switch
     {

@@ -10,8 +10,8 @@ namespace Sluice.Pipeline;
 
 /// <summary>
 /// What a configuration does to headers, in APISIX's two forms: <c>{"add": …, "set": …, "remove": […]}</c>, or the old
-/// <c>{"Name": "value"}</c>, which sets. Values are templates, or lists of them. Added first, then set, then removed. As in nginx a header without a
-/// value is none.
+/// <c>{"Name": "value"}</c>, which sets. Values are templates, or lists of them. Added first, then set, then removed. As in nginx a header
+/// without a value is none.
 /// </summary>
 [JsonConverter(typeof(HeaderChangesConverter))]
 public sealed class HeaderChanges
@@ -22,7 +22,8 @@ public sealed class HeaderChanges
     readonly KeyValuePair<string, string[]>[] _set;
     readonly string[] _remove;
 
-    HeaderChanges(IEnumerable<KeyValuePair<string, string[]>> add, IEnumerable<KeyValuePair<string, string[]>> set, IEnumerable<string> remove)
+    HeaderChanges(IEnumerable<KeyValuePair<string, string[]>> add, IEnumerable<KeyValuePair<string, string[]>> set,
+        IEnumerable<string> remove)
     {
         _add = [.. add];
         _set = [.. set];
@@ -42,7 +43,8 @@ public sealed class HeaderChanges
             throw new FormatException("invalid type as header value");
         }
         HeaderChanges changes = isNew
-            ? new(Added(headers["add"]), Pairs(headers["set"] as JsonObject), (headers["remove"] as JsonArray)?.Select(name => name!.ToString()) ?? [])
+            ? new(Added(headers["add"]), Pairs(headers["set"] as JsonObject),
+                (headers["remove"] as JsonArray)?.Select(name => name!.ToString()) ?? [])
             : new([], Pairs(headers), []);
         foreach (var (name, values) in changes._add.Concat(changes._set))
         {
@@ -105,7 +107,8 @@ public sealed class HeaderChanges
     }
 
     static bool IsNewForm(JsonObject headers) =>
-        headers["add"] is JsonObject or JsonArray || headers["set"] is JsonObject or JsonArray || headers["remove"] is JsonObject or JsonArray;
+        headers["add"] is JsonObject or JsonArray || headers["set"] is JsonObject or JsonArray
+        || headers["remove"] is JsonObject or JsonArray;
 
     /// <summary>An object as in proxy-rewrite, or a list of <c>Name: value</c> as in response-rewrite.</summary>
     static IEnumerable<KeyValuePair<string, string[]>> Added(JsonNode? add) => add is JsonArray list
@@ -119,13 +122,16 @@ public sealed class HeaderChanges
     }
 
     static IEnumerable<KeyValuePair<string, string[]>> Pairs(JsonObject? map) =>
-        map?.Select(header => new KeyValuePair<string, string[]>(header.Key, header.Value is JsonArray several ? [.. several.Select(Text)] : [Text(header.Value)])) ?? [];
+        map?.Select(header => new KeyValuePair<string, string[]>(header.Key,
+            header.Value is JsonArray several ? [.. several.Select(Text)] : [Text(header.Value)])) ?? [];
 
     static string Text(JsonNode? value) =>
-        value is JsonValue text && text.TryGetValue(out string? plain) ? plain : value is null ? "" : LuaText.Number(LuaText.ToDouble(value));
+        value is JsonValue text && text.TryGetValue(out string? plain) ? plain : value is null ? ""
+        : LuaText.Number(LuaText.ToDouble(value));
 }
 
 sealed class HeaderChangesConverter : ParsedConverter<HeaderChanges>
 {
-    protected override HeaderChanges Parse(JsonNode value) => value is JsonObject headers ? HeaderChanges.Parse(headers) : HeaderChanges.None;
+    protected override HeaderChanges Parse(JsonNode value) =>
+        value is JsonObject headers ? HeaderChanges.Parse(headers) : HeaderChanges.None;
 }

@@ -6,7 +6,8 @@ namespace Sluice.Pipeline;
 /// <summary>Header values that configurations and variables make up: none of them breaks out of its line.</summary>
 internal static class HeaderText
 {
-    /// <summary>Control characters become <c>%0A</c> and the like, as OpenResty does; what is not Latin-1 becomes its UTF-8 bytes.</summary>
+    /// <summary>Control characters become <c>%0A</c> and the like, as OpenResty does; what is not Latin-1 becomes its UTF-8
+    /// bytes.</summary>
     public static string Escape(string value)
     {
         foreach (var c in value)

@@ -18,7 +18,8 @@ sealed record LogTime(long Second, TimeProvider Clock, string Local, string Iso8
         var made = new LogTime(
             second,
             clock,
-            local.ToString("dd/MMM/yyyy:HH:mm:ss zz", CultureInfo.InvariantCulture) + local.Offset.ToString("mm", CultureInfo.InvariantCulture),
+            local.ToString("dd/MMM/yyyy:HH:mm:ss zz", CultureInfo.InvariantCulture)
+            + local.Offset.ToString("mm", CultureInfo.InvariantCulture),
             local.ToString("yyyy-MM-ddTHH:mm:sszzz", CultureInfo.InvariantCulture));
         Volatile.Write(ref s_last, made);
         return made;

@@ -19,7 +19,8 @@ internal static class QueryArguments
         return null;
     }
 
-    /// <summary>The same for variables (<c>arg_NAME</c> of APISIX): each character of the value is a byte of it; null also where there is no equals sign.</summary>
+    /// <summary>The same for variables (<c>arg_NAME</c> of APISIX): each character of the value is a byte of it; null also where there is
+    /// no equals sign.</summary>
     public static string? FindWire(string args, string name)
     {
         foreach (var range in args.AsSpan().Split('&'))
@@ -44,7 +45,8 @@ internal static class QueryArguments
         var count = 0;
         for (var i = 0; i < encoded.Length; i++)
         {
-            if (encoded[i] == '%' && i + 2 < encoded.Length && byte.TryParse(encoded.Slice(i + 1, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value))
+            if (encoded[i] == '%' && i + 2 < encoded.Length
+                && byte.TryParse(encoded.Slice(i + 1, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value))
             {
                 decoded[count++] = (char)value;
                 i += 2;

@@ -13,8 +13,8 @@ namespace Sluice.Pipeline;
 static partial class RequestCheck
 {
     /// <summary>
-    /// A 400 (405 for CONNECT, unless it asks for a WebSocket), or null when the request is sound; sets <see cref="Exchange.Uri"/> and <see cref="Exchange.Args"/>. After a refusal
-    /// the connection ends: where its next request begins is as doubtful as this one.
+    /// A 400 (405 for CONNECT, unless it asks for a WebSocket), or null when the request is sound; sets <see cref="Exchange.Uri"/> and
+    /// <see cref="Exchange.Args"/>. After a refusal the connection ends: where its next request begins is as doubtful as this one.
     /// </summary>
     public static Answer? Refuse(Exchange exchange)
     {
@@ -58,7 +58,8 @@ static partial class RequestCheck
         {
             return Bad("a non-ASCII character in the request target");
         }
-        if ((exchange.Http is Http1Context own ? own.InvalidHeader : LeaveOutInvalid(request.Headers)) is { } name && RefuseOrLog(exchange, name) is { } refusal)
+        if ((exchange.Http is Http1Context own ? own.InvalidHeader : LeaveOutInvalid(request.Headers)) is { } name
+            && RefuseOrLog(exchange, name) is { } refusal)
         {
             return refusal;
         }
@@ -136,11 +137,13 @@ static partial class RequestCheck
         {
             return Bad("an invalid header name");
         }
-        LogInvalidHeader(exchange.Services.Loggers.CreateLogger("Sluice.Pipeline.RequestCheck"), HeaderText.Escape(name.Length > 64 ? name[..64] : name), exchange.RemoteAddressText);
+        LogInvalidHeader(exchange.Services.Loggers.CreateLogger("Sluice.Pipeline.RequestCheck"),
+            HeaderText.Escape(name.Length > 64 ? name[..64] : name), exchange.RemoteAddressText);
         return null;
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "client sent a header with an invalid name: \"{Name}\", it is left out, client: {Client}")]
+    [LoggerMessage(Level = LogLevel.Information,
+        Message = "client sent a header with an invalid name: \"{Name}\", it is left out, client: {Client}")]
     static partial void LogInvalidHeader(ILogger logger, string name, string client);
 
     static string WithoutTailSlash(string path) => path.Length > 1 && path[^1] == '/' ? path[..^1] : path;

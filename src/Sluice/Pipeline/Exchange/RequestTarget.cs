@@ -12,7 +12,8 @@ internal static class RequestTarget
 {
     static readonly SearchValues<char> Unusual = SearchValues.Create("%.#");
 
-    /// <summary>Path and query as sent; of a target in absolute form without the authority, which has become the Host header already.</summary>
+    /// <summary>Path and query as sent; of a target in absolute form without the authority, which has become the Host header
+    /// already.</summary>
     public static string OriginForm(string target)
     {
         if (target is ['/', ..] || target.IndexOf("://", StringComparison.Ordinal) is not (> 0 and var scheme))
@@ -77,11 +78,13 @@ internal static class RequestTarget
     }
 
     /// <summary>What RFC 3986 lets stand in a path, without the percent sign and the question mark.</summary>
-    static readonly SearchValues<char> Plain = SearchValues.Create("!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
+    static readonly SearchValues<char> Plain =
+        SearchValues.Create("!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
 
     /// <summary>
     /// The path with its encoded slashes left encoded. Null, so that the normalised path is matched, when there is none or when
-    /// anything but percent-decoding was needed to normalise: what dots or double slashes mean is decided once, by <see cref="TryNormalize"/>.
+    /// anything but percent-decoding was needed to normalise: what dots or double slashes mean is decided once, by
+    /// <see cref="TryNormalize"/>.
     /// </summary>
     internal static string? WithEncodedSlashes(string rawPath, string normalized)
     {
@@ -130,7 +133,8 @@ internal static class RequestTarget
                 continue;
             }
             var segment = segments[i][..semicolon];
-            if (segment is "." or ".." || (segment.Length == 0 && i < segments.Length - 1) || segment.ToLowerInvariant() is "%2e" or "%2e%2e")
+            if (segment is "." or ".." || (segment.Length == 0 && i < segments.Length - 1)
+                || segment.ToLowerInvariant() is "%2e" or "%2e%2e")
             {
                 return null;
             }

@@ -13,12 +13,14 @@ public static class Template
     /// <summary>The text with every variable replaced by its value; a missing one becomes nothing.</summary>
     public static string Expand(string text, IVariables variables) => Expand(text, variables, null, out _);
 
-    /// <summary>The same as a header's value: text as its UTF-8 bytes, what came from the wire as it came, and safe whatever the variables hold.</summary>
+    /// <summary>The same as a header's value: text as its UTF-8 bytes, what came from the wire as it came, and safe whatever the variables
+    /// hold.</summary>
     public static string ExpandHeader(string text, IVariables variables) => HeaderText.Escape(ExpandWire(text, variables));
 
     /// <summary>The same as it comes: the variables may hold line breaks.</summary>
     internal static string ExpandWire(string text, IVariables variables) =>
-        text.Contains('$', StringComparison.Ordinal) ? Expand(text, new Wire(variables), null, out _, ByteText.ToWire) : ByteText.ToWire(text);
+        text.Contains('$', StringComparison.Ordinal) ? Expand(text, new Wire(variables), null, out _, ByteText.ToWire)
+        : ByteText.ToWire(text);
 
     sealed class Wire(IVariables variables) : IVariables
     {
@@ -28,7 +30,8 @@ public static class Template
     /// <param name="escape">Applied to each value; null = as it is.</param>
     /// <param name="resolved">How many variables had a value, or another one for want of it.</param>
     /// <param name="plain">Applied to the text between the variables.</param>
-    public static string Expand(string text, IVariables variables, Func<string, string>? escape, out int resolved, Func<string, string>? plain = null)
+    public static string Expand(string text, IVariables variables, Func<string, string>? escape, out int resolved,
+        Func<string, string>? plain = null)
     {
         resolved = 0;
         var dollar = text.IndexOf('$', StringComparison.Ordinal);

@@ -7,14 +7,15 @@ using Sluice.Net.Http;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The WebSocket handshake in the two forms that it has: an Upgrade in HTTP/1.1 (RFC 6455), an extended CONNECT in HTTP/2 (RFC 8441). Plugins, routes
-/// and scripts see the first form whatever the client speaks; nodes are asked in the form of their protocol.
+/// The WebSocket handshake in the two forms that it has: an Upgrade in HTTP/1.1 (RFC 6455), an extended CONNECT in HTTP/2 (RFC 8441).
+/// Plugins, routes and scripts see the first form whatever the client speaks; nodes are asked in the form of their protocol.
 /// </summary>
 static class WebSocketHandshake
 {
     const string Guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-    /// <summary>Null for a method other than CONNECT, and for an extended CONNECT, which becomes the GET that it stands for; otherwise the refusal.</summary>
+    /// <summary>Null for a method other than CONNECT, and for an extended CONNECT, which becomes the GET that it stands for; otherwise the
+    /// refusal.</summary>
     public static Answer? Take(Exchange exchange)
     {
         var request = exchange.Request;
@@ -38,9 +39,11 @@ static class WebSocketHandshake
         return null;
     }
 
-    /// <summary>Whether the client asks for an upgrade, and the route allows it or the nginx block by the two headers that nginx wants for it.</summary>
+    /// <summary>Whether the client asks for an upgrade, and the route allows it or the nginx block by the two headers that nginx wants for
+    /// it.</summary>
     public static bool IsWanted(Exchange exchange) =>
-        (exchange.ExtendedConnect is not null || exchange.Http.Features.Get<IHttpUpgradeFeature>()?.IsUpgradableRequest == true) && IsAllowed(exchange);
+        (exchange.ExtendedConnect is not null || exchange.Http.Features.Get<IHttpUpgradeFeature>()?.IsUpgradableRequest == true)
+        && IsAllowed(exchange);
 
     public static bool IsAllowed(Exchange exchange) =>
         exchange.Route!.EnableWebsocket || (exchange.Scope.Upgrade is { } headers && PassesUpgrade(exchange, headers));

@@ -7,8 +7,8 @@ using Sluice.Net;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The request's body for plugins that need it whole: read once, for all of them, and still there for the upstream and its retries. Such a plugin says so
-/// with <see cref="INeedsRequestBody"/>, for it makes the upstream wait until the body is complete.
+/// The request's body for plugins that need it whole: read once, for all of them, and still there for the upstream and its retries. Such a
+/// plugin says so with <see cref="INeedsRequestBody"/>, for it makes the upstream wait until the body is complete.
 /// </summary>
 public sealed class WholeRequestBody
 {
@@ -21,7 +21,8 @@ public sealed class WholeRequestBody
     public ReadOnlyMemory<byte>? Known => _known;
 
     /// <summary>Reads the whole body; empty when the request has none.</summary>
-    /// <exception cref="BadHttpRequestException">It is larger than the limit (413), or the client is silent for the whole <c>client_body_timeout</c> (408): the pipeline answers so.</exception>
+    /// <exception cref="BadHttpRequestException">It is larger than the limit (413), or the client is silent for the whole
+    /// <c>client_body_timeout</c> (408): the pipeline answers so.</exception>
     public async ValueTask<ReadOnlyMemory<byte>> ReadAsync(int limit)
     {
         if (_known is { } known)
@@ -46,7 +47,8 @@ public sealed class WholeRequestBody
             silence.Stop();
             if (read.IsCanceled && silence.Expired)
             {
-                throw new BadHttpRequestException("the client sent nothing of its body for the whole client_body_timeout", StatusCodes.Status408RequestTimeout);
+                throw new BadHttpRequestException("the client sent nothing of its body for the whole client_body_timeout",
+                    StatusCodes.Status408RequestTimeout);
             }
             var tooLarge = body.WrittenCount + read.Buffer.Length > limit;
             if (!tooLarge)
@@ -90,7 +92,8 @@ public sealed class WholeRequestBody
         _exchange.Request.ContentLength = body.Length;
     }
 
-    static BadHttpRequestException TooLarge(int limit) => new($"the request's body is larger than {limit} bytes", StatusCodes.Status413PayloadTooLarge);
+    static BadHttpRequestException TooLarge(int limit) =>
+        new($"the request's body is larger than {limit} bytes", StatusCodes.Status413PayloadTooLarge);
 
     sealed record Detection(bool CanHaveBody) : IHttpRequestBodyDetectionFeature;
 

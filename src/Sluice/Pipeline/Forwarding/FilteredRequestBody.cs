@@ -4,7 +4,8 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Sluice.Pipeline;
 
-/// <summary>The request's body as filters leave it (<see cref="IRequestBodyFilter"/>): each piece is filtered when it is read, and none is held back.</summary>
+/// <summary>The request's body as filters leave it (<see cref="IRequestBodyFilter"/>): each piece is filtered when it is read, and none is
+/// held back.</summary>
 sealed class FilteredRequestBody : PipeReader
 {
     readonly Exchange _exchange;
@@ -14,7 +15,8 @@ sealed class FilteredRequestBody : PipeReader
     ReadOnlySequence<byte> _left;
     bool _isOver;
 
-    FilteredRequestBody(Exchange exchange, BodyFilters filters) => (_exchange, _inner, _filters) = (exchange, exchange.Request.BodyReader, filters);
+    FilteredRequestBody(Exchange exchange, BodyFilters filters) =>
+        (_exchange, _inner, _filters) = (exchange, exchange.Request.BodyReader, filters);
 
     /// <summary>Puts the filters of the request's chain between the client and whoever reads from here on.</summary>
     public static void Open(Exchange exchange)

@@ -19,7 +19,8 @@ namespace Sluice.Pipeline;
 
 /// <summary>Forwards a request: picks a node, sends, retries on the next one while nothing was answered, relays the answer.</summary>
 internal sealed partial class Forwarder(
-    PluginServices services, ConnectionPools pools, Http2Connections http2, HostResolver resolver, string temporaryDirectory, ILogger<Forwarder> logger)
+    PluginServices services, ConnectionPools pools, Http2Connections http2, HostResolver resolver, string temporaryDirectory,
+    ILogger<Forwarder> logger)
 {
     internal TimeProvider Time => services.Time;
 
@@ -126,7 +127,8 @@ internal sealed partial class Forwarder(
         var tries = (exchange.ForwardTo as ForwardTo.To)?.Tries;
         if (UpstreamOf(exchange) is not { } upstream)
         {
-            exchange.Failure = new(FailureSource.Gateway, "no_upstream", "the route has no upstream, or the one it names does not exist", 503);
+            exchange.Failure = new(FailureSource.Gateway, "no_upstream", "the route has no upstream, or the one it names does not exist",
+                503);
             LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
             return Answer.OwnError(503, "503 Service Temporarily Unavailable");
         }
@@ -157,7 +159,8 @@ internal sealed partial class Forwarder(
             {
                 return answer;
             }
-            UpstreamSource call = isHttp2 ? new Http2Source(this, exchange, upstream, node, body) : new Http1Source(this, exchange, upstream, node, body);
+            UpstreamSource call = isHttp2 ? new Http2Source(this, exchange, upstream, node, body)
+                : new Http1Source(this, exchange, upstream, node, body);
             var answered = false;
             try
             {
@@ -205,7 +208,8 @@ internal sealed partial class Forwarder(
                     continue;
                 }
                 exchange.Upstream.AddAttempt(call.Address, StatusOf(e.Kind));
-                if (exchange is { Failure: { } decided, EndReason: { } end } && (StreamReason.IsDecided(end) || decided.Source == FailureSource.Client))
+                if (exchange is { Failure: { } decided, EndReason: { } end }
+                    && (StreamReason.IsDecided(end) || decided.Source == FailureSource.Client))
                 {
                     exchange.TakeResponseBack();
                     return ErrorAnswer(exchange, decided);
@@ -215,7 +219,8 @@ internal sealed partial class Forwarder(
                 picks.Failed(timeout: StatusOf(e.Kind) == 504);
                 picks.Took(call.Elapsed);
                 exchange.TakeResponseBack();
-                if (attempt++ >= picks.Retries || exchange.Failure.Kind == "max_duration" || !MayRetry(exchange, call, body) || OutOfTime(exchange, upstream))
+                if (attempt++ >= picks.Retries || exchange.Failure.Kind == "max_duration" || !MayRetry(exchange, call, body)
+                    || OutOfTime(exchange, upstream))
                 {
                     return ErrorAnswer(exchange, exchange.Failure);
                 }
@@ -242,7 +247,8 @@ internal sealed partial class Forwarder(
         }
     }
 
-    /// <summary>The head is out and the response cannot go on: the protocol's own ending where there is one, else an abort. Null: there is no answer any more.</summary>
+    /// <summary>The head is out and the response cannot go on: the protocol's own ending where there is one, else an abort. Null: there is
+    /// no answer any more.</summary>
     static async ValueTask<Answer?> CutAsync(Exchange exchange)
     {
         if (!await StreamEnding.TryAsync(exchange, exchange.Failure!.Kind))
@@ -364,18 +370,21 @@ internal sealed partial class Forwarder(
             {
                 LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
             }
-            return Answer.OwnError(exchange.Failure.Status, exchange.Failure.Status == 502 ? "502 Bad Gateway" : "503 Service Temporarily Unavailable");
+            return Answer.OwnError(exchange.Failure.Status,
+                exchange.Failure.Status == 502 ? "502 Bad Gateway" : "503 Service Temporarily Unavailable");
         }
     }
 
     static async ValueTask<Answer?> BeforeProxyAsync(Exchange exchange) =>
-        await PhaseRunner.AskAsync(exchange, Phase.BeforeProxy, exchange.Snapshot.GlobalRules) ?? await PhaseRunner.AskAsync(exchange, Phase.BeforeProxy, exchange.Chain)
+        await PhaseRunner.AskAsync(exchange, Phase.BeforeProxy, exchange.Snapshot.GlobalRules)
+        ?? await PhaseRunner.AskAsync(exchange, Phase.BeforeProxy, exchange.Chain)
         ?? (exchange.IsPrinted ? Answer.Sent : null);
 
     Answer NoNode(Exchange exchange, Upstream upstream)
     {
         // one that has none at all is APISIX's "no valid upstream node"
-        exchange.Failure ??= new(FailureSource.Gateway, "no_node", "the upstream has no node to try", upstream.Nodes.Count == 0 ? 503 : 502);
+        exchange.Failure ??= new(FailureSource.Gateway, "no_node", "the upstream has no node to try",
+            upstream.Nodes.Count == 0 ? 503 : 502);
         LogFailure(exchange.Route!.Id, exchange.Failure.Kind, exchange.Failure.Detail);
         return ErrorAnswer(exchange, exchange.Failure);
     }
@@ -398,7 +407,8 @@ internal sealed partial class Forwarder(
     bool OutOfTime(Exchange exchange, Upstream upstream) =>
         upstream.Config.RetryTimeout > 0 && Time.GetElapsedTime(exchange.StartTimestamp).TotalSeconds > upstream.Config.RetryTimeout;
 
-    /// <summary>nginx's proxy_next_upstream: what was sent of a POST, LOCK or PATCH is not sent again; a body that was passed on cannot be.</summary>
+    /// <summary>nginx's proxy_next_upstream: what was sent of a POST, LOCK or PATCH is not sent again; a body that was passed on cannot
+    /// be.</summary>
     static bool MayRetry(Exchange exchange, UpstreamSource call, RequestBody body) =>
         !body.Consumed && (!call.RequestSent || IsIdempotent(exchange.UpstreamMethod));
 

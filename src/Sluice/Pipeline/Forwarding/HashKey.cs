@@ -2,7 +2,8 @@ using Sluice.Model;
 
 namespace Sluice.Pipeline;
 
-/// <summary>What <c>chash</c> hashes of a request: <c>hash_on</c> and <c>key</c>. Whatever has no value is replaced by the client's address, as in APISIX.</summary>
+/// <summary>What <c>chash</c> hashes of a request: <c>hash_on</c> and <c>key</c>. Whatever has no value is replaced by the client's
+/// address, as in APISIX.</summary>
 static class HashKey
 {
     public static string Of(Exchange exchange, UpstreamConfig upstream) => upstream.Type == "chash"

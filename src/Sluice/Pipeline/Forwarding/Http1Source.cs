@@ -42,7 +42,8 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
         var tls = Exchange.Upstream.Scheme == "https";
         var addresses = Forwarder.Resolver.Known(Node.Config.Host) ?? await Forwarder.Resolver.ResolveAsync(Node.Config.Host, ClientGone);
         // a certificate that is checked is checked for a name
-        var serverName = tls && (Exchange.Snapshot.Settings.Http.UpstreamServerName || Upstream.Config.Tls?.Verify == true || IsOfTries) ? ServerName() : null;
+        var serverName = tls && (Exchange.Snapshot.Settings.Http.UpstreamServerName || Upstream.Config.Tls?.Verify == true || IsOfTries)
+            ? ServerName() : null;
         var endpoint = Upstream.Endpoint(Node, addresses.Next(), tls, serverName);
         Address = IsOfTries ? Node.Name : endpoint.AddressText;
         Exchange.Upstream.NodeIp = endpoint.IpText;
@@ -98,9 +99,11 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
         HeadCame();
         _status = _head.Status;
         if (_status == 101 && Exchange.ExtendedConnect is not null
-            && _head.Headers.First("Sec-WebSocket-Accept") != WebSocketHandshake.Accept(Exchange.Request.Headers.SecWebSocketKey.ToString()))
+            && _head.Headers.First("Sec-WebSocket-Accept") != WebSocketHandshake.Accept(
+                Exchange.Request.Headers.SecWebSocketKey.ToString()))
         {
-            throw new UpstreamException(UpstreamFailureKind.BadResponse, "101 Switching Protocols whose Sec-WebSocket-Accept is not the key's");
+            throw new UpstreamException(UpstreamFailureKind.BadResponse,
+                "101 Switching Protocols whose Sec-WebSocket-Accept is not the key's");
         }
         _wish = _head.Headers.First("X-Accel-Buffering");
         if (Exchange.Keep is not null)
@@ -111,7 +114,8 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
         Exchange.Upstream.HeaderSeconds = ArrivedAfter.TotalSeconds;
     }
 
-    /// <summary>Ends the attempt when the client leaves. Of an HTTP/1.1 client on an event loop it is the connection that tells: a registration would be 190 bytes of each stream.</summary>
+    /// <summary>Ends the attempt when the client leaves. Of an HTTP/1.1 client on an event loop it is the connection that tells: a
+    /// registration would be 190 bytes of each stream.</summary>
     void FollowClient()
     {
         if (Exchange.Scope.IgnoreClientAbort)
@@ -160,7 +164,8 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
     }
 
     IdleDeadline SendSilence => _sendSilence ??=
-        new IdleDeadline(Forwarder.Time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout), _connection);
+        new IdleDeadline(Forwarder.Time, static upstream => ((UpstreamConnection)upstream!).Abort(UpstreamFailureKind.SendTimeout),
+            _connection);
 
     /// <summary>Until what is read now came: on a loop, when it heard of it.</summary>
     TimeSpan ArrivedAfter => Exchange.Loop is { IsCurrent: true } loop && Forwarder.Time == TimeProvider.System
@@ -216,10 +221,12 @@ sealed class Http1Source(Forwarder forwarder, Exchange exchange, Upstream upstre
         return TunnelAsync();
     }
 
-    public override void WriteHead(Exchange exchange) => UpstreamHead.CopyResponse(exchange, _head, (Exchange.ForwardTo as ForwardTo.To)?.Tries);
+    public override void WriteHead(Exchange exchange) =>
+        UpstreamHead.CopyResponse(exchange, _head, (Exchange.ForwardTo as ForwardTo.To)?.Tries);
 
     public override long? Length => _head.Body.Kind == BodyKind.Length ? _head.Body.Length
-        : long.TryParse(_head.Headers.First("Content-Length"), NumberStyles.None, CultureInfo.InvariantCulture, out var declared) ? declared : null;
+        : long.TryParse(_head.Headers.First("Content-Length"), NumberStyles.None, CultureInfo.InvariantCulture, out var declared) ? declared
+        : null;
 
     public override IBodySource? TakeBody()
     {

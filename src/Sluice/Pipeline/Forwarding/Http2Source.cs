@@ -12,8 +12,8 @@ using Sluice.Upstreams;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// One attempt over HTTP/2, for gRPC (and WebSocket, RFC 8441). Both directions flow at the same time and nothing is held in either; trailers go on as trailers.
-/// When the node fails in the middle, a gRPC client learns it from the trailers.
+/// One attempt over HTTP/2, for gRPC (and WebSocket, RFC 8441). Both directions flow at the same time and nothing is held in either;
+/// trailers go on as trailers. When the node fails in the middle, a gRPC client learns it from the trailers.
 /// </summary>
 sealed class Http2Source : UpstreamSource
 {
@@ -60,7 +60,8 @@ sealed class Http2Source : UpstreamSource
         UpstreamHead.Address(Exchange, Upstream.Config, Node);
         var addresses = await Forwarder.Resolver.ResolveAsync(Node.Config.Host, ClientGone);
         var named = tls && (Exchange.Snapshot.Settings.Http.UpstreamServerName || Upstream.Config.Tls?.Verify == true);
-        var endpoint = Upstream.Endpoint(Node, addresses.Next(), tls, named ? HostName.Normalize(HostName.WithoutPort(Exchange.Upstream.Host!)) : null);
+        var endpoint = Upstream.Endpoint(Node, addresses.Next(), tls,
+            named ? HostName.Normalize(HostName.WithoutPort(Exchange.Upstream.Host!)) : null);
         Address = endpoint.AddressText;
         Exchange.Upstream.NodeIp = (endpoint.Address as IPEndPoint)?.Address.ToString();
         Exchange.Upstream.UnresolvedHost = Node.HostName;
@@ -94,10 +95,12 @@ sealed class Http2Source : UpstreamSource
     HttpRequestMessage Request(UpstreamEndpoint endpoint, bool tls)
     {
         var target = Exchange.Upstream.Uri is { Length: > 0 } uri ? uri : "/";
-        _tunnels = WebSocketHandshake.IsWanted(Exchange) && Exchange.Request.Headers.Upgrade.ToString().Equals("websocket", StringComparison.OrdinalIgnoreCase);
+        _tunnels = WebSocketHandshake.IsWanted(Exchange)
+            && Exchange.Request.Headers.Upgrade.ToString().Equals("websocket", StringComparison.OrdinalIgnoreCase);
         var request = new HttpRequestMessage(
             _tunnels ? HttpMethod.Connect : new HttpMethod(Exchange.UpstreamMethod),
-            new Uri($"{(tls ? "https" : "http")}://{endpoint.AddressText}{target}", new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
+            new Uri($"{(tls ? "https" : "http")}://{endpoint.AddressText}{target}",
+                new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
         if (!RequestBody.IsEmpty)
         {
             request.Content = _content = new ClientBody(this);
@@ -159,12 +162,14 @@ sealed class Http2Source : UpstreamSource
         {
             if (call.RequestSent)
             {
-                // asked for again on another connection: the one before went away without having looked at it (GOAWAY, RFC 9113, section 6.8)
+                // asked for again on another connection: the one before went away without having looked at it (GOAWAY, RFC 9113, section
+                // 6.8)
                 await _stop.CancelAsync();
                 await EndedAsync();
                 if (call.RequestBody.Consumed)
                 {
-                    throw new IOException("the upstream closed the connection while the request was on its way, and it is too large to be sent again");
+                    throw new IOException(
+                        "the upstream closed the connection while the request was on its way, and it is too large to be sent again");
                 }
                 _stop.Dispose();
                 _stop = new();
@@ -201,8 +206,10 @@ sealed class Http2Source : UpstreamSource
     }
 
     UpstreamException Failed(Exception error) =>
-        RequestBody.ClientFault is not null || ClientGone.IsCancellationRequested ? new UpstreamException(UpstreamFailureKind.ClientGone, null, error)
-        : error as UpstreamException ?? (_gaveUp is { } kind ? new UpstreamException(kind, Address, error) : Http2Connections.Failure(error, Address));
+        RequestBody.ClientFault is not null || ClientGone.IsCancellationRequested
+        ? new UpstreamException(UpstreamFailureKind.ClientGone, null, error)
+        : error as UpstreamException
+        ?? (_gaveUp is { } kind ? new UpstreamException(kind, Address, error) : Http2Connections.Failure(error, Address));
 
     // -- 2. What is sent of it
 

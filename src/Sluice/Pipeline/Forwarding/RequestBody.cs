@@ -12,8 +12,8 @@ using Sluice.Relay;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// A request's body on its way to the upstream. Buffered (<c>proxy_request_buffering on</c>): read whole before the upstream is asked, so that it
-/// can be sent again to another node. Otherwise each piece goes on as it comes and can be sent once.
+/// A request's body on its way to the upstream. Buffered (<c>proxy_request_buffering on</c>): read whole before the upstream is asked, so
+/// that it can be sent again to another node. Otherwise each piece goes on as it comes and can be sent once.
 /// </summary>
 sealed class RequestBody : IDisposable
 {
@@ -41,7 +41,8 @@ sealed class RequestBody : IDisposable
         new(exchange.Services.Time, static reader => ((PipeReader)reader!).CancelPendingRead(), exchange.Request.BodyReader);
 
     // nothing is read or kept for them: one for all requests
-    static readonly RequestBody s_none = new(null!, RequestBodyFraming.None, null), s_empty = new(null!, RequestBodyFraming.Length(0), null);
+    static readonly RequestBody s_none = new(null!, RequestBodyFraming.None, null),
+        s_empty = new(null!, RequestBodyFraming.Length(0), null);
 
     public RequestBodyFraming Framing { get; }
 
@@ -53,7 +54,8 @@ sealed class RequestBody : IDisposable
     /// <summary>What went wrong on the client's side while the body was streamed (a bad chunk, too large, gone).</summary>
     public Exception? ClientFault { get; private set; }
 
-    /// <summary>Reads a body that is to be buffered. Without room for it on the disk, what was read goes first and the rest as it comes.</summary>
+    /// <summary>Reads a body that is to be buffered. Without room for it on the disk, what was read goes first and the rest as it
+    /// comes.</summary>
     public static async ValueTask<RequestBody> OpenAsync(Exchange exchange, string temporaryDirectory, ILogger logger)
     {
         var request = exchange.Request;
@@ -63,7 +65,8 @@ sealed class RequestBody : IDisposable
         }
         if (!BufferingRules.Request(exchange, MediaType.IsStream(request.ContentType)).On)
         {
-            return new(exchange, request.ContentLength is { } length ? RequestBodyFraming.Length(length) : RequestBodyFraming.Chunked, null);
+            return new(exchange, request.ContentLength is { } length ? RequestBodyFraming.Length(length) : RequestBodyFraming.Chunked,
+                null);
         }
         var buffered = new ReplayableBody(exchange.Scope.ClientBodyBufferSize, temporaryDirectory);
         var clientSilence = WatchClient(exchange);
@@ -88,7 +91,8 @@ sealed class RequestBody : IDisposable
                     exchange.AdvanceBody(result.Buffer.GetPosition(kept));
                     buffered.Seal();
                     return new(
-                        exchange, request.ContentLength is { } told ? RequestBodyFraming.Length(told) : RequestBodyFraming.Chunked, buffered, clientSilence)
+                        exchange, request.ContentLength is { } told ? RequestBodyFraming.Length(told) : RequestBodyFraming.Chunked,
+                        buffered, clientSilence)
                     {
                         _hasMore = true,
                     };
@@ -124,11 +128,13 @@ sealed class RequestBody : IDisposable
         var result = await reading;
         silence.Stop();
         return result.IsCanceled && silence.Expired
-            ? throw new BadHttpRequestException("the client sent nothing of its body for the whole client_body_timeout", StatusCodes.Status408RequestTimeout)
+            ? throw new BadHttpRequestException("the client sent nothing of its body for the whole client_body_timeout",
+                StatusCodes.Status408RequestTimeout)
             : result;
     }
 
-    /// <summary>For gRPC: never read beforehand. The client may pause as long as it likes, for it may be the answer that it waits for.</summary>
+    /// <summary>For gRPC: never read beforehand. The client may pause as long as it likes, for it may be the answer that it waits
+    /// for.</summary>
     public static RequestBody Streaming(Exchange exchange) => new(
         exchange,
         exchange.CanHaveBody ? RequestBodyFraming.Chunked : RequestBodyFraming.None,
@@ -136,7 +142,8 @@ sealed class RequestBody : IDisposable
 
     /// <summary>Sends a streaming body over HTTP/2. A fault of the client's is kept in <see cref="ClientFault"/>; all are thrown.</summary>
     /// <param name="client">Runs while the client is waited for; null: nobody minds.</param>
-    public async Task CopyToAsync(Stream upstream, IdleDeadline silence, TimeSpan sendTimeout, IdleDeadline? client, TimeSpan clientIdle, CancellationToken cancellation)
+    public async Task CopyToAsync(Stream upstream, IdleDeadline silence, TimeSpan sendTimeout, IdleDeadline? client, TimeSpan clientIdle,
+        CancellationToken cancellation)
     {
         if (_kept is { WrittenCount: > 0 } again)
         {
@@ -199,7 +206,8 @@ sealed class RequestBody : IDisposable
         }
     }
 
-    /// <summary>Keeps the beginning, no more than <c>client_body_buffer_size</c>: an upstream that goes away without having looked at a request gets it again.</summary>
+    /// <summary>Keeps the beginning, no more than <c>client_body_buffer_size</c>: an upstream that goes away without having looked at a
+    /// request gets it again.</summary>
     void Keep(in ReadOnlySequence<byte> piece)
     {
         if (piece.IsEmpty)
@@ -227,7 +235,8 @@ sealed class RequestBody : IDisposable
         _kept = null;
     }
 
-    /// <summary>Sends the body. A fault of the client's is kept in <see cref="ClientFault"/> and aborts the upstream; the upstream's is thrown.</summary>
+    /// <summary>Sends the body. A fault of the client's is kept in <see cref="ClientFault"/> and aborts the upstream; the upstream's is
+    /// thrown.</summary>
     public async Task SendAsync(UpstreamConnection upstream, IdleDeadline silence, TimeSpan sendTimeout)
     {
         if (_buffered is not null)
@@ -299,7 +308,9 @@ sealed class RequestBody : IDisposable
             return null;
         }
         var trailers = _exchange.Http.Features.Get<IHttpRequestTrailersFeature>()!.Trailers;
-        return trailers.Count == 0 ? null : trailers.Where(header => UpstreamHead.MayTrail(header.Key)).SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
+        return trailers.Count == 0 ? null
+            : trailers.Where(header => UpstreamHead.MayTrail(header.Key))
+            .SelectMany(header => header.Value.Select(value => new KeyValuePair<string, string>(header.Key, value ?? "")));
     }
 
     static readonly Action<ILogger, string, string, Exception?> s_logNoRoom = LoggerMessage.Define<string, string>(

@@ -63,7 +63,8 @@ static class UpstreamHead
     }
 
     /// <summary>Writes the request's head into the connection.</summary>
-    public static void WriteRequest(Exchange exchange, UpstreamConnection connection, UpstreamConfig upstream, Node node, RequestBodyFraming framing)
+    public static void WriteRequest(Exchange exchange, UpstreamConnection connection, UpstreamConfig upstream, Node node,
+        RequestBodyFraming framing)
     {
         var headers = exchange.Request.Headers;
         Address(exchange, upstream, node);
@@ -81,7 +82,8 @@ static class UpstreamHead
         WriteHeaders(exchange, new Http1Writer(connection));
     }
 
-    /// <summary>The client's headers, X-Forwarded-Proto, -Host and -Port as <see cref="ClientAddress"/> left them among them, and APISIX's: Host, X-Real-IP, X-Forwarded-For.</summary>
+    /// <summary>The client's headers, X-Forwarded-Proto, -Host and -Port as <see cref="ClientAddress"/> left them among them, and APISIX's:
+    /// Host, X-Real-IP, X-Forwarded-For.</summary>
     public static void WriteHeaders<TWriter>(Exchange exchange, TWriter connection)
         where TWriter : IWriter
     {
@@ -93,7 +95,8 @@ static class UpstreamHead
         {
             var peer = exchange.RemoteAddressText;
             Add("X-Real-IP", peer);
-            Add("X-Forwarded-For", headers["X-Forwarded-For"] is { Count: > 0 } chain ? $"{string.Join(", ", chain.ToArray())}, {exchange.Get("realip_remote_addr")}" : peer);
+            Add("X-Forwarded-For", headers["X-Forwarded-For"] is { Count: > 0 } chain
+                ? $"{string.Join(", ", chain.ToArray())}, {exchange.Get("realip_remote_addr")}" : peer);
         }
         var named = headers.Connection;
         if (headers is HeaderList list)
@@ -158,7 +161,8 @@ static class UpstreamHead
     /// <summary>Trailers come too late to say how long a body is, to whom it goes or who asks (RFC 9110, section 6.5.1).</summary>
     public static bool MayTrail(string name) =>
         HeaderName.IsToken(name) && !IsOurs(name) && !Is(name, "Trailer") && !Is(name, "Authorization") && !Is(name, "Proxy-Authorization")
-        && !Is(name, "Cookie") && !Is(name, "Forwarded") && !name.StartsWith("X-Forwarded-", StringComparison.OrdinalIgnoreCase) && !name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase);
+        && !Is(name, "Cookie") && !Is(name, "Forwarded") && !name.StartsWith("X-Forwarded-", StringComparison.OrdinalIgnoreCase)
+        && !name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>What of an interim answer (103 Early Hints) goes on to the client.</summary>
     public static HeaderList InterimHeaders(ResponseHead head)

@@ -37,7 +37,8 @@ abstract class UpstreamSource(Forwarder forwarder, Exchange exchange, Upstream u
 
     public TimeSpan Elapsed => Forwarder.Time.GetElapsedTime(Started);
 
-    /// <summary>When the client leaves; never when the upstream shall come to its end all the same (<c>proxy_ignore_client_abort</c>).</summary>
+    /// <summary>When the client leaves; never when the upstream shall come to its end all the same
+    /// (<c>proxy_ignore_client_abort</c>).</summary>
     protected CancellationToken ClientGone => Exchange.Scope.IgnoreClientAbort ? CancellationToken.None : Exchange.ClientGone;
 
     protected TimeSpan ConnectTimeout => Timeout(static timeout => timeout.Connect, Exchange.Scope.ProxyConnectTimeout);
@@ -79,13 +80,15 @@ abstract class UpstreamSource(Forwarder forwarder, Exchange exchange, Upstream u
     protected bool InterimCounts => Exchange.Streams?.FirstByteTimeout is null && Exchange.StreamEndsAt == 0;
 
     /// <summary>Why it failed, in the words of logs and of <see cref="StreamReason"/>.</summary>
-    public string? Reason(UpstreamFailureKind kind) => kind == UpstreamFailureKind.ReadTimeout ? Exchange.EndReason ?? _waitsFor : Exchange.EndReason;
+    public string? Reason(UpstreamFailureKind kind) =>
+        kind == UpstreamFailureKind.ReadTimeout ? Exchange.EndReason ?? _waitsFor : Exchange.EndReason;
 
     /// <summary>A plugin has said all of how it is asked.</summary>
     protected bool IsOfTries => Exchange.ForwardTo is ForwardTo.To { Tries: not null };
 
     TimeSpan Timeout(Func<TimeoutConfig, double?> configured, TimeSpan? ofBlock) =>
-        (IsOfTries ? Upstream.Config.Timeout : Exchange.Route!.Config.Timeout ?? Upstream.Config.Timeout) is { } timeout && configured(timeout) is { } seconds ? TimeSpan.FromSeconds(seconds) : ofBlock ?? DefaultTimeout;
+        (IsOfTries ? Upstream.Config.Timeout : Exchange.Route!.Config.Timeout ?? Upstream.Config.Timeout) is { } timeout
+        && configured(timeout) is { } seconds ? TimeSpan.FromSeconds(seconds) : ofBlock ?? DefaultTimeout;
 
     /// <summary>Sends the request and waits for the response's head.</summary>
     /// <param name="fresh">Only on a new connection.</param>
@@ -101,7 +104,8 @@ abstract class UpstreamSource(Forwarder forwarder, Exchange exchange, Upstream u
     /// <param name="end">Lets the upstream go.</param>
     protected IdleDeadline? WatchClient(Action end) => ClientIdle is null ? null : new(Forwarder.Time, _ =>
     {
-        Exchange.Failure ??= new(FailureSource.Client, "client_idle_timeout", "the client was silent for the whole client_idle_timeout", 408);
+        Exchange.Failure ??= new(FailureSource.Client, "client_idle_timeout", "the client was silent for the whole client_idle_timeout",
+            408);
         Exchange.EndReason ??= "client_idle_timeout";
         end();
     });
@@ -109,7 +113,8 @@ abstract class UpstreamSource(Forwarder forwarder, Exchange exchange, Upstream u
     /// <summary>Carries an upgraded connection's bytes both ways until either side ends.</summary>
     protected async ValueTask RunTunnelAsync(Stream client, ITunnelUpstream upstream)
     {
-        using var silence = new IdleDeadline(Forwarder.Time, static upstream => ((ITunnelUpstream)upstream!).Abort(UpstreamFailureKind.ReadTimeout), upstream);
+        using var silence = new IdleDeadline(Forwarder.Time,
+            static upstream => ((ITunnelUpstream)upstream!).Abort(UpstreamFailureKind.ReadTimeout), upstream);
         silence.Start(ReadTimeout);
         using var clientSilence = WatchClient(() => upstream.Abort(UpstreamFailureKind.ReadTimeout));
         clientSilence?.Start(ClientIdle!.Value);

@@ -4,7 +4,8 @@ using Sluice.Relay;
 
 namespace Sluice.Pipeline;
 
-/// <summary>What is counted of a response's events, where something cuts it into events: those that go to the client. One counts, others read without a lock.</summary>
+/// <summary>What is counted of a response's events, where something cuts it into events: those that go to the client. One counts, others
+/// read without a lock.</summary>
 sealed class EventCounts(Exchange exchange) : IUnitCounter
 {
     /// <summary>So much of the last event is kept: its name and id mostly stand in front.</summary>
@@ -60,7 +61,8 @@ sealed class EventCounts(Exchange exchange) : IUnitCounter
         Volatile.Write(ref _version, (_version | 1) + 1);
     }
 
-    /// <summary>Name and id of the last event of an event stream, as far as they stand in its beginning; null when it has none, or is being written.</summary>
+    /// <summary>Name and id of the last event of an event stream, as far as they stand in its beginning; null when it has none, or is being
+    /// written.</summary>
     public (string? Name, string? Id) LastNames()
     {
         Span<byte> copy = stackalloc byte[Kept];

@@ -26,8 +26,10 @@ internal enum StreamKind
 /// <param name="EndsAt">After which age it is over, by <c>max_duration</c>.</param>
 /// <param name="Topic">Which history it is a part of; null: it has none.</param>
 internal sealed record LiveStreamFacts(
-    string Id, StreamKind Kind, string Mode, string Phase, string? Route, string? Service, string? Consumer, string Client, string Protocol, string Method, string Uri,
-    string? Node, DateTimeOffset Started, TimeSpan Age, TimeSpan? FirstByte, long BytesSent, long BytesReceived, bool Slow, TimeSpan Idle, LiveEventFacts? Events, int Taps,
+    string Id, StreamKind Kind, string Mode, string Phase, string? Route, string? Service, string? Consumer, string Client, string Protocol,
+    string Method, string Uri,
+    string? Node, DateTimeOffset Started, TimeSpan Age, TimeSpan? FirstByte, long BytesSent, long BytesReceived, bool Slow, TimeSpan Idle,
+    LiveEventFacts? Events, int Taps,
     QueueFacts Queue, int Heartbeats, TimeSpan? EndsAt, string? Topic)
 {
     /// <summary>When it ended; null: it is under way.</summary>
@@ -39,7 +41,8 @@ internal sealed record LiveStreamFacts(
 
 /// <summary>What is known of a live stream's events.</summary>
 /// <param name="Last">The last one: how long ago it was, and its bytes.</param>
-internal sealed record LiveEventFacts(long Count, TimeSpan? First, double PerSecond, (TimeSpan Ago, string? Name, string? Id, int Bytes)? Last, TimeSpan MaxGap);
+internal sealed record LiveEventFacts(long Count, TimeSpan? First, double PerSecond,
+    (TimeSpan Ago, string? Name, string? Id, int Bytes)? Last, TimeSpan MaxGap);
 
 /// <summary>A place in the list of live streams.</summary>
 internal class LiveLink
@@ -54,8 +57,8 @@ internal class LiveLink
 }
 
 /// <summary>
-/// A response under way: what its relay asks, and what the registry shows of it. Nothing is counted for it, it reads what the relay counts anyway; an observer
-/// costs its stream only while it is there.
+/// A response under way: what its relay asks, and what the registry shows of it. Nothing is counted for it, it reads what the relay counts
+/// anyway; an observer costs its stream only while it is there.
 /// </summary>
 internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
 {
@@ -100,9 +103,11 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
         }
     }
 
-    internal string Mode => Body is { Mode: "queue" } ? "queue" : _exchange.Topic is not null ? "topic" : _exchange.Events is not null ? "events" : Body?.Mode ?? "direct";
+    internal string Mode => Body is { Mode: "queue" } ? "queue" : _exchange.Topic is not null ? "topic" : _exchange.Events is not null
+        ? "events" : Body?.Mode ?? "direct";
 
-    internal string Phase => _exchange.Detached is not null ? "detached" : Body?.Holds == true ? "held" : (_exchange.Events?.Count ?? Body?.BytesReceived ?? 0) == 0 ? "head" : "open";
+    internal string Phase => _exchange.Detached is not null ? "detached" : Body?.Holds == true ? "held"
+        : (_exchange.Events?.Count ?? Body?.BytesReceived ?? 0) == 0 ? "head" : "open";
 
     /// <summary>What waits for the client: in a queue, or in a buffered response's spool.</summary>
     internal QueueFacts Queue => Body is { } body ? body.Queue with { Bytes = body.Queue.Bytes + (_spool?.Held ?? 0) } : default;
@@ -139,24 +144,30 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
                 counts.Count == 0 ? null : Last(counts), counts.MaxGap);
         }
         return new(
-            Id, Kind, Mode, Phase, exchange.Route?.Id, exchange.Route?.Service?.Id, exchange.Consumer?.Username, $"{exchange.RemoteAddress}:{exchange.RemotePort}",
-            exchange.Request.Protocol, exchange.Request.Method, ShownUri(exchange), exchange.Upstream.NodeIp is { } ip ? $"{ip}:{exchange.Upstream.NodePort}" : null,
-            _streams.WallClock(StartTimestamp), age, Body is { FirstByteTimestamp: > 0 and var first } ? time.GetElapsedTime(StartTimestamp, first) : null,
+            Id, Kind, Mode, Phase, exchange.Route?.Id, exchange.Route?.Service?.Id, exchange.Consumer?.Username,
+            $"{exchange.RemoteAddress}:{exchange.RemotePort}",
+            exchange.Request.Protocol, exchange.Request.Method, ShownUri(exchange),
+            exchange.Upstream.NodeIp is { } ip ? $"{ip}:{exchange.Upstream.NodePort}" : null,
+            _streams.WallClock(StartTimestamp), age,
+            Body is { FirstByteTimestamp: > 0 and var first } ? time.GetElapsedTime(StartTimestamp, first) : null,
             Body?.BytesSent ?? 0, Body?.BytesReceived ?? 0, IsSlow, Idle(), events, _observers?.Count ?? 0,
-            Queue, Body?.Heartbeats ?? 0, exchange.StreamEndsAt == 0 ? null : time.GetElapsedTime(StartTimestamp, exchange.StreamEndsAt), exchange.Topic?.Mark);
+            Queue, Body?.Heartbeats ?? 0, exchange.StreamEndsAt == 0 ? null : time.GetElapsedTime(StartTimestamp, exchange.StreamEndsAt),
+            exchange.Topic?.Mark);
     }
 
     (TimeSpan Ago, string? Name, string? Id, int Bytes)? Last(EventCounts counts)
     {
         var (name, id) = Kind == StreamKind.Sse ? counts.LastNames() : default;
         // an id of the gateway's own names the stream to whoever may read on
-        id = id is not null && _exchange.Topic is { Id: var secret } && id.StartsWith(secret, StringComparison.Ordinal) ? id[(secret.Length + 1)..] : id;
+        id = id is not null && _exchange.Topic is { Id: var secret } && id.StartsWith(secret, StringComparison.Ordinal)
+            ? id[(secret.Length + 1)..] : id;
         return (_streams.Time.GetElapsedTime(counts.LastTimestamp), name, id, counts.LastBytes);
     }
 
     TimeSpan Idle() => _streams.Time.GetElapsedTime(LastTimestamp);
 
-    long LastTimestamp => _exchange.Events?.LastTimestamp is > 0 and var counted ? counted : _exchange.Events is null && Body?.LastByteTimestamp is > 0 and var last ? last : StartTimestamp;
+    long LastTimestamp => _exchange.Events?.LastTimestamp is > 0 and var counted ? counted
+        : _exchange.Events is null && Body?.LastByteTimestamp is > 0 and var last ? last : StartTimestamp;
 
     /// <summary>The path, and the names of the arguments: their values may be secrets.</summary>
     static string ShownUri(Exchange exchange) => exchange.Args.Length == 0 ? exchange.Uri
@@ -220,7 +231,8 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
     }
 
     /// <summary>
-    /// Ends it: with last words where its policy has some and they can be said, else the client sees an abort. The upstream is let go. False when it had ended.
+    /// Ends it: with last words where its policy has some and they can be said, else the client sees an abort. The upstream is let go.
+    /// False when it had ended.
     /// </summary>
     /// <param name="message">Why, for people.</param>
     /// <param name="reason">As <c>$sluice_failure</c> says it.</param>
@@ -304,13 +316,15 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
         {
             if (!_ended)
             {
-                _exchange.Failure ??= new(FailureSource.Gateway, reason, "the client did not take the rest", StreamReason.Of(reason).Status);
+                _exchange.Failure ??= new(FailureSource.Gateway, reason, "the client did not take the rest",
+                    StreamReason.Of(reason).Status);
                 _exchange.Http.Abort();
             }
         }
     }
 
-    /// <summary>Lets an observer see the pieces from the next one on, until what is given back is disposed; null when the stream has ended.</summary>
+    /// <summary>Lets an observer see the pieces from the next one on, until what is given back is disposed; null when the stream has
+    /// ended.</summary>
     public IDisposable? Tap(IPieceObserver observer)
     {
         lock (this)
@@ -374,14 +388,16 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
     {
         if (exchange.OpensTunnel || exchange.Response.StatusCode == 101)
         {
-            return exchange.ExtendedConnect is not null || exchange.Request.Headers.Upgrade.ToString().Equals("websocket", StringComparison.OrdinalIgnoreCase)
+            return exchange.ExtendedConnect is not null
+                || exchange.Request.Headers.Upgrade.ToString().Equals("websocket", StringComparison.OrdinalIgnoreCase)
                 ? StreamKind.WebSocket : StreamKind.Tunnel;
         }
         var type = (exchange.Response.ContentType ?? "").AsSpan();
         return Is(type, "text/event-stream") ? StreamKind.Sse
             : Is(type, "application/grpc") && !Is(type, "application/grpc-web-text") ? StreamKind.Grpc
             : Is(type, "application/vnd.amazon.eventstream") ? StreamKind.EventStream
-            : Is(type, "application/x-ndjson") || Is(type, "application/jsonl") || Is(type, "application/ndjson") || Is(type, "application/stream+json") ? StreamKind.Ndjson
+            : Is(type, "application/x-ndjson") || Is(type, "application/jsonl") || Is(type, "application/ndjson")
+            || Is(type, "application/stream+json") ? StreamKind.Ndjson
             : StreamKind.Body;
     }
 
@@ -393,11 +409,13 @@ internal sealed partial class LiveStream : LiveLink, IRelayOwner, IDisposable
     {
         var scope = _exchange.Scope;
         return _spool = new(
-            new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize, scope.ProxyTempPath ?? _exchange.Services.TemporaryDirectory),
+            new(scope.ProxyBuffersNumber, scope.ProxyBuffersSize, scope.ProxyMaxTempFileSize,
+                scope.ProxyTempPath ?? _exchange.Services.TemporaryDirectory),
             failure => LogNoFile(_exchange.Services.Loggers.CreateLogger<LiveStream>(), _exchange.Route?.Id, failure.Message));
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "route {Route}: the upstream waits for the client, as its response cannot be spooled: {Detail}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "route {Route}: the upstream waits for the client, as its response cannot be spooled: {Detail}")]
     static partial void LogNoFile(ILogger logger, string? route, string detail);
 
     ValueTask IRelayOwner.SourceEndedAsync() => _source?.EndedAsync() ?? ValueTask.CompletedTask;

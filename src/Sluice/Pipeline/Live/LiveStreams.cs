@@ -49,7 +49,8 @@ internal sealed class LiveStreams(TimeProvider time)
     /// <summary>How many there are now.</summary>
     public long Count => _shards.Sum(static shard => Interlocked.Read(ref shard.Count));
 
-    /// <summary>How many of them are streams: all but plain bodies. The upstream's side of a resumable stream is none beside its clients'.</summary>
+    /// <summary>How many of them are streams: all but plain bodies. The upstream's side of a resumable stream is none beside its
+    /// clients'.</summary>
     public long Streams => _shards.Sum(static shard => Interlocked.Read(ref shard.Streams));
 
     /// <summary>A response begins. Disposing takes it off the list.</summary>
@@ -107,7 +108,8 @@ internal sealed class LiveStreams(TimeProvider time)
         {
             Add(shard, all);
         }
-        all.Sort(static (one, other) => one.StartTimestamp.CompareTo(other.StartTimestamp) is var order and not 0 ? order : one.Number.CompareTo(other.Number));
+        all.Sort(static (one, other) => one.StartTimestamp.CompareTo(other.StartTimestamp) is var order and not 0 ? order
+            : one.Number.CompareTo(other.Number));
         return all;
     }
 
@@ -144,7 +146,8 @@ internal sealed class LiveStreams(TimeProvider time)
 
     /// <summary>Those that are meant, sorted by what they are asked to be sorted by, which is their key.</summary>
     /// <param name="sources">The upstream's side of those that have clients of their own is among them.</param>
-    public List<(long Key, LiveStream Stream)> Select(StreamFilter filter, StreamOrder order = StreamOrder.Age, bool descending = true, bool sources = false)
+    public List<(long Key, LiveStream Stream)> Select(StreamFilter filter, StreamOrder order = StreamOrder.Age, bool descending = true,
+        bool sources = false)
     {
         List<(long Key, LiveStream Stream)> all = [];
         foreach (var stream in List())
@@ -155,7 +158,8 @@ internal sealed class LiveStreams(TimeProvider time)
             }
         }
         var sign = descending ? -1 : 1;
-        all.Sort((one, other) => sign * (one.Key.CompareTo(other.Key) is var by and not 0 ? by : one.Stream.Number.CompareTo(other.Stream.Number)));
+        all.Sort((one, other) => sign * (one.Key.CompareTo(other.Key) is var by and not 0 ? by
+            : one.Stream.Number.CompareTo(other.Stream.Number)));
         return all;
     }
 
@@ -195,7 +199,8 @@ internal sealed class LiveStreams(TimeProvider time)
 
     static long? NumberOf(string id)
     {
-        if (id.Length < s_process.Length + 2 || !id.StartsWith(s_process, StringComparison.Ordinal) || id[s_process.Length] != '-' || id.Length > s_process.Length + 13)
+        if (id.Length < s_process.Length + 2 || !id.StartsWith(s_process, StringComparison.Ordinal) || id[s_process.Length] != '-'
+            || id.Length > s_process.Length + 13)
         {
             return null;
         }

@@ -287,7 +287,8 @@ internal static class ScriptPhases
 
     public static IPieceFilter OpenBody(Exchange exchange, LuaUnit unit) => new Pieces(exchange.OpenScript(), unit);
 
-    public static IEventStep? OpenEvents(Exchange exchange, LuaUnit unit) => UnitFramings.Of(exchange) is { } framing ? new Units(exchange, unit, framing) : null;
+    public static IEventStep? OpenEvents(Exchange exchange, LuaUnit unit) =>
+        UnitFramings.Of(exchange) is { } framing ? new Units(exchange, unit, framing) : null;
 
     sealed class Units(Exchange exchange, LuaUnit unit, UnitFraming framing) : IEventStep
     {

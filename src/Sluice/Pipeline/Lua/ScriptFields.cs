@@ -27,7 +27,8 @@ static class ScriptFields
         }
         exchange.Set(Carrier, null);
         await RunAsync(
-            exchange, $"get {field}", $"if ctx[{LuaText.Quote(field)}] ~= nil then ngx.var.{Carrier} = require('apisix.core').json.encode(ctx[{LuaText.Quote(field)}]) end");
+            exchange, $"get {field}",
+            $"if ctx[{LuaText.Quote(field)}] ~= nil then ngx.var.{Carrier} = require('apisix.core').json.encode(ctx[{LuaText.Quote(field)}]) end");
         var text = exchange.Get(Carrier);
         exchange.Set(Carrier, null);
         return text is null ? null : CjsonReader.Parse(System.Text.Encoding.UTF8.GetBytes(text));

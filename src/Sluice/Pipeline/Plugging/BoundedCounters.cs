@@ -5,7 +5,8 @@ using System.Text;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Counters by key. Bounded: at most <paramref name="capacity"/> counters of at most a few hundred bytes; those that are over go first, then any.
+/// Counters by key. Bounded: at most <paramref name="capacity"/> counters of at most a few hundred bytes; those that are over go first,
+/// then any.
 /// </summary>
 abstract class BoundedCounters<TCounter>(int capacity)
     where TCounter : BoundedCounters<TCounter>.Counter, new()
@@ -116,7 +117,8 @@ abstract class BoundedCounters<TCounter>(int capacity)
 /// Counters that start anew with each window, as lua-resty-limit-traffic's <c>resty.limit.count</c>: a window begins with the first request
 /// after the last one ended.
 /// </summary>
-sealed class FixedCounters(TimeProvider time, int capacity = FixedCounters.DefaultCapacity) : BoundedCounters<FixedCounters.Window>(capacity), ICounters
+sealed class FixedCounters(TimeProvider time, int capacity = FixedCounters.DefaultCapacity)
+    : BoundedCounters<FixedCounters.Window>(capacity), ICounters
 {
     public const int DefaultCapacity = 1_000_000;
 
@@ -127,7 +129,8 @@ sealed class FixedCounters(TimeProvider time, int capacity = FixedCounters.Defau
         public long Ends { get; set; }
     }
 
-    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) => new(Take(key, limit, window, cost));
+    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) =>
+        new(Take(key, limit, window, cost));
 
     protected override bool IsOver(Window counter) => counter.Ends <= time.GetTimestamp();
 
@@ -151,10 +154,11 @@ sealed class FixedCounters(TimeProvider time, int capacity = FixedCounters.Defau
 }
 
 /// <summary>
-/// Counters of windows that lie one after the other since 1970: what the last one took counts for as much as the present one has not run yet. Who is
-/// refused is not counted.
+/// Counters of windows that lie one after the other since 1970: what the last one took counts for as much as the present one has not run
+/// yet. Who is refused is not counted.
 /// </summary>
-sealed class SlidingCounters(TimeProvider time, int capacity = FixedCounters.DefaultCapacity) : BoundedCounters<SlidingCounters.Windows>(capacity), ICounters
+sealed class SlidingCounters(TimeProvider time, int capacity = FixedCounters.DefaultCapacity)
+    : BoundedCounters<SlidingCounters.Windows>(capacity), ICounters
 {
     public sealed class Windows : Counter
     {
@@ -168,7 +172,8 @@ sealed class SlidingCounters(TimeProvider time, int capacity = FixedCounters.Def
         public double Ends { get; set; }
     }
 
-    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) => new(Take(key, limit, window, cost));
+    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) =>
+        new(Take(key, limit, window, cost));
 
     double Now => (time.GetUtcNow() - DateTimeOffset.UnixEpoch).TotalSeconds;
 

@@ -4,35 +4,43 @@ using Sluice.Scripting;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// One of the phases in which plugins take part, declared once. Another one needs its contract in <c>Phases.cs</c>, its line here and the place where
+/// One of the phases in which plugins take part, declared once. Another one needs its contract in <c>Phases.cs</c>, its line here and the
+/// place where
 /// <see cref="PhaseRunner"/> is told to run it.
 /// </summary>
 public abstract class Phase
 {
     static readonly List<Phase> Declared = [];
 
-    public static readonly Phase<IRewrite> Rewrite = Asked<IRewrite>("rewrite", LuaPhase.Rewrite, static (plugin, exchange) => plugin.RewriteAsync(exchange));
+    public static readonly Phase<IRewrite> Rewrite = Asked<IRewrite>("rewrite", LuaPhase.Rewrite,
+        static (plugin, exchange) => plugin.RewriteAsync(exchange));
 
-    public static readonly Phase<IAccess> Access = Asked<IAccess>("access", LuaPhase.Access, static (plugin, exchange) => plugin.AccessAsync(exchange));
+    public static readonly Phase<IAccess> Access = Asked<IAccess>("access", LuaPhase.Access,
+        static (plugin, exchange) => plugin.AccessAsync(exchange));
 
     public static readonly Phase<IBeforeProxy> BeforeProxy =
         Asked<IBeforeProxy>("before_proxy", LuaPhase.BeforeProxy, static (plugin, exchange) => plugin.BeforeProxyAsync(exchange));
 
     public static readonly Phase<IHeaderFilter> HeaderFilter =
-        Told<IHeaderFilter>("header_filter", LuaPhase.HeaderFilter, static (plugin, exchange) => plugin.FilterHeaders(exchange), except: typeof(ICompressor));
+        Told<IHeaderFilter>("header_filter", LuaPhase.HeaderFilter, static (plugin, exchange) => plugin.FilterHeaders(exchange),
+            except: typeof(ICompressor));
 
     public static readonly Phase<ICompressor> Compression =
         Told<ICompressor>("compression", LuaPhase.HeaderFilter, static (plugin, exchange) => plugin.FilterHeaders(exchange));
 
     public static readonly Phase<IRequestBodyFilter> RequestBodyFilter = Declare(new Phase<IRequestBodyFilter>("request body"));
 
-    public static readonly Phase<IBodyFilter> BodyFilter = Declare(new Phase<IBodyFilter>("body_filter") { Lua = LuaPhase.BodyFilter, IsOfBody = true });
+    public static readonly Phase<IBodyFilter> BodyFilter =
+        Declare(new Phase<IBodyFilter>("body_filter") { Lua = LuaPhase.BodyFilter, IsOfBody = true });
 
-    public static readonly Phase<IWholeBodyFilter> WholeBody = Declare(new Phase<IWholeBodyFilter>("body_filter (whole body)") { IsOfBody = true });
+    public static readonly Phase<IWholeBodyFilter> WholeBody =
+        Declare(new Phase<IWholeBodyFilter>("body_filter (whole body)") { IsOfBody = true });
 
-    public static readonly Phase<IEventFilter> Events = Declare(new Phase<IEventFilter>("event_filter") { Lua = LuaPhase.EventFilter, IsOfBody = true });
+    public static readonly Phase<IEventFilter> Events =
+        Declare(new Phase<IEventFilter>("event_filter") { Lua = LuaPhase.EventFilter, IsOfBody = true });
 
-    public static readonly Phase<IAsyncEventFilter> WaitingEvents = Declare(new Phase<IAsyncEventFilter>("event_filter (may wait)") { IsOfBody = true });
+    public static readonly Phase<IAsyncEventFilter> WaitingEvents =
+        Declare(new Phase<IAsyncEventFilter>("event_filter (may wait)") { IsOfBody = true });
 
     public static readonly Phase<ILog> Log = Told<ILog>("log", LuaPhase.Log, static (plugin, exchange) => plugin.Log(exchange));
 
@@ -117,7 +125,8 @@ public sealed class Phase<T> : Phase
 }
 
 /// <summary>One plugin's part in one phase.</summary>
-/// <param name="Phase">Null: the plugin is made when a request needs it, or only what runs before it has something to do. Never null in a rule.</param>
+/// <param name="Phase">Null: the plugin is made when a request needs it, or only what runs before it has something to do. Never null in a
+/// rule.</param>
 public readonly record struct Step<T>(T Phase, PluginUse Use)
     where T : class;
 
@@ -127,7 +136,8 @@ static class PhaseRunner
     /// <summary>The first answer that a plugin gives, dressed as its configuration says; null: the request goes on.</summary>
     /// <param name="onlyConsumers">Only those that the consumer has brought with it.</param>
     /// <param name="refused">Told why a plugin answers, when the answer says so.</param>
-    public static async ValueTask<Answer?> AskAsync<T>(Exchange exchange, Phase<T> phase, PluginChain chain, bool onlyConsumers = false, Action<PluginUse, string>? refused = null)
+    public static async ValueTask<Answer?> AskAsync<T>(Exchange exchange, Phase<T> phase, PluginChain chain, bool onlyConsumers = false,
+        Action<PluginUse, string>? refused = null)
         where T : class
     {
         foreach (var (plugin, use) in chain.Steps(phase))

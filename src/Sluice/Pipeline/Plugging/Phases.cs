@@ -3,8 +3,8 @@ using Sluice.Relay;
 
 namespace Sluice.Pipeline;
 
-// The contracts of the phases (Phase.All), in order. A plugin's class header lists the ones it takes part in; the snapshot sorts the plugins of a
-// chain by priority once, per phase, so that a request walks arrays and makes no empty calls.
+// The contracts of the phases (Phase.All), in order. A plugin's class header lists the ones it takes part in; the snapshot sorts the
+// plugins of a chain by priority once, per phase, so that a request walks arrays and makes no empty calls.
 //
 //   rewrite → access → (pick node) → before_proxy → forward → header_filter → body_filter / event_filter → log
 //
@@ -17,14 +17,14 @@ public interface IRewrite
 }
 
 /// <summary>
-/// A plugin whose rewrite phase may give a request another limit for its body (<see cref="Exchange.LimitBody"/>): a request that is over the nginx block's
-/// is not refused before it.
+/// A plugin whose rewrite phase may give a request another limit for its body (<see cref="Exchange.LimitBody"/>): a request that is over
+/// the nginx block's is not refused before it.
 /// </summary>
 public interface ILimitsBody : IRewrite;
 
 /// <summary>
-/// A plugin whose rewrite and access phases only look: nothing is counted, asked or kept. A stream that is under way can be looked at again, as it came, when its
-/// route has changed.
+/// A plugin whose rewrite and access phases only look: nothing is counted, asked or kept. A stream that is under way can be looked at
+/// again, as it came, when its route has changed.
 /// </summary>
 internal interface IReadmit
 {
@@ -51,12 +51,13 @@ public interface IHeaderFilter
 }
 
 /// <summary>
-/// Sees the request's body piece by piece on its way to the upstream; none is held back. What the filter writes goes on in the piece's place, without the
-/// length that the client told.
+/// Sees the request's body piece by piece on its way to the upstream; none is held back. What the filter writes goes on in the piece's
+/// place, without the length that the client told.
 /// </summary>
 public interface IRequestBodyFilter
 {
-    /// <summary>Called once per request, when it has a body and is about to be forwarded; null when this one does not interest the plugin.</summary>
+    /// <summary>Called once per request, when it has a body and is about to be forwarded; null when this one does not interest the
+    /// plugin.</summary>
     IPieceFilter? OpenRequestBody(Exchange exchange);
 }
 
@@ -68,12 +69,13 @@ public interface IBodyFilter
 }
 
 /// <summary>
-/// A plugin that compresses bodies. Its header filter runs after all others, and its pieces are what all others have left: nobody else sees a compressed body,
-/// whatever the priorities.
+/// A plugin that compresses bodies. Its header filter runs after all others, and its pieces are what all others have left: nobody else sees
+/// a compressed body, whatever the priorities.
 /// </summary>
 public interface ICompressor : IHeaderFilter, IBodyFilter;
 
-/// <summary>Sees the answer's events one by one (Lua: <c>event_filter</c>): each is framed once, whatever the pieces it came in, and leaves when the filter wrote it.</summary>
+/// <summary>Sees the answer's events one by one (Lua: <c>event_filter</c>): each is framed once, whatever the pieces it came in, and leaves
+/// when the filter wrote it.</summary>
 public interface IEventFilter
 {
     /// <summary>Called once per answer after the header filters; null when this answer does not interest the plugin.</summary>
@@ -98,7 +100,8 @@ public interface IEventStep
     }
 }
 
-/// <summary>Sees the answer's events one by one, and may take its time over each (moderation asks somebody): those behind it wait, and so does the upstream.</summary>
+/// <summary>Sees the answer's events one by one, and may take its time over each (moderation asks somebody): those behind it wait, and so
+/// does the upstream.</summary>
 public interface IAsyncEventFilter
 {
     /// <summary>Called once per answer after the header filters; null when this answer does not interest the plugin.</summary>
@@ -111,7 +114,8 @@ public interface IAsyncEventStep
     /// <summary>The framing: SSE unless the step says otherwise. An event over the framer's limit ends the stream with an error.</summary>
     IEventFramer CreateFramer() => new SseFramer();
 
-    /// <param name="frame">An event, or what lies between events; valid until the returned task ends. Written on as it is, it leaves byte for byte as it came.</param>
+    /// <param name="frame">An event, or what lies between events; valid until the returned task ends. Written on as it is, it leaves byte
+    /// for byte as it came.</param>
     /// <param name="cancel">The client has gone, or the stream is ended: nobody waits for the rest.</param>
     ValueTask FilterAsync(Frame frame, IBufferWriter<byte> output, CancellationToken cancel);
 
@@ -136,8 +140,9 @@ public interface IWholeBodyFilter
 }
 
 /// <summary>
-/// The opt-in for plugins that read the request's whole body (<see cref="Exchange.Body"/>). The upstream waits until the body is complete; as a rule about
-/// buffering the Control API's <c>/v1/buffering</c> names it, and a plugin of the same route that switches request buffering off contradicts it.
+/// The opt-in for plugins that read the request's whole body (<see cref="Exchange.Body"/>). The upstream waits until the body is complete;
+/// as a rule about buffering the Control API's <c>/v1/buffering</c> names it, and a plugin of the same route that switches request
+/// buffering off contradicts it.
 /// </summary>
 public interface INeedsRequestBody : IBufferingRule
 {
@@ -156,15 +161,16 @@ public interface ILog
 }
 
 /// <summary>
-/// A plugin that keeps something for a request, under its own name in <see cref="Exchange.Items"/>. It is asked to let go after all log phases, also when
-/// its own did not run: a script has sent the request to another route, or the plugin's filter no longer matches.
+/// A plugin that keeps something for a request, under its own name in <see cref="Exchange.Items"/>. It is asked to let go after all log
+/// phases, also when its own did not run: a script has sent the request to another route, or the plugin's filter no longer matches.
 /// </summary>
 public interface IHolds
 {
     void Release(Exchange exchange);
 }
 
-/// <summary>A plugin that says how streams are timed, kept alive, bounded and ended. Known when the configuration is compiled, so no phase runs for it.</summary>
+/// <summary>A plugin that says how streams are timed, kept alive, bounded and ended. Known when the configuration is compiled, so no phase
+/// runs for it.</summary>
 internal interface IStreamRule
 {
     StreamPolicy Streams { get; }

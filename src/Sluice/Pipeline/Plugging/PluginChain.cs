@@ -25,9 +25,11 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     readonly uint _phases = Descriptor.PhasesOf(Config);
 
     /// <summary>Whether the plugin, what runs before it, or its making has something to do in a phase.</summary>
-    internal bool TakesPart(Phase phase) => Has(phase) || HasBefore(phase) || (Deferred is not null && (phase == Phase.Rewrite || phase == Phase.Access));
+    internal bool TakesPart(Phase phase) =>
+        Has(phase) || HasBefore(phase) || (Deferred is not null && (phase == Phase.Rewrite || phase == Phase.Access));
 
-    /// <summary>The plugin, as one that takes part in a phase; null when it does not, or when it is not made before a request needs it.</summary>
+    /// <summary>The plugin, as one that takes part in a phase; null when it does not, or when it is not made before a request needs
+    /// it.</summary>
     internal T? KnownAs<T>(Phase<T> phase)
         where T : class => !Has(phase) ? null
         : Plugin as T ?? (phase.IsRule ? Deferred?.Rules as T : null);
@@ -67,7 +69,8 @@ public sealed record PluginUse(PluginDescriptor Descriptor, object Plugin, Plugi
     {
         null => answer,
         _ when ReferenceEquals(answer, Answer.Sent) || ReferenceEquals(answer, Answer.Again) => answer,
-        JsonValue text when text.TryGetValue(out string? body) => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body) },
+        JsonValue text when text.TryGetValue(out string? body) =>
+            answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body) },
         var body => answer with { IsPlainError = false, Body = System.Text.Encoding.UTF8.GetBytes(body.ToJsonString() + "\n") },
     };
 }
@@ -82,7 +85,8 @@ internal sealed class PluginChain
         Uses = [.. uses.Where(use => !use.Meta.Disable)
             .OrderByDescending(use => use.Priority).ThenBy(use => use.Descriptor.Name, StringComparer.Ordinal)];
         _steps = [.. Phase.All.Select(phase => phase.Select(Uses))];
-        BodyFilters = [.. Uses.Where(static use => !use.Has(Phase.Compression) && Phase.All.Any(phase => phase.IsOfBody && use.Has(phase)))];
+        BodyFilters = [.. Uses.Where(static use => !use.Has(Phase.Compression)
+            && Phase.All.Any(phase => phase.IsOfBody && use.Has(phase)))];
         CutsEvents = Array.Exists(Uses, static use => use.Has(Phase.Events) || use.Has(Phase.WaitingEvents));
         LimitsBody = Array.Exists(Uses, static use => use.Descriptor.Is<ILimitsBody>());
     }
@@ -102,7 +106,8 @@ internal sealed class PluginChain
     /// <summary>In order of priority, disabled ones left out.</summary>
     public PluginUse[] Uses { get; }
 
-    /// <summary>Plugins that look into the response's body, whichever way: by piece, by event or whole. Those that compress come after them.</summary>
+    /// <summary>Plugins that look into the response's body, whichever way: by piece, by event or whole. Those that compress come after
+    /// them.</summary>
     public PluginUse[] BodyFilters { get; }
 
     /// <summary>One of them looks at events, which can be found in what is not compressed.</summary>

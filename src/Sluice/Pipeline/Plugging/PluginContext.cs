@@ -30,7 +30,8 @@ public sealed class PluginContext(string scope, JsonObject? metadata, JsonObject
     /// <summary><c>apisix.proxy_cache</c>: where responses are stored.</summary>
     internal ProxyCacheSettings ProxyCache { get; init; } = new(TimeSpan.FromSeconds(10), []);
 
-    /// <summary>The same text for the same configuration, whatever its <c>_meta</c>: for the keys of counters and of shared things.</summary>
+    /// <summary>The same text for the same configuration, whatever its <c>_meta</c>: for the keys of counters and of shared
+    /// things.</summary>
     public string ConfigHash => field ??= Hash(Config);
 
     /// <summary>Makes the plugins that this plugin runs.</summary>
@@ -62,14 +63,15 @@ public sealed class PluginContext(string scope, JsonObject? metadata, JsonObject
     public void Own(IAsyncDisposable part) => OpenLife().Own(part);
 
     /// <summary>
-    /// A thing that plugins have in common, also before and after a change of the configuration: made when nobody has it, disposed when the last that
-    /// has it ends. The key names the plugin first: <c>limit-conn/…</c>.
+    /// A thing that plugins have in common, also before and after a change of the configuration: made when nobody has it, disposed when the
+    /// last that has it ends. The key names the plugin first: <c>limit-conn/…</c>.
     /// </summary>
     public T Share<T>(string key, Func<T> make)
         where T : class => services.Lives.Share(OpenLife(), key, make);
 
     /// <summary>The same place and configuration, owning nothing.</summary>
-    internal PluginContext Anew(PluginMaker maker, JsonObject config) => maker.Equip(new(scope, metadata, attr, services) { Config = config, StreamDefaults = StreamDefaults, ProxyCache = ProxyCache });
+    internal PluginContext Anew(PluginMaker maker, JsonObject config) =>
+        maker.Equip(new(scope, metadata, attr, services) { Config = config, StreamDefaults = StreamDefaults, ProxyCache = ProxyCache });
 
     static string Hash(JsonObject config)
     {

@@ -23,10 +23,11 @@ public interface IPlugin<TSelf, TConfig>
     static abstract JsonTypeInfo<TConfig> ConfigType { get; }
 
     /// <summary>
-    /// Called when a document comes in, to see whether its configuration can be, and when it is compiled, for each place where the plugin stands. What
-    /// can be parsed of a configuration is parsed in its record, once.
+    /// Called when a document comes in, to see whether its configuration can be, and when it is compiled, for each place where the plugin
+    /// stands. What can be parsed of a configuration is parsed in its record, once.
     /// </summary>
-    /// <exception cref="ConfigException">What neither the schema nor the record's converters can say: the text is the error that the user gets.</exception>
+    /// <exception cref="ConfigException">What neither the schema nor the record's converters can say: the text is the error that the user
+    /// gets.</exception>
     static abstract TSelf Create(TConfig config, PluginContext context);
 }
 
@@ -51,7 +52,8 @@ public sealed record PluginInfo(string Name, int Priority, string Schema, string
     /// <summary>What <see cref="ConsumerSchema"/> cannot say; the error text, or null.</summary>
     public Func<JsonObject, string?>? CheckConsumer { get; init; }
 
-    /// <summary>The property of a consumer's part that identifies it: <c>key</c> for key-auth. <see cref="ConsumerIndex"/> finds by it.</summary>
+    /// <summary>The property of a consumer's part that identifies it: <c>key</c> for key-auth. <see cref="ConsumerIndex"/> finds by
+    /// it.</summary>
     public string? ConsumerKey { get; init; }
 
     /// <summary>Schema of <c>/apisix/admin/plugin_metadata/NAME</c>; null: any object.</summary>
@@ -63,7 +65,8 @@ public sealed record PluginInfo(string Name, int Priority, string Schema, string
     /// <summary>Where it belongs, for tools: <c>global</c> when it does nothing of its own on a route; null for all others.</summary>
     public string? Scope { get; init; }
 
-    /// <summary>A property by which uses of the plugin share something (<c>group</c>): those with the same value must be configured the same.</summary>
+    /// <summary>A property by which uses of the plugin share something (<c>group</c>): those with the same value must be configured the
+    /// same.</summary>
     public string? SharedBy { get; init; }
 
     /// <summary>What of <c>plugin_attr</c> the plugin knows: <c>https_port</c>, <c>export_addr.ip</c>.</summary>
@@ -76,7 +79,8 @@ public sealed record PluginInfo(string Name, int Priority, string Schema, string
     public IReadOnlyList<PluginApi> Apis { get; init; } = [];
 
     /// <summary>
-    /// Endpoints that the plugin adds to the gateway's own interfaces while it is enabled: on the Admin API those below <c>/apisix/admin/</c>, on the
+    /// Endpoints that the plugin adds to the gateway's own interfaces while it is enabled: on the Admin API those below
+    /// <c>/apisix/admin/</c>, on the
     /// Control API the others. Null when it adds none.
     /// </summary>
     public Func<PluginServices, IEnumerable<ApiRoute>>? Endpoints { get; init; }
@@ -145,8 +149,10 @@ public sealed class PluginDescriptor
 
     /// <summary>A plugin that is not a class here but a script.</summary>
     public static PluginDescriptor Scripted(
-        PluginInfo info, IReadOnlyList<string> phases, Func<PluginPart, JsonObject, string?> check, Func<JsonObject, PluginContext, object> create) =>
-        new(info, typeof(object), config => check(PluginPart.Route, config) is { } error ? throw new ConfigException(error) : config, (config, context) => create((JsonObject)config, context))
+        PluginInfo info, IReadOnlyList<string> phases, Func<PluginPart, JsonObject, string?> check,
+        Func<JsonObject, PluginContext, object> create) =>
+        new(info, typeof(object), config => check(PluginPart.Route, config) is { } error ? throw new ConfigException(error) : config,
+            (config, context) => create((JsonObject)config, context))
         {
             Phases = phases,
             _script = check,
@@ -171,7 +177,8 @@ public sealed class PluginDescriptor
     /// <summary>The same for the plugin's metadata.</summary>
     public IReadOnlyList<string> SecretsOfMetadata { get; }
 
-    static string[] SecretsOf(JsonObject? schema) => [.. (schema?["encrypt_fields"] as JsonArray ?? []).Select(field => field!.GetValue<string>())];
+    static string[] SecretsOf(JsonObject? schema) =>
+        [.. (schema?["encrypt_fields"] as JsonArray ?? []).Select(field => field!.GetValue<string>())];
 
     /// <summary>May stand in stream routes.</summary>
     public bool IsForStreams { get; }
@@ -193,7 +200,8 @@ public sealed class PluginDescriptor
         where TConfig : class =>
         new(TPlugin.Info, typeof(TPlugin), Bind<TPlugin, TConfig>, (config, context) => TPlugin.Create((TConfig)config, context));
 
-    /// <summary>What the schema and <c>_meta</c> say of a configuration, into which the defaults are filled; the error, or null. All else says <see cref="Create"/>.</summary>
+    /// <summary>What the schema and <c>_meta</c> say of a configuration, into which the defaults are filled; the error, or null. All else
+    /// says <see cref="Create"/>.</summary>
     public string? Validate(JsonObject config) => Compiled.Validate(config) ?? PluginMeta.Check(config);
 
     /// <summary>Validates a credential, a consumer's part of the configuration; the error, or null.</summary>
@@ -207,7 +215,8 @@ public sealed class PluginDescriptor
     public bool IsCredential => ConsumerSchema is not null || Info.IsAuth;
 
     /// <summary>Validates the plugin's metadata.</summary>
-    public string? CheckMetadata(JsonObject metadata) => MetadataSchema?.Validate(metadata) ?? _script?.Invoke(PluginPart.Metadata, metadata);
+    public string? CheckMetadata(JsonObject metadata) =>
+        MetadataSchema?.Validate(metadata) ?? _script?.Invoke(PluginPart.Metadata, metadata);
 
     /// <summary>Properties of a configuration that its schema does not name: accepted as in APISIX, but without effect.</summary>
     public IEnumerable<string> Unknown(JsonObject config, bool forConsumer)
@@ -233,7 +242,8 @@ public sealed class PluginDescriptor
             return [];
         }
         var known = Info.MetadataSchema is { } schema ? Named(Parse(schema)).ToHashSet() : [];
-        return metadata.Select(property => property.Key).Where(name => name is not ("id" or "create_time" or "update_time" or "_meta") && !known.Contains(name));
+        return metadata.Select(property => property.Key)
+            .Where(name => name is not ("id" or "create_time" or "update_time" or "_meta") && !known.Contains(name));
     }
 
     /// <summary>Settings in <c>plugin_attr</c> that have no effect: <c>metrics.http_status.expire</c>.</summary>
@@ -246,7 +256,8 @@ public sealed class PluginDescriptor
     /// <summary>Every property that a schema names, also within its anyOf, oneOf, allOf, then, else.</summary>
     static IEnumerable<string> Named(JsonObject schema) =>
         ((schema["properties"] as JsonObject)?.Select(property => property.Key) ?? [])
-            .Concat(((string[])["anyOf", "oneOf", "allOf"]).SelectMany(word => schema[word] as JsonArray ?? []).OfType<JsonObject>().SelectMany(Named))
+            .Concat(((string[])["anyOf", "oneOf", "allOf"]).SelectMany(word => schema[word] as JsonArray ?? []).OfType<JsonObject>()
+                .SelectMany(Named))
             .Concat(((string[])["then", "else"]).Select(word => schema[word]).OfType<JsonObject>().SelectMany(Named));
 
     /// <summary>The plugin of a configuration that has passed <see cref="Validate"/>.</summary>

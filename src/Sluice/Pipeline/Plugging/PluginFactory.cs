@@ -14,7 +14,8 @@ public sealed class PluginFactory
     public PluginDescriptor? Find(string name) => _maker.Find(name);
 
     /// <summary>
-    /// Checks a configuration (the schema's defaults are filled into it) and makes the plugin. Which phases it has says its <see cref="PluginUse.Plugin"/>:
+    /// Checks a configuration (the schema's defaults are filled into it) and makes the plugin. Which phases it has says its
+    /// <see cref="PluginUse.Plugin"/>:
     /// <c>use.Plugin is IAccess access</c>.
     /// </summary>
     /// <exception cref="ConfigException">There is no such plugin, or its configuration cannot be; the text is the plugin's own.</exception>

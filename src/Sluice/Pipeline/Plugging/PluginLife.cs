@@ -4,8 +4,8 @@ using Microsoft.Extensions.Logging;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// What one plugin at one place owns. It ends when the last snapshot that uses the plugin has gone, or at once when its configuration was only tried or
-/// refused. Where nobody can tell (a consumer's plugins, made while requests run) the garbage collector does.
+/// What one plugin at one place owns. It ends when the last snapshot that uses the plugin has gone, or at once when its configuration was
+/// only tried or refused. Where nobody can tell (a consumer's plugins, made while requests run) the garbage collector does.
 /// </summary>
 internal sealed class PluginLife
 {
@@ -118,7 +118,8 @@ internal sealed partial class PluginLives(ILogger<PluginLives> logger)
         return new(parts);
     }
 
-    /// <summary>The thing of this name, made when nobody has it yet; let go when the life ends, and disposed when nobody has it any more.</summary>
+    /// <summary>The thing of this name, made when nobody has it yet; let go when the life ends, and disposed when nobody has it any
+    /// more.</summary>
     public T Share<T>(PluginLife life, string key, Func<T> make)
         where T : class
     {

@@ -4,7 +4,8 @@ using Sluice.Scripting;
 
 namespace Sluice.Pipeline;
 
-/// <summary>The <c>_meta</c> part that every plugin's configuration may have (APISIX: terminology/plugin, "Plugin common configuration").</summary>
+/// <summary>The <c>_meta</c> part that every plugin's configuration may have (APISIX: terminology/plugin, "Plugin common
+/// configuration").</summary>
 /// <param name="Disable">The plugin is as if it were not there.</param>
 /// <param name="Priority">Instead of the plugin's own.</param>
 /// <param name="Filter">Runs only for requests that match.</param>

@@ -5,7 +5,8 @@ using Sluice.Model.Yaml;
 
 namespace Sluice.Pipeline;
 
-/// <summary>Names in <c>plugins</c>, <c>stream_plugins</c> and <c>plugin_attr</c> of conf/config.yaml that nothing answers to: each gets a word.</summary>
+/// <summary>Names in <c>plugins</c>, <c>stream_plugins</c> and <c>plugin_attr</c> of conf/config.yaml that nothing answers to: each gets a
+/// word.</summary>
 static class PluginNames
 {
     /// <summary>The keys of <c>plugin_attr</c> that count, for plugins of which they are known.</summary>
@@ -13,7 +14,8 @@ static class PluginNames
     {
         ["prometheus"] =
         [
-            "export_uri", "export_addr", "metric_prefix", "enable_export_server", "metrics", "default_buckets", "refresh_interval", "llm_latency_buckets",
+            "export_uri", "export_addr", "metric_prefix", "enable_export_server", "metrics", "default_buckets", "refresh_interval",
+            "llm_latency_buckets",
             "llm_prompt_tokens_buckets", "llm_completion_tokens_buckets", "ai_cache_embedding_latency_buckets",
         ],
         ["redirect"] = ["https_port"],
@@ -38,7 +40,8 @@ static class PluginNames
         {
             if (!here.Contains(names![i]) && !isScript(names[i]))
             {
-                yield return Problem.Warning(settings.PlaceOf(YamlPath.Append(key, i)), $"there is no plugin \"{names[i]}\"{ApisixPlugins.Explain(names[i], here, key == "stream_plugins")}");
+                yield return Problem.Warning(settings.PlaceOf(YamlPath.Append(key, i)),
+                    $"there is no plugin \"{names[i]}\"{ApisixPlugins.Explain(names[i], here, key == "stream_plugins")}");
             }
         }
     }
@@ -52,7 +55,8 @@ static class PluginNames
             {
                 if (!isScript(name))
                 {
-                    yield return Problem.Warning(settings.PlaceOf(path), $"there is no plugin \"{name}\"{ApisixPlugins.Explain(name, here)}");
+                    yield return Problem.Warning(settings.PlaceOf(path),
+                        $"there is no plugin \"{name}\"{ApisixPlugins.Explain(name, here)}");
                 }
                 continue;
             }
@@ -64,7 +68,8 @@ static class PluginNames
             {
                 if (!known.Contains(key))
                 {
-                    yield return Problem.Warning(settings.PlaceOf(YamlPath.Append(path, key)), $"unknown key \"{key}\"{Suggestion.For(key, known)}");
+                    yield return Problem.Warning(settings.PlaceOf(YamlPath.Append(path, key)),
+                        $"unknown key \"{key}\"{Suggestion.For(key, known)}");
                 }
             }
         }

@@ -21,7 +21,8 @@ public sealed class PluginServices : IDisposable
         Metrics = metrics;
         Lives = new(loggers.CreateLogger<PluginLives>());
         Counters = new(time);
-        _lua = new(() => MakeLua?.Invoke() ?? new LuaEngine(new LuaOptions(Directory.GetCurrentDirectory()), Time, Loggers.CreateLogger<LuaEngine>()));
+        _lua = new(() => MakeLua?.Invoke()
+            ?? new LuaEngine(new LuaOptions(Directory.GetCurrentDirectory()), Time, Loggers.CreateLogger<LuaEngine>()));
     }
 
     public TimeProvider Time { get; }
@@ -48,7 +49,8 @@ public sealed class PluginServices : IDisposable
     /// <summary>Whether there is a Lua file for a plugin of this name.</summary>
     public bool IsScript(string name) => LuaEngine.IsPluginName(name) && Lua.HasPlugin(name);
 
-    internal static LuaOptions LuaOptions(GatewaySettings settings) => new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
+    internal static LuaOptions LuaOptions(GatewaySettings settings) =>
+        new(settings.Prefix, settings.ExtraLuaPath, settings.LuaSandbox, settings.LuaMemoryLimit)
     {
         Jit = settings.LuaJit,
         LocalConfiguration = settings.Local,

@@ -9,11 +9,12 @@ namespace Sluice.Pipeline;
 
 /// <summary>What upstreams in plugins have in common with all others.</summary>
 /// <param name="Check">Fills an upstream's defaults in; the error, or null.</param>
-sealed record UpstreamDefaults(UpstreamServices Services, KeepalivePoolConfig? Keepalive, bool HealthChecks, TrustedRoots? Roots, Func<JsonObject, string?> Check);
+sealed record UpstreamDefaults(UpstreamServices Services, KeepalivePoolConfig? Keepalive, bool HealthChecks, TrustedRoots? Roots,
+    Func<JsonObject, string?> Check);
 
 /// <summary>
-/// Makes the upstreams that stand in a plugin's configuration. Those that it names need no making: whatever a property <c>upstream_id</c> names, at any
-/// depth, is compiled with the configuration, and <see cref="ForwardTo.Named"/> finds it.
+/// Makes the upstreams that stand in a plugin's configuration. Those that it names need no making: whatever a property <c>upstream_id</c>
+/// names, at any depth, is compiled with the configuration, and <see cref="ForwardTo.Named"/> finds it.
 /// </summary>
 public sealed class PluginUpstreams
 {
@@ -23,8 +24,9 @@ public sealed class PluginUpstreams
     internal PluginUpstreams(UpstreamDefaults defaults, PluginContext context) => (_defaults, _context) = (defaults, context);
 
     /// <summary>
-    /// An upstream as it is written. With the same text at the same place it is the one that was there before a change of the configuration: balancers,
-    /// counts and health go on. Its discovery and its health checks begin with the first request that goes there, and end with the plugin.
+    /// An upstream as it is written. With the same text at the same place it is the one that was there before a change of the
+    /// configuration: balancers, counts and health go on. Its discovery and its health checks begin with the first request that goes there,
+    /// and end with the plugin.
     /// </summary>
     /// <exception cref="ConfigException">It is no upstream; the text is the Admin API's.</exception>
     public ForwardTo.To Make(JsonObject upstream)
@@ -35,7 +37,8 @@ public sealed class PluginUpstreams
             throw new ConfigException(error);
         }
         var text = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(source.ToJsonString())).AsSpan(0, 16));
-        return _context.Share($"upstream/{_context.Scope}/{text}", () => new Made(source, _defaults, $"{PlaceOf(_context.Scope)}#{text[..8]}")).Target;
+        return _context.Share($"upstream/{_context.Scope}/{text}",
+            () => new Made(source, _defaults, $"{PlaceOf(_context.Scope)}#{text[..8]}")).Target;
     }
 
     /// <summary><c>routes/r1</c> of <c>route r1</c>.</summary>
@@ -46,7 +49,8 @@ public sealed class PluginUpstreams
         public Made(JsonObject source, UpstreamDefaults defaults, string key)
         {
             var config = ResourceBinder.Upstream(source, id: null);
-            config = config with { KeepalivePool = config.KeepalivePool ?? defaults.Keepalive, Checks = defaults.HealthChecks ? config.Checks : null };
+            config = config with { KeepalivePool = config.KeepalivePool ?? defaults.Keepalive,
+                Checks = defaults.HealthChecks ? config.Checks : null };
             var certificate = config.Tls is { ClientCert: { } cert, ClientKey: { } ofCert } ? new ClientCertificate(cert, ofCert) : null;
             var upstream = new Upstream(config, defaults.Services, key, source, certificate: certificate, roots: defaults.Roots);
             Target = new(upstream)

@@ -4,8 +4,8 @@ using System.Diagnostics.CodeAnalysis;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// An immutable map by text whose changed copy shares nearly everything with it: a change costs as much as a few dozen entries, however many there
-/// are; a look-up is one in a hash table.
+/// An immutable map by text whose changed copy shares nearly everything with it: a change costs as much as a few dozen entries, however
+/// many there are; a look-up is one in a hash table.
 /// </summary>
 internal sealed class SharedMap<TValue> : IEnumerable<KeyValuePair<string, TValue>>
     where TValue : class
@@ -39,7 +39,8 @@ internal sealed class SharedMap<TValue> : IEnumerable<KeyValuePair<string, TValu
 
     public TValue? GetValueOrDefault(string key) => _shards[At(key, _shards.Length)].GetValueOrDefault(key);
 
-    public bool TryGetValue(string key, [MaybeNullWhen(false)] out TValue value) => _shards[At(key, _shards.Length)].TryGetValue(key, out value);
+    public bool TryGetValue(string key, [MaybeNullWhen(false)] out TValue value) =>
+        _shards[At(key, _shards.Length)].TryGetValue(key, out value);
 
     public bool TryGetValue(ReadOnlySpan<char> key, [MaybeNullWhen(false)] out TValue value) =>
         _shards[At(key, _shards.Length)].GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(key, out value);
@@ -80,7 +81,8 @@ internal sealed class SharedMap<TValue> : IEnumerable<KeyValuePair<string, TValu
 
     static Dictionary<string, TValue>[] NewShards(int count)
     {
-        var shards = new Dictionary<string, TValue>[(int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(1, count / PerShard))];
+        var shards =
+            new Dictionary<string, TValue>[(int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(1, count / PerShard))];
         for (var i = 0; i < shards.Length; i++)
         {
             shards[i] = [];

@@ -8,7 +8,8 @@ using Sluice.Relay.Queues;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// How streams are timed, kept alive, bounded and ended: the configuration of the plugin <c>streaming</c> and of <c>sluice.streams.defaults</c>. A property that is
+/// How streams are timed, kept alive, bounded and ended: the configuration of the plugin <c>streaming</c> and of
+/// <c>sluice.streams.defaults</c>. A property that is
 /// null was not said.
 /// </summary>
 internal sealed record StreamPolicy(
@@ -36,19 +37,23 @@ internal sealed record StreamPolicy(
 {
     /// <param name="Limit">A number, or a text with variables.</param>
     public sealed record ConcurrentPolicy(
-        string Key, JsonNode Limit, string OnFull = "reject", int RejectedCode = 429, string? RejectedMsg = null, string Policy = "local", bool AllowDegradation = false,
+        string Key, JsonNode Limit, string OnFull = "reject", int RejectedCode = 429, string? RejectedMsg = null, string Policy = "local",
+        bool AllowDegradation = false,
         string? RedisHost = null);
 
-    public sealed record HeartbeatPolicy(Duration? Interval = null, string Comment = "ping", HeartbeatEvent? Event = null, JsonElement? Ndjson = null)
+    public sealed record HeartbeatPolicy(Duration? Interval = null, string Comment = "ping", HeartbeatEvent? Event = null,
+        JsonElement? Ndjson = null)
     {
         byte[]? _sse, _line;
 
         /// <summary>What is sent to streams of a kind; null: nothing.</summary>
         internal byte[]? Bytes(StreamKind kind) => kind switch
         {
-            StreamKind.Sse => _sse ??= Encoding.UTF8.GetBytes(Event is { } beat ? $"event: {beat.Name}\ndata: {beat.Data}\n\n" : $": {Comment}\n\n"),
+            StreamKind.Sse =>
+                _sse ??= Encoding.UTF8.GetBytes(Event is { } beat ? $"event: {beat.Name}\ndata: {beat.Data}\n\n" : $": {Comment}\n\n"),
             StreamKind.Ndjson when Ndjson is { } line && (line.ValueKind != JsonValueKind.String || line.GetString() != "off") =>
-                _line ??= Encoding.UTF8.GetBytes((line.ValueKind == JsonValueKind.String && line.GetString() == "newline" ? "" : line.GetRawText()) + "\n"),
+                _line ??= Encoding.UTF8.GetBytes(
+                    (line.ValueKind == JsonValueKind.String && line.GetString() == "newline" ? "" : line.GetRawText()) + "\n"),
             _ => null,
         };
     }
@@ -70,13 +75,16 @@ internal sealed record StreamPolicy(
         }
     }
 
-    public sealed record EndingPolicy(string Mode = "dialect", string Dialect = "plain", string ErrorEvent = "error", string EndEvent = "end", string Ndjson = "abort");
+    public sealed record EndingPolicy(string Mode = "dialect", string Dialect = "plain", string ErrorEvent = "error",
+        string EndEvent = "end", string Ndjson = "abort");
 
     public sealed record RatePolicy(
-        JsonElement? EventsPerSecond = null, JsonElement? BytesPerSecond = null, int? BurstEvents = null, ByteSize? BurstBytes = null, string Action = "throttle");
+        JsonElement? EventsPerSecond = null, JsonElement? BytesPerSecond = null, int? BurstEvents = null, ByteSize? BurstBytes = null,
+        string Action = "throttle");
 
     public sealed record SlowConsumerPolicy(
-        string Policy = "block", string? Key = null, ByteSize? QueueBytes = null, int? QueueEvents = null, Duration? MaxLag = null, string? Announce = null)
+        string Policy = "block", string? Key = null, ByteSize? QueueBytes = null, int? QueueEvents = null, Duration? MaxLag = null,
+        string? Announce = null)
     {
         internal UnitKey? ParsedKey => Key is null ? null : field ??= UnitKey.Parse(Key);
     }
@@ -116,21 +124,27 @@ internal sealed record StreamPolicy(
     /// <summary>What of it the upstream's side of a stream with a history heeds: what only its clients see is theirs.</summary>
     internal StreamPolicy OfUpstream() => this with
     {
-        MaxDuration = null, Heartbeat = null, EarlyHead = null, Reconnect = null, MaxEvents = null, MaxBytes = null, Rate = null, SlowConsumer = null, Ending = new("abort"),
+        MaxDuration = null, Heartbeat = null, EarlyHead = null, Reconnect = null, MaxEvents = null, MaxBytes = null, Rate = null,
+            SlowConsumer = null, Ending = new("abort"),
     };
 
     /// <summary>What of it a client's side heeds: the upstream's silence has been judged already.</summary>
-    internal StreamPolicy OfClient() => this with { FirstByteTimeout = null, FirstEventTimeout = null, IdleTimeout = null, EventIdleTimeout = null, Hold = null };
+    internal StreamPolicy OfClient() =>
+        this with { FirstByteTimeout = null, FirstEventTimeout = null, IdleTimeout = null, EventIdleTimeout = null, Hold = null };
 
-    /// <summary>A plugin says it, not only the defaults: the upstream is not offered compression, so that bytes of ours can stand in the body.</summary>
+    /// <summary>A plugin says it, not only the defaults: the upstream is not offered compression, so that bytes of ours can stand in the
+    /// body.</summary>
     public bool IsOfPlugin { get; init; }
 
     /// <exception cref="JsonException">A value that is none.</exception>
-    public static StreamPolicy Parse(System.Text.Json.Nodes.JsonObject config) => config.Deserialize(StreamPolicyJson.Default.StreamPolicy)!;
+    public static StreamPolicy Parse(System.Text.Json.Nodes.JsonObject config) =>
+        config.Deserialize(StreamPolicyJson.Default.StreamPolicy)!;
 
-    /// <summary>Whose policy holds for a request: its chain's (a consumer's, the route's, …), else the global rules', else the defaults; null: nobody has said anything.</summary>
+    /// <summary>Whose policy holds for a request: its chain's (a consumer's, the route's, …), else the global rules', else the defaults;
+    /// null: nobody has said anything.</summary>
     internal static StreamPolicy? Of(Exchange exchange) =>
-        First(exchange, exchange.Chain.Steps(Phase.StreamRule)) ?? First(exchange, exchange.Snapshot.GlobalRules.Steps(Phase.StreamRule)) ?? exchange.Snapshot.StreamDefaults;
+        First(exchange, exchange.Chain.Steps(Phase.StreamRule)) ?? First(exchange, exchange.Snapshot.GlobalRules.Steps(Phase.StreamRule))
+        ?? exchange.Snapshot.StreamDefaults;
 
     static StreamPolicy? First(Exchange exchange, Step<IStreamRule>[] rules)
     {

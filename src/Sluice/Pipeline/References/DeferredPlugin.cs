@@ -4,10 +4,11 @@ using Microsoft.Extensions.Logging;
 namespace Sluice.Pipeline.References;
 
 /// <summary>
-/// A plugin whose configuration refers to secrets: made when the first request needs it, and anew when a secret has changed. While a secret cannot be
-/// had, requests are answered 503.
+/// A plugin whose configuration refers to secrets: made when the first request needs it, and anew when a secret has changed. While a secret
+/// cannot be had, requests are answered 503.
 /// </summary>
-sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject config, PluginContext context, PluginMaker maker) : IAsyncDisposable
+sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject config, PluginContext context, PluginMaker maker)
+    : IAsyncDisposable
 {
     readonly ILogger _log = context.Services.Loggers.CreateLogger<DeferredPlugin>();
     readonly Lock _making = new();
@@ -17,8 +18,8 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
     sealed record Made(JsonNode Config, object Plugin, PluginLife? Life);
 
     /// <summary>
-    /// What the plugin decides without a request: rules do not depend on secrets. Where the plugin cannot be made without them, that it needs the request's
-    /// body is still known.
+    /// What the plugin decides without a request: rules do not depend on secrets. Where the plugin cannot be made without them, that it
+    /// needs the request's body is still known.
     /// </summary>
     public object? Rules => _rules.Value;
 
@@ -57,7 +58,8 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
         }
         LogUnresolved(_log, context.Scope, descriptor.Name, why);
         exchange.Failure = new(FailureSource.Gateway, "secret_unresolved", why, 503);
-        return Answer.OwnError(503, $"503 Service Temporarily Unavailable: the configuration of plugin {descriptor.Name} refers to a secret that cannot be resolved");
+        return Answer.OwnError(503,
+            $"503 Service Temporarily Unavailable: the configuration of plugin {descriptor.Name} refers to a secret that cannot be resolved");
     }
 
     /// <summary>The same plugin through all phases of a request; null: it was never made for this one.</summary>
@@ -99,7 +101,8 @@ sealed partial class DeferredPlugin(PluginDescriptor descriptor, JsonObject conf
         var own = context.Anew(maker, resolved);
         try
         {
-            return descriptor.Validate(resolved) is { } error ? throw new ConfigException(error) : new(resolved, descriptor.Create(resolved, own), own.Life);
+            return descriptor.Validate(resolved) is { } error ? throw new ConfigException(error)
+                : new(resolved, descriptor.Create(resolved, own), own.Life);
         }
         catch (Exception e)
         {

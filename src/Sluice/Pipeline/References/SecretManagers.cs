@@ -25,7 +25,8 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
         var slash = key.LastIndexOf('/');
         if (slash <= 0 || slash == key.Length - 1)
         {
-            throw new SecretException($"{reference}: error key format: after the manager's id come the secret's name and, behind a slash, its property");
+            throw new SecretException(
+                $"{reference}: error key format: after the manager's id come the secret's name and, behind a slash, its property");
         }
         var (name, property) = (key[..slash], key[(slash + 1)..]);
         string Own(JsonObject from, string key) => own((string?)from[key] ?? "");
@@ -39,9 +40,12 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
                 _ => throw new SecretException($"{reference}: no secret manager: {manager}"),
             };
         }
-        catch (Exception e) when (e is UriFormatException or JsonException or CryptographicException or InvalidOperationException or FormatException or ArgumentException or IOException)
+        catch (Exception e)
+            when (e is UriFormatException or JsonException or CryptographicException or InvalidOperationException or FormatException
+                or ArgumentException or IOException)
         {
-            var reason = e is OutgoingException { Kind: OutgoingFailure.Timeout } ? $"no answer within {Checked.Timeout.TotalSeconds} s" : e.Message;
+            var reason = e is OutgoingException { Kind: OutgoingFailure.Timeout } ? $"no answer within {Checked.Timeout.TotalSeconds} s"
+                : e.Message;
             throw new SecretException($"{reference}: {manager} cannot be asked: {reason}", e);
         }
     }
@@ -67,13 +71,16 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
     async Task<string> AwsAsync(JsonObject config, string name, Func<JsonObject, string, string> own)
     {
         var region = (string?)config["region"] ?? "us-east-1";
-        var endpoint = new Uri(config["endpoint_url"] is { } given ? own(config, "endpoint_url") : $"https://secretsmanager.{region}.amazonaws.com");
+        var endpoint = new Uri(config["endpoint_url"] is { } given ? own(config, "endpoint_url")
+            : $"https://secretsmanager.{region}.amazonaws.com");
         var body = new JsonObject { ["SecretId"] = name, ["VersionStage"] = "AWSCURRENT" }.ToJsonString();
-        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(endpoint, "/")) { Content = new ByteArrayContent(Encoding.UTF8.GetBytes(body)) };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            new Uri(endpoint, "/")) { Content = new ByteArrayContent(Encoding.UTF8.GetBytes(body)) };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/x-amz-json-1.1");
         request.Headers.TryAddWithoutValidation("X-Amz-Target", "secretsmanager.GetSecretValue");
         var session = config["session_token"] is null ? null : own(config, "session_token");
-        AwsSignature.Sign(request, body, new(own(config, "access_key_id"), own(config, "secret_access_key"), session), region, "secretsmanager", time.GetUtcNow());
+        AwsSignature.Sign(request, body, new(own(config, "access_key_id"), own(config, "secret_access_key"), session), region,
+            "secretsmanager", time.GetUtcNow());
         return (string?)(await SendAsync(Checked, request))["SecretString"] ?? throw new InvalidOperationException("invalid secret string");
     }
 
@@ -81,7 +88,8 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
 
     async Task<string> GoogleAsync(JsonObject config, string name, Func<JsonObject, string, string> own)
     {
-        var account = config["auth_config"] as JsonObject ?? JsonNode.Parse(await File.ReadAllTextAsync((string)config["auth_file"]!)) as JsonObject
+        var account = config["auth_config"] as JsonObject
+            ?? JsonNode.Parse(await File.ReadAllTextAsync((string)config["auth_file"]!)) as JsonObject
             ?? throw new InvalidOperationException("auth_file is not a JSON object");
         var options = config["ssl_verify"]?.GetValue<bool>() == false ? Unchecked : Checked;
         var token = await GoogleTokenAsync(options, account, own);
@@ -89,13 +97,15 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
         using var request = new HttpRequestMessage(HttpMethod.Get,
             $"{entries.TrimEnd('/')}/projects/{account["project_id"]}/secrets/{Uri.EscapeDataString(name)}/versions/latest:access");
         request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
-        var data = (string?)(await SendAsync(options, request))["payload"]?["data"] ?? throw new InvalidOperationException("invalid payload");
+        var data = (string?)(await SendAsync(options, request))["payload"]?["data"]
+            ?? throw new InvalidOperationException("invalid payload");
         return Encoding.UTF8.GetString(Convert.FromBase64String(data));
     }
 
     async Task<string> GoogleTokenAsync(OutgoingOptions options, JsonObject account, Func<JsonObject, string, string> own)
     {
-        var (email, key, uri) = (own(account, "client_email"), own(account, "private_key"), (string?)account["token_uri"] ?? "https://oauth2.googleapis.com/token");
+        var (email, key, uri) = (own(account, "client_email"), own(account, "private_key"),
+            (string?)account["token_uri"] ?? "https://oauth2.googleapis.com/token");
         var scope = account["scope"] switch
         {
             JsonArray several => string.Join(' ', several.Select(one => (string?)one)),
@@ -109,7 +119,8 @@ internal sealed class SecretManagers(TimeProvider time, OutgoingHttp http)
         }
         using var request = new HttpRequestMessage(HttpMethod.Post, uri)
         {
-            Content = new FormUrlEncodedContent([new("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), new("assertion", Assertion(email, key, uri, scope))]),
+            Content = new FormUrlEncodedContent(
+                [new("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), new("assertion", Assertion(email, key, uri, scope))]),
         };
         var answer = await SendAsync(options, request);
         var token = (string?)answer["access_token"] ?? throw new InvalidOperationException("failed to get google oauth token");
@@ -149,7 +160,8 @@ static class AwsSignature
     public sealed record Credentials(string Key, string Secret, string? Session);
 
     /// <summary>Adds X-Amz-Date, X-Amz-Security-Token and Authorization. The request has an empty query.</summary>
-    public static void Sign(HttpRequestMessage request, string body, Credentials credentials, string region, string service, DateTimeOffset now)
+    public static void Sign(HttpRequestMessage request, string body, Credentials credentials, string region, string service,
+        DateTimeOffset now)
     {
         var stamp = now.UtcDateTime.ToString("yyyyMMdd'T'HHmmss'Z'", CultureInfo.InvariantCulture);
         var day = stamp[..8];
@@ -159,16 +171,19 @@ static class AwsSignature
             request.Headers.TryAddWithoutValidation("X-Amz-Security-Token", credentials.Session);
         }
         var uri = request.RequestUri!;
-        var headers = request.Headers.Concat(request.Content!.Headers).Where(header => header.Key is "Content-Type" || header.Key.StartsWith("X-Amz-", StringComparison.OrdinalIgnoreCase))
+        var headers = request.Headers.Concat(request.Content!.Headers)
+            .Where(header => header.Key is "Content-Type" || header.Key.StartsWith("X-Amz-", StringComparison.OrdinalIgnoreCase))
             .Select(header => (Name: header.Key.ToLowerInvariant(), Value: string.Join(',', header.Value).Trim()))
             .Append((Name: "host", Value: uri.IsDefaultPort ? uri.Host : $"{uri.Host}:{uri.Port}"))
             .OrderBy(header => header.Name, StringComparer.Ordinal).ToArray();
         var signed = string.Join(';', headers.Select(header => header.Name));
-        var canonical = $"{request.Method}\n{uri.AbsolutePath}\n\n{string.Concat(headers.Select(header => $"{header.Name}:{header.Value}\n"))}\n{signed}\n{Hash(body)}";
+        var canonical =
+            $"{request.Method}\n{uri.AbsolutePath}\n\n{string.Concat(headers.Select(header => $"{header.Name}:{header.Value}\n"))}\n{signed}\n{Hash(body)}";
         var scope = $"{day}/{region}/{service}/aws4_request";
         var key = new[] { day, region, service, "aws4_request" }.Aggregate(Encoding.UTF8.GetBytes("AWS4" + credentials.Secret), Mac);
         var signature = Convert.ToHexStringLower(Mac(key, $"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{Hash(canonical)}"));
-        request.Headers.TryAddWithoutValidation("Authorization", $"AWS4-HMAC-SHA256 Credential={credentials.Key}/{scope}, SignedHeaders={signed}, Signature={signature}");
+        request.Headers.TryAddWithoutValidation("Authorization",
+            $"AWS4-HMAC-SHA256 Credential={credentials.Key}/{scope}, SignedHeaders={signed}, Signature={signature}");
     }
 
     static byte[] Mac(byte[] key, string text) => HMACSHA256.HashData(key, Encoding.UTF8.GetBytes(text));

@@ -4,7 +4,8 @@ using System.Text.Json.Nodes;
 namespace Sluice.Pipeline.References;
 
 /// <summary>
-/// A text that stands for another: <c>$secret://MANAGER/ID/KEY/PROPERTY</c> in a secret manager, <c>$env://NAME</c> or <c>$env://NAME/PROPERTY</c> in the environment.
+/// A text that stands for another: <c>$secret://MANAGER/ID/KEY/PROPERTY</c> in a secret manager, <c>$env://NAME</c> or
+/// <c>$env://NAME/PROPERTY</c> in the environment.
 /// </summary>
 internal static class SecretReference
 {

@@ -12,7 +12,8 @@ internal sealed record SecretTimes(TimeSpan Found, TimeSpan NotFound)
 }
 
 /// <summary>
-/// What references stand for, fetched when first needed and kept for a time. When a manager cannot be asked later on, the last value stays in use.
+/// What references stand for, fetched when first needed and kept for a time. When a manager cannot be asked later on, the last value stays
+/// in use.
 /// </summary>
 internal sealed partial class SecretStore(
     TimeProvider time, Func<string, string?> environment, SecretManagers managers, ILogger<SecretStore> logger)
@@ -53,7 +54,8 @@ internal sealed partial class SecretStore(
         return SecretReference.Replace(tree, values.GetValueOrDefault)!;
     }
 
-    /// <summary>The configuration with the environment's part replaced, itself when there is none; what is not set stays, for <see cref="ResolveAsync(JsonNode)"/> to complain.</summary>
+    /// <summary>The configuration with the environment's part replaced, itself when there is none; what is not set stays, for
+    /// <see cref="ResolveAsync(JsonNode)"/> to complain.</summary>
     public JsonObject WithEnvironment(JsonObject tree) =>
         !SecretReference.In(tree).Any(SecretReference.IsEnvironment) ? tree
             : (JsonObject)SecretReference.Replace(tree, text => SecretReference.IsEnvironment(text) ? KnownEnvironment(text) : null)!;
@@ -73,7 +75,8 @@ internal sealed partial class SecretStore(
     /// <summary>The value without waiting: null while nobody has fetched it.</summary>
     public string? Known(string reference) =>
         SecretReference.IsEnvironment(reference) ? KnownEnvironment(reference)
-            : _entries.TryGetValue(reference, out var entry) && entry.Manager == ManagerOf(reference) ? Volatile.Read(ref entry.Value) : null;
+            : _entries.TryGetValue(reference, out var entry) && entry.Manager == ManagerOf(reference) ? Volatile.Read(ref entry.Value)
+            : null;
 
     Document? ManagerOf(string reference)
     {

@@ -37,7 +37,8 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
     /// <summary>The same, of the gateway itself.</summary>
     public static Answer OwnError(int status, string message) => ErrorMessage(status, message) with { IsPlainError = true };
 
-    public static Answer Text(int status, string text, string contentType = PlainText) => new(status, Encoding.UTF8.GetBytes(text), contentType);
+    public static Answer Text(int status, string text, string contentType = PlainText) =>
+        new(status, Encoding.UTF8.GetBytes(text), contentType);
 
     /// <summary>A JSON body and a newline, as APISIX prints Lua tables.</summary>
     public static Answer Json(int status, JsonNode body, string contentType = PlainText) =>
@@ -60,5 +61,7 @@ public sealed record Answer(int Status, ReadOnlyMemory<byte> Body = default, str
     public Answer With(string header, string value) => this with { Headers = [.. Headers, new(header, value)] };
 
     static Answer Object(int status, string key, string text) =>
-        new(status, Encoding.UTF8.GetBytes($"{{\"{key}\":\"{JsonEncodedText.Encode(text, System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping)}\"}}\n"), PlainText);
+        new(status,
+            Encoding.UTF8.GetBytes(
+                $"{{\"{key}\":\"{JsonEncodedText.Encode(text, System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping)}\"}}\n"), PlainText);
 }

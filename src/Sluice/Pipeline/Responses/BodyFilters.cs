@@ -3,7 +3,8 @@ using Sluice.Relay;
 
 namespace Sluice.Pipeline;
 
-/// <summary>The body filters that take part in one answer, run one after the other on each piece. Null when nobody looks into the body.</summary>
+/// <summary>The body filters that take part in one answer, run one after the other on each piece. Null when nobody looks into the
+/// body.</summary>
 internal sealed class BodyFilters : IPieceFilter
 {
     readonly IPieceFilter[] _filters;
@@ -26,7 +27,8 @@ internal sealed class BodyFilters : IPieceFilter
         waiting = null;
         var global = exchange.Snapshot.GlobalRules.BodyFilters;
         var route = exchange.Chain.BodyFilters;
-        var (globalCompressors, compressors) = (exchange.Snapshot.GlobalRules.Steps(Phase.Compression), exchange.Chain.Steps(Phase.Compression));
+        var (globalCompressors, compressors) = (exchange.Snapshot.GlobalRules.Steps(Phase.Compression),
+            exchange.Chain.Steps(Phase.Compression));
         if (global.Length + route.Length + globalCompressors.Length + compressors.Length == 0)
         {
             return null;
@@ -253,7 +255,8 @@ internal sealed class BodyFilters : IPieceFilter
         {
             if (_body.WrittenCount + piece.Length > filter.MaxBodyBytes)
             {
-                throw new BodyFilterException($"plugin {plugin} needs the whole body, which is over its limit of {filter.MaxBodyBytes} bytes");
+                throw new BodyFilterException(
+                    $"plugin {plugin} needs the whole body, which is over its limit of {filter.MaxBodyBytes} bytes");
             }
             _body.Write(piece.Span);
             if (last)

@@ -3,8 +3,9 @@ using Sluice.Model.Nginx;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Which rule decides about buffering. Precedence: a queue of <c>streaming.slow_consumer</c> > the upstream's <c>X-Accel-Buffering</c> > the route's plugins (consumer's, then
-/// route's, plugin config's, service's, then global rules') > location > server > http > the built-in default.
+/// Which rule decides about buffering. Precedence: a queue of <c>streaming.slow_consumer</c> > the upstream's <c>X-Accel-Buffering</c> >
+/// the route's plugins (consumer's, then route's, plugin config's, service's, then global rules') > location > server > http > the built-in
+/// default.
 /// </summary>
 internal static class BufferingRules
 {
@@ -15,10 +16,12 @@ internal static class BufferingRules
     static readonly BufferingReason DefaultRequestOn = new("default", true, "request buffering is on", "built-in default");
 
     /// <summary>The rule that decides about an answer.</summary>
-    /// <param name="accel">The upstream's X-Accel-Buffering (<c>yes</c>, <c>no</c>, anything else = not there); null when ignored or absent.</param>
+    /// <param name="accel">The upstream's X-Accel-Buffering (<c>yes</c>, <c>no</c>, anything else = not there); null when ignored or
+    /// absent.</param>
     public static BufferingReason Response(Exchange exchange, string? accel, bool isStream)
     {
-        if (accel is null && exchange.Streams?.SlowConsumer is null && exchange.Scope.ResponseBuffering.Count == 0 && exchange.Chain.Steps(Phase.BufferingRule).Length == 0
+        if (accel is null && exchange.Streams?.SlowConsumer is null && exchange.Scope.ResponseBuffering.Count == 0
+            && exchange.Chain.Steps(Phase.BufferingRule).Length == 0
             && exchange.Snapshot.GlobalRules.Steps(Phase.BufferingRule).Length == 0)
         {
             return isStream ? DefaultStream : DefaultOn;
@@ -27,7 +30,8 @@ internal static class BufferingRules
     }
 
     /// <summary>The deciding rule and all that it overrode, for <c>/v1/buffering</c>.</summary>
-    public static BufferingDecision ExplainResponse(Exchange exchange, string? accel, bool isStream) => Explain(ResponseInOrder(exchange, accel, isStream));
+    public static BufferingDecision ExplainResponse(Exchange exchange, string? accel, bool isStream) =>
+        Explain(ResponseInOrder(exchange, accel, isStream));
 
     public static BufferingReason Request(Exchange exchange, bool isStream)
     {
@@ -92,7 +96,8 @@ internal static class BufferingRules
 
     static string ScopeOf(Exchange exchange)
     {
-        foreach (var (_, use) in (IEnumerable<Step<IStreamRule>>)[.. exchange.Chain.Steps(Phase.StreamRule), .. exchange.Snapshot.GlobalRules.Steps(Phase.StreamRule)])
+        foreach (var (_, use) in (IEnumerable<Step<IStreamRule>>)[.. exchange.Chain.Steps(Phase.StreamRule),
+            .. exchange.Snapshot.GlobalRules.Steps(Phase.StreamRule)])
         {
             if (use.Applies(exchange))
             {

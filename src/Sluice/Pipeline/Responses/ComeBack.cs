@@ -6,7 +6,8 @@ using Microsoft.AspNetCore.Http;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// <c>reconnect.on</c>: an EventSource takes any answer but 200 for the end of everything, so in the place of one it gets an empty stream that says when to come back.
+/// <c>reconnect.on</c>: an EventSource takes any answer but 200 for the end of everything, so in the place of one it gets an empty stream
+/// that says when to come back.
 /// </summary>
 static class ComeBack
 {
@@ -18,7 +19,8 @@ static class ComeBack
     /// <summary>What the client gets instead; null: the answer as it is.</summary>
     public static Answer? InsteadOf(Exchange exchange, int status, string? retryAfter)
     {
-        if (status < 400 || exchange.ShieldedStatus != 0 || !HttpMethods.IsGet(exchange.Request.Method) || !StreamPolicy.WantsEvents(exchange.Request)
+        if (status < 400 || exchange.ShieldedStatus != 0 || !HttpMethods.IsGet(exchange.Request.Method)
+            || !StreamPolicy.WantsEvents(exchange.Request)
             || (exchange.Streams ?? StreamPolicy.Of(exchange))?.Reconnect is not { On: { } on } reconnect || !Names(on, status))
         {
             return null;
@@ -35,6 +37,7 @@ static class ComeBack
     /// <summary>Of a <c>Retry-After</c>: seconds or a date.</summary>
     static TimeSpan After(string? text, TimeProvider time) =>
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) ? TimeSpan.FromSeconds(seconds)
-        : DateTimeOffset.TryParseExact(text, "r", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var date) ? date - time.GetUtcNow()
+        : DateTimeOffset.TryParseExact(text, "r", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var date)
+        ? date - time.GetUtcNow()
         : default;
 }

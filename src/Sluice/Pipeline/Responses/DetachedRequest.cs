@@ -7,8 +7,8 @@ using Sluice.Relay.Topics;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The upstream's side of a request that does not end with its client: it is forwarded in an exchange of its own, and its response, once the body filters have seen
-/// it, goes into a topic. A response that is no event stream is handed to the client's exchange as it is.
+/// The upstream's side of a request that does not end with its client: it is forwarded in an exchange of its own, and its response, once
+/// the body filters have seen it, goes into a topic. A response that is no event stream is handed to the client's exchange as it is.
 /// </summary>
 sealed class DetachedRequest : IDisposable
 {
@@ -121,7 +121,8 @@ sealed class DetachedRequest : IDisposable
         var response = Exchange.Response;
         source.WriteHead(Exchange);
         var encoding = response.Headers.ContentEncoding;
-        if (response.StatusCode != 200 || !Net.Http.MediaType.IsEventStream(response.ContentType) || (encoding.Count > 0 && encoding != "identity"))
+        if (response.StatusCode != 200 || !Net.Http.MediaType.IsEventStream(response.ContentType)
+            || (encoding.Count > 0 && encoding != "identity"))
         {
             var handed = new HandedSource(source);
             _head.Start();
@@ -168,7 +169,8 @@ sealed class DetachedRequest : IDisposable
         _ = _response.Task.Exception;
         EndedAlone |= _topic is { IsDetached: true } or { End.Reason: "client_gone" };
         var failure = Exchange.Failure;
-        _topic?.Complete(failure is null ? new("internal_error", "the stream could not go on", 500) : new(failure.Kind, failure.Detail, failure.Status));
+        _topic?.Complete(failure is null ? new("internal_error", "the stream could not go on", 500)
+            : new(failure.Kind, failure.Detail, failure.Status));
     }
 
     public void Dispose() => _end.Dispose();
@@ -249,7 +251,8 @@ sealed class DetachedRequest : IDisposable
 
         public Task StartAsync(CancellationToken cancellationToken = default) => Task.CompletedTask;
 
-        public Task SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+        public Task SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken = default) =>
+            throw new NotSupportedException();
 
         public Task CompleteAsync() => Task.CompletedTask;
     }

@@ -7,7 +7,8 @@ using Sluice.Net.Http;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// nginx's <c>error_page</c>: a page in the place of an error that the gateway answers, and of an upstream's with <c>proxy_intercept_errors</c>. The page is
+/// nginx's <c>error_page</c>: a page in the place of an error that the gateway answers, and of an upstream's with
+/// <c>proxy_intercept_errors</c>. The page is
 /// what a location of the server returns, a file below its <c>root</c>, or what the gateway answers to a request for the path.
 /// </summary>
 static class ErrorPages
@@ -18,7 +19,8 @@ static class ErrorPages
 
     static readonly FileExtensionContentTypeProvider Types = new();
 
-    /// <summary>What to answer instead; null: the block has no page for this status, or there is nothing where the page should be.</summary>
+    /// <summary>What to answer instead; null: the block has no page for this status, or there is nothing where the page should
+    /// be.</summary>
     public static ValueTask<Answer?> FindAsync(Exchange exchange, int status)
     {
         foreach (var page in exchange.Scope.ErrorPages)
@@ -59,10 +61,12 @@ static class ErrorPages
                 .With(HeaderNames.Location, Template.ExpandHeader(page.Target, exchange.InNginx)) with { IsPlainError = false };
         }
         var path = page.Target.Split('?')[0];
-        var scope = exchange.Snapshot.Settings.Nginx.Select(exchange.Http.Connection.LocalIpAddress!, exchange.Http.Connection.LocalPort, exchange.Host, path);
+        var scope = exchange.Snapshot.Settings.Nginx.Select(exchange.Http.Connection.LocalIpAddress!, exchange.Http.Connection.LocalPort,
+            exchange.Host, path);
         var answer = scope.Return is { } written ? NginxReturns.Answer(exchange, scope, written)
             : await FileAsync(exchange, scope, path) ?? (path.StartsWith('/') ? await AskAsync(exchange, page.Target) : null);
-        return answer is null ? null : answer with { Status = page.Status switch { null => error, 0 => answer.Status, { } other => other }, IsPlainError = false };
+        return answer is null ? null : answer with { Status = page.Status switch { null => error, 0 => answer.Status, { } other => other },
+            IsPlainError = false };
     }
 
     static async ValueTask<Answer?> FileAsync(Exchange exchange, NginxScope scope, string path)
@@ -102,7 +106,8 @@ static class ErrorPages
         return await request.RunAsync(exchange, Patience) is not { } inner || inner.Status == 404 ? null
             : new(inner.Status, inner.Body, inner.Headers.ContentType)
             {
-                Headers = [.. inner.Headers.Where(header => !header.Key.StartsWith("Content-", StringComparison.OrdinalIgnoreCase) && !IsHop(header.Key) && !IsOurs(header.Key))
+                Headers = [.. inner.Headers.Where(header => !header.Key.StartsWith("Content-", StringComparison.OrdinalIgnoreCase)
+                    && !IsHop(header.Key) && !IsOurs(header.Key))
                     .SelectMany(header => header.Value, (header, value) => KeyValuePair.Create(header.Key, value!))],
             };
     }

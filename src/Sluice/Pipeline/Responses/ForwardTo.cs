@@ -8,7 +8,8 @@ public abstract record ForwardTo
     /// <summary>The response comes from what this opens: a cache, a topic, an answer that is streamed.</summary>
     public sealed record From(Func<Exchange, CancellationToken, ValueTask<IResponseSource>> Open) : ForwardTo;
 
-    /// <summary>The request goes to an upstream that a plugin has made (<see cref="PluginUpstreams.Make"/>), with its timeouts, retries and health.</summary>
+    /// <summary>The request goes to an upstream that a plugin has made (<see cref="PluginUpstreams.Make"/>), with its timeouts, retries and
+    /// health.</summary>
     public sealed record To : ForwardTo
     {
         internal To(Upstream upstream) => Upstream = upstream;

@@ -8,7 +8,8 @@ using Sluice.Net.Http;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// What gRPC clients are told when the gateway or a plugin answers: a status of 200 and, in the head of an answer without a body, <c>grpc-status</c>
+/// What gRPC clients are told when the gateway or a plugin answers: a status of 200 and, in the head of an answer without a body,
+/// <c>grpc-status</c>
 /// and <c>grpc-message</c> ("Trailers-Only").
 /// </summary>
 static class GrpcStatus

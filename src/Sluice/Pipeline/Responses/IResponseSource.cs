@@ -4,12 +4,14 @@ using Sluice.Net;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// A response that comes from elsewhere: an upstream over HTTP/1.1 or HTTP/2, or whatever a plugin gives instead (a cache, a topic). It says what its head and its
-/// body are; how they go to the client is <see cref="ResponseSender"/>'s alone. The final head is there when the source is handed to the sender.
+/// A response that comes from elsewhere: an upstream over HTTP/1.1 or HTTP/2, or whatever a plugin gives instead (a cache, a topic). It
+/// says what its head and its body are; how they go to the client is <see cref="ResponseSender"/>'s alone. The final head is there when the
+/// source is handed to the sender.
 /// </summary>
 public interface IResponseSource : IAsyncDisposable
 {
-    /// <summary>Writes status and headers into the client's response, without those that frame a body or belong to one connection.</summary>
+    /// <summary>Writes status and headers into the client's response, without those that frame a body or belong to one
+    /// connection.</summary>
     void WriteHead(Exchange exchange);
 
     /// <summary>The body's kind is that of a stream, which is not buffered unless a rule says so.</summary>
@@ -36,7 +38,8 @@ public interface IResponseSource : IAsyncDisposable
     /// <summary>How long <see cref="Silence"/> may last.</summary>
     TimeSpan ReadTimeout => Timeout.InfiniteTimeSpan;
 
-    /// <summary>The body; null when there is none (an answer to HEAD, 204). Asked for once and last: the head's own memory is not needed any more.</summary>
+    /// <summary>The body; null when there is none (an answer to HEAD, 204). Asked for once and last: the head's own memory is not needed
+    /// any more.</summary>
     IBodySource? TakeBody();
 
     /// <summary>The body is not wanted: something else goes out in its place.</summary>

@@ -1,8 +1,8 @@
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// One request's tries on several upstreams (<see cref="ForwardTo.Each"/>), each with a request of its own. What such an upstream is told of the client is only
-/// what the request's headers say; nothing is added.
+/// One request's tries on several upstreams (<see cref="ForwardTo.Each"/>), each with a request of its own. What such an upstream is told
+/// of the client is only what the request's headers say; nothing is added.
 /// </summary>
 internal interface IUpstreamTries
 {

@@ -32,7 +32,8 @@ internal sealed record InnerRequest(string Method, string Target, IHeaderDiction
         var lifetime = new Lifetime(end, ForErrorPage, parent?.Client ?? outer, (parent?.Depth ?? 0) + 1);
         var response = new Response();
         using var body = new BoundedBody(response, MaxBody);
-        var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services, outer.Services.Time.GetTimestamp())
+        var exchange = new Exchange(new DefaultHttpContext(Features(outer, lifetime, response, body)), outer.Snapshot, outer.Services,
+            outer.Services.Time.GetTimestamp())
         {
             ConnectionRequests = outer.ConnectionRequests,
             Opens = Options?.Open,
@@ -67,7 +68,8 @@ internal sealed record InnerRequest(string Method, string Target, IHeaderDiction
         ? inner.Depth < MaxDepth && Volatile.Read(ref inner.Client.InnerRequests) < MaxAtOnce
         : Volatile.Read(ref outer.InnerRequests) < MaxAtOnce;
 
-    static Lifetime? LifetimeOf(Exchange exchange) => exchange.Http is DefaultHttpContext http ? http.Features.Get<IHttpRequestLifetimeFeature>() as Lifetime : null;
+    static Lifetime? LifetimeOf(Exchange exchange) =>
+        exchange.Http is DefaultHttpContext http ? http.Features.Get<IHttpRequestLifetimeFeature>() as Lifetime : null;
 
     FeatureCollection Features(Exchange outer, Lifetime lifetime, Response response, Stream body)
     {

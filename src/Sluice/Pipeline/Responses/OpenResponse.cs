@@ -6,7 +6,8 @@ using Sluice.Relay;
 
 namespace Sluice.Pipeline;
 
-/// <summary>A response whose body somebody writes piece by piece, for as long as that takes. Each piece passes the body filters and goes out at once.</summary>
+/// <summary>A response whose body somebody writes piece by piece, for as long as that takes. Each piece passes the body filters and goes
+/// out at once.</summary>
 internal sealed class OpenResponse : ILiveBody
 {
     readonly Exchange _exchange;
@@ -46,9 +47,11 @@ internal sealed class OpenResponse : ILiveBody
 
     /// <summary>Sends a piece; the head goes out with the first.</summary>
     /// <exception cref="ConnectionAbortedException">The client is gone.</exception>
-    public ValueTask WriteAsync(ReadOnlyMemory<byte> piece) => _waiting is null ? SendAsync(Filter(piece, last: false)) : WriteAfterAsync(piece);
+    public ValueTask WriteAsync(ReadOnlyMemory<byte> piece) =>
+        _waiting is null ? SendAsync(Filter(piece, last: false)) : WriteAfterAsync(piece);
 
-    async ValueTask WriteAfterAsync(ReadOnlyMemory<byte> piece) => await SendAsync(Filter(await PassAsync(piece, last: false), last: false));
+    async ValueTask WriteAfterAsync(ReadOnlyMemory<byte> piece) =>
+        await SendAsync(Filter(await PassAsync(piece, last: false), last: false));
 
     /// <summary>Sends the last piece and the end. A response that is whole in it has a length.</summary>
     /// <param name="whole">Nothing was written before.</param>

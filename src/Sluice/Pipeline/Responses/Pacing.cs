@@ -13,7 +13,8 @@ static partial class Pacing
     const double DefaultBurstBytes = 16 * 1024;
 
     /// <summary>Units are counted out.</summary>
-    public static bool CutsUnits(Exchange exchange) => exchange.Streams?.Rate?.EventsPerSecond is not null && UnitFramings.Of(exchange) is not null;
+    public static bool CutsUnits(Exchange exchange) =>
+        exchange.Streams?.Rate?.EventsPerSecond is not null && UnitFramings.Of(exchange) is not null;
 
     /// <summary>The body at its pace; null: it may be as fast as it is.</summary>
     /// <param name="isQueued">What goes to the client is counted already.</param>
@@ -27,14 +28,16 @@ static partial class Pacing
         var framing = rate.EventsPerSecond is null ? null : UnitFramings.Of(exchange);
         var units = framing is not null && Number(exchange, rate.EventsPerSecond) is { } perSecond
             ? new TokenBucket(perSecond, rate.BurstEvents ?? Math.Max(1, perSecond), time) : null;
-        var bytes = Number(exchange, rate.BytesPerSecond) is { } speed ? new TokenBucket(speed, rate.BurstBytes?.Bytes ?? DefaultBurstBytes, time) : null;
+        var bytes = Number(exchange, rate.BytesPerSecond) is { } speed
+            ? new TokenBucket(speed, rate.BurstBytes?.Bytes ?? DefaultBurstBytes, time) : null;
         if (units is null && bytes is null)
         {
             return null;
         }
         var paced = new PacedBody(
             body, filters, framing is { } cut ? UnitFramings.Open(cut) : null, units, bytes,
-            framing is null || isQueued ? null : exchange.Events = new(exchange), rate.Action == "end" ? () => End(exchange) : null, time, exchange.Loop);
+            framing is null || isQueued ? null : exchange.Events = new(exchange), rate.Action == "end" ? () => End(exchange) : null, time,
+            exchange.Loop);
         paced.Follow(exchange.ClientGone);
         return paced;
     }
@@ -58,7 +61,8 @@ static partial class Pacing
             return value.GetDouble();
         }
         var text = Template.Expand(value.GetString()!, exchange);
-        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number > 0 && double.IsFinite(number))
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number > 0
+            && double.IsFinite(number))
         {
             return number;
         }
@@ -75,6 +79,7 @@ static partial class Pacing
         _ => $"rate.{name} must be a number above 0, or a text with variables",
     };
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "route {Route}: streaming.rate: \"{Text}\" is no number above 0, nothing is limited")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "route {Route}: streaming.rate: \"{Text}\" is no number above 0, nothing is limited")]
     static partial void LogNoNumber(ILogger logger, string? route, string text);
 }

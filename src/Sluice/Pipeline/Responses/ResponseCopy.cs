@@ -5,8 +5,8 @@ using Sluice.Relay;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// Somebody copies a source's response as it came, before any plugin has changed it, while it passes. Where no filter looks into the body it only looks on
-/// (<see cref="IPieceObserver"/>), else it is the first of the filters; no piece is held for it.
+/// Somebody copies a source's response as it came, before any plugin has changed it, while it passes. Where no filter looks into the body
+/// it only looks on (<see cref="IPieceObserver"/>), else it is the first of the filters; no piece is held for it.
 /// </summary>
 internal abstract class ResponseCopy : IPieceObserver, IPieceFilter
 {
@@ -20,7 +20,8 @@ internal abstract class ResponseCopy : IPieceObserver, IPieceFilter
     }
 
     /// <summary>The response has gone out as it should: was that all of it?</summary>
-    internal void Passed(Exchange exchange) => End(_body is { Ended: true } && exchange is { Failure: null, EndReason: null, StreamEndReason: null });
+    internal void Passed(Exchange exchange) =>
+        End(_body is { Ended: true } && exchange is { Failure: null, EndReason: null, StreamEndReason: null });
 
     public abstract void OnPiece(ReadOnlySpan<byte> piece, bool last);
 

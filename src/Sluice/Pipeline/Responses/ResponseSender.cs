@@ -11,8 +11,9 @@ using Sluice.Relay.Queues;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The one way out. Whatever answers a request is handed to this: a source (<see cref="IResponseSource"/>), a whole answer (<see cref="Answer"/>), or a script
-/// that writes piece by piece (<see cref="Open"/>). Here alone is decided what goes to the client, in this order:
+/// The one way out. Whatever answers a request is handed to this: a source (<see cref="IResponseSource"/>), a whole answer
+/// (<see cref="Answer"/>), or a script that writes piece by piece (<see cref="Open"/>). Here alone is decided what goes to the client, in
+/// this order:
 /// <code>
 /// head → error page → buffering → header_filter → framing → body_filter, relay → trailers or the protocol's own ending
 /// </code>
@@ -21,7 +22,8 @@ namespace Sluice.Pipeline;
 internal static class ResponseSender
 {
     /// <summary>Sends a response that comes from elsewhere.</summary>
-    /// <exception cref="UpstreamException">The source failed. While nothing was sent, <see cref="Exchange.TakeResponseBack"/> makes room for another response.</exception>
+    /// <exception cref="UpstreamException">The source failed. While nothing was sent, <see cref="Exchange.TakeResponseBack"/> makes room
+    /// for another response.</exception>
     public static ValueTask SendAsync(Exchange exchange, IResponseSource source) =>
         exchange.Detached is { IsTaken: false } detached ? detached.TakeAsync(source) : SendHereAsync(exchange, source);
 
@@ -53,7 +55,8 @@ internal static class ResponseSender
         return new(SendAsync(exchange, Answer.ErrorMessage(503, "too many streams")));
     }
 
-    /// <summary>Sends an answer of the gateway's or a plugin's. It passes header and body filters like an upstream's: a 401 gets its CORS headers too.</summary>
+    /// <summary>Sends an answer of the gateway's or a plugin's. It passes header and body filters like an upstream's: a 401 gets its CORS
+    /// headers too.</summary>
     public static async Task SendAsync(Exchange exchange, Answer answer)
     {
         exchange.AnsweredByGateway = true;
@@ -66,7 +69,8 @@ internal static class ResponseSender
             answer = transform(exchange, answer);
         }
         var response = exchange.Response;
-        answer = ComeBack.InsteadOf(exchange, answer.Status, answer.Headers.FirstOrDefault(static header => header.Key == "Retry-After").Value) ?? answer;
+        answer = ComeBack.InsteadOf(exchange, answer.Status,
+            answer.Headers.FirstOrDefault(static header => header.Key == "Retry-After").Value) ?? answer;
         if (answer.Status >= 300 && GrpcStatus.IsAsked(exchange))
         {
             answer = GrpcStatus.Of(answer);
@@ -94,7 +98,8 @@ internal static class ResponseSender
         await SendWholeAsync(exchange, exchange.ReplacedBody ?? answer.Body);
     }
 
-    /// <summary>Begins a response whose body somebody writes piece by piece; its status and headers are in the exchange's response.</summary>
+    /// <summary>Begins a response whose body somebody writes piece by piece; its status and headers are in the exchange's
+    /// response.</summary>
     public static OpenResponse Open(Exchange exchange)
     {
         exchange.AnsweredByGateway = true;
@@ -109,8 +114,8 @@ internal static class ResponseSender
     }
 
     /// <summary>
-    /// Sends the head that opens a tunnel: a 101, or over HTTP/2 the 200 of an extended CONNECT. Gives what the client sends and receives from here on, which is no
-    /// HTTP any more.
+    /// Sends the head that opens a tunnel: a 101, or over HTTP/2 the 200 of an extended CONNECT. Gives what the client sends and receives
+    /// from here on, which is no HTTP any more.
     /// </summary>
     public static async ValueTask<Stream> UpgradeAsync(Exchange exchange, string? protocol)
     {
@@ -223,16 +228,19 @@ internal static class ResponseSender
         return RelayAsync(exchange, source, live, Relay(exchange, source, body, filters, settings, care, live));
     }
 
-    /// <summary><c>X-APISIX-Upstream-Status</c>: the status of every attempt, when the last one failed or <c>show_upstream_status_in_response_header</c> says always.</summary>
+    /// <summary><c>X-APISIX-Upstream-Status</c>: the status of every attempt, when the last one failed or
+    /// <c>show_upstream_status_in_response_header</c> says always.</summary>
     static void ShowStatuses(Exchange exchange)
     {
-        if (exchange.Upstream.Statuses is { } statuses && (exchange.Upstream.Status >= 500 || exchange.Snapshot.Settings.Http.ShowUpstreamStatus))
+        if (exchange.Upstream.Statuses is { } statuses
+            && (exchange.Upstream.Status >= 500 || exchange.Snapshot.Settings.Http.ShowUpstreamStatus))
         {
             exchange.Response.Headers["X-APISIX-Upstream-Status"] = statuses;
         }
     }
 
-    /// <summary>How the client finds the end of the body. True: chunks go on as chunks, with the framing in which they come unless they get one of ours.</summary>
+    /// <summary>How the client finds the end of the body. True: chunks go on as chunks, with the framing in which they come unless they get
+    /// one of ours.</summary>
     static bool Frame(Exchange exchange, IBodySource body, BodyFilters? filters, bool ours)
     {
         var response = exchange.Response;
@@ -240,12 +248,13 @@ internal static class ResponseSender
         response.ContentLength = filters is null && body.Framing is { Kind: BodyKind.Length, Length: var length } ? length : null;
         if (response.ContentLength is null && isHttp11 && !exchange.Scope.ChunkedTransferEncoding)
         {
-            // chunked_transfer_encoding off. Kestrel chunks what says nothing about its framing; a Transfer-Encoding without values says something
-            // and is not written, and the end of the connection is the end of the answer.
+            // chunked_transfer_encoding off. Kestrel chunks what says nothing about its framing; a Transfer-Encoding without values says
+            // something and is not written, and the end of the connection is the end of the answer.
             response.Headers.TransferEncoding = new StringValues([null, null]);
             response.Headers.Connection = "close";
         }
-        if (filters is not null || body is not IFramedBody framed || !isHttp11 || !exchange.Scope.ChunkedTransferEncoding || InnerRequest.Is(exchange) || exchange.Detached is not null)
+        if (filters is not null || body is not IFramedBody framed || !isHttp11 || !exchange.Scope.ChunkedTransferEncoding
+            || InnerRequest.Is(exchange) || exchange.Detached is not null)
         {
             return false;
         }
@@ -259,9 +268,11 @@ internal static class ResponseSender
         return true;
     }
 
-    /// <summary>The relay of a body, in the list of live streams. Apart from <see cref="RelayAsync"/>: what it takes is not kept for as long as the stream lasts.</summary>
+    /// <summary>The relay of a body, in the list of live streams. Apart from <see cref="RelayAsync"/>: what it takes is not kept for as
+    /// long as the stream lasts.</summary>
     static BodyRelay Relay(
-        Exchange exchange, IResponseSource source, IBodySource body, BodyFilters? filters, in RelaySettings settings, StreamCare? care, LiveStream live)
+        Exchange exchange, IResponseSource source, IBodySource body, BodyFilters? filters, in RelaySettings settings, StreamCare? care,
+        LiveStream live)
     {
         var time = exchange.Services.Time;
         var silence = source.Silence ?? new(time, static _ => { });

@@ -26,14 +26,17 @@ static class SlowConsumer
         var policy = exchange.Streams!.SlowConsumer!;
         var isLines = LiveStream.KindOf(exchange) == StreamKind.Ndjson;
         var limits = new QueueLimits(
-            policy.Policy switch { "drop_oldest" => SlowPolicy.DropOldest, "latest_per_key" => SlowPolicy.LatestPerKey, _ => SlowPolicy.Disconnect },
+            policy.Policy switch { "drop_oldest" => SlowPolicy.DropOldest, "latest_per_key" => SlowPolicy.LatestPerKey,
+                _ => SlowPolicy.Disconnect },
             policy.ParsedKey, policy.QueueBytes?.Bytes ?? DefaultBytes, policy.QueueEvents ?? 0, policy.MaxLag?.Time ?? TimeSpan.Zero,
-            (policy.Announce ?? (exchange.Topic is null ? "comment" : "event")) switch { "comment" => GapNotice.Comment, "event" => GapNotice.Event, _ => GapNotice.None },
+            (policy.Announce ?? (exchange.Topic is null ? "comment" : "event")) switch { "comment" => GapNotice.Comment,
+                "event" => GapNotice.Event, _ => GapNotice.None },
             isLines);
         Limit(exchange, UnsentBytes);
         // what is counted is what the client gets
         return new(
-            body, filters, isLines ? new LineFramer() : new SseFramer(), new(limits, exchange.Services.Queues, exchange.Services.Time), exchange.Events = new(exchange))
+            body, filters, isLines ? new LineFramer() : new SseFramer(), new(limits, exchange.Services.Queues, exchange.Services.Time),
+            exchange.Events = new(exchange))
         {
             TooSlow = () => End(exchange, new(FailureSource.Client, "slow_consumer", "the client takes less than its stream gives", 500)),
             TooLarge = () => End(exchange, new(FailureSource.Upstream, "event_too_large", "an event is larger than 1 MiB", 502)),

@@ -5,7 +5,8 @@ using Sluice.Relay;
 
 namespace Sluice.Pipeline;
 
-/// <summary>What a policy asks for a stream while it runs: limits, heartbeats, a place for last words. Null where it asks for nothing, which then costs nothing.</summary>
+/// <summary>What a policy asks for a stream while it runs: limits, heartbeats, a place for last words. Null where it asks for nothing,
+/// which then costs nothing.</summary>
 sealed class StreamCare : IStreamClockOwner
 {
     const long DefaultHold = 64 * 1024;
@@ -21,7 +22,8 @@ sealed class StreamCare : IStreamClockOwner
     {
         (_exchange, _policy, _body) = (exchange, policy, body);
         var kind = LiveStream.KindOf(exchange);
-        var isPlain = exchange.Response.Headers.ContentEncoding is var coding && (StringValues.IsNullOrEmpty(coding) || coding == "identity");
+        var isPlain = exchange.Response.Headers.ContentEncoding is var coding
+            && (StringValues.IsNullOrEmpty(coding) || coding == "identity");
         var words = (policy.Ending?.Mode ?? (policy.IsOfPlugin ? "dialect" : "abort")) == "dialect";
         // a body in another coding, or of a promised length, has no place for bytes of ours
         _beat = isPromised || !isPlain || policy.Heartbeat is not { Interval: { IsOff: false } } heartbeat ? null : heartbeat.Bytes(kind);
@@ -36,7 +38,8 @@ sealed class StreamCare : IStreamClockOwner
         var framed = (kind is StreamKind.Sse && isPlain) || kind is StreamKind.Ndjson && isPlain;
         var hasUnits = framed || kind == StreamKind.Grpc;
         var limits = new StreamLimits(
-            readTimeout, first, hasUnits ? idle : default, policy.SendTimeout?.Time ?? exchange.Scope.SendTimeout, _beat is null ? default : policy.Heartbeat!.Interval!.Value.Time)
+            readTimeout, first, hasUnits ? idle : default, policy.SendTimeout?.Time ?? exchange.Scope.SendTimeout,
+            _beat is null ? default : policy.Heartbeat!.Interval!.Value.Time)
         {
             EndsAt = exchange.StreamEndsAt,
             BytesAreUnits = !hasUnits,
@@ -49,7 +52,8 @@ sealed class StreamCare : IStreamClockOwner
         exchange.Edge = Edge;
         if (framed && (holds || first > TimeSpan.Zero || idle > TimeSpan.Zero))
         {
-            Stage = new(kind == StreamKind.Sse ? new SseFramer() : new LineFramer(), Clock, isQueued ? null : Counts, holds ? policy.HoldBytes?.Bytes ?? DefaultHold : 0);
+            Stage = new(kind == StreamKind.Sse ? new SseFramer() : new LineFramer(), Clock, isQueued ? null : Counts,
+                holds ? policy.HoldBytes?.Bytes ?? DefaultHold : 0);
         }
     }
 

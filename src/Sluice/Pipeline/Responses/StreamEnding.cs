@@ -8,8 +8,8 @@ using Microsoft.AspNetCore.Http;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// How a stream ends whose head is out, and that did not end by itself; the one place that knows how a protocol says goodbye. A proper end only where last words
-/// could be said: never after half a unit, never with less than a length that was promised.
+/// How a stream ends whose head is out, and that did not end by itself; the one place that knows how a protocol says goodbye. A proper end
+/// only where last words could be said: never after half a unit, never with less than a length that was promised.
 /// </summary>
 static class StreamEnding
 {
@@ -26,7 +26,8 @@ static class StreamEnding
         _ => true,
     };
 
-    static string? ModeOf(Exchange exchange) => exchange.Streams?.Ending?.Mode ?? (exchange.Streams is { IsOfPlugin: true } ? "dialect" : null);
+    static string? ModeOf(Exchange exchange) =>
+        exchange.Streams?.Ending?.Mode ?? (exchange.Streams is { IsOfPlugin: true } ? "dialect" : null);
 
     /// <summary>Last words could be said now: nothing has been cut.</summary>
     public static bool IsBetween(Exchange exchange) => exchange.Edge is not { IsBetween: false };

@@ -2,7 +2,8 @@ using System.Collections.Frozen;
 
 namespace Sluice.Pipeline;
 
-/// <summary>Why streams end that do not end by themselves: a closed table. What clients are told of a reason is all here; never details of nodes or configuration.</summary>
+/// <summary>Why streams end that do not end by themselves: a closed table. What clients are told of a reason is all here; never details of
+/// nodes or configuration.</summary>
 /// <param name="Status">The status if the head is not out yet.</param>
 /// <param name="IsError">Something went wrong: the event is an error's, not an end's.</param>
 /// <param name="Grpc">The status of gRPC.</param>

@@ -41,7 +41,8 @@ sealed class TopicSource : IResponseSource
         (_exchange, _topic, _subscriber, _resumed) = (exchange, topic, subscriber, resumed);
         exchange.Topic = topic;
         subscriber.BrokeOff = end => exchange.Failure ??= new(FailureSource.Gateway, end.Reason, end.Detail, end.Status);
-        _clientGone = exchange.ClientGone.UnsafeRegister(static subscriber => ((Subscriber)subscriber!).Abort(UpstreamFailureKind.ClientGone), subscriber);
+        _clientGone = exchange.ClientGone.UnsafeRegister(
+            static subscriber => ((Subscriber)subscriber!).Abort(UpstreamFailureKind.ClientGone), subscriber);
     }
 
     public void WriteHead(Exchange exchange)

@@ -5,8 +5,8 @@ using Sluice.Relay;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// A body that has passed the filters which may take their time. While one does, nothing more is read of where the body comes from, and its silence is not
-/// held against it.
+/// A body that has passed the filters which may take their time. While one does, nothing more is read of where the body comes from, and its
+/// silence is not held against it.
 /// </summary>
 sealed class WaitingBody(IBodySource inner, WaitingFilters filters, Exchange exchange) : IBodySource
 {
@@ -20,7 +20,8 @@ sealed class WaitingBody(IBodySource inner, WaitingFilters filters, Exchange exc
     TimeSpan _readTimeout;
 
     /// <summary>What measures the source's silence.</summary>
-    public void Measure(IdleDeadline silence, in RelaySettings settings) => (_silence, _clock, _readTimeout) = (silence, settings.Clock, settings.ReadTimeout);
+    public void Measure(IdleDeadline silence, in RelaySettings settings) =>
+        (_silence, _clock, _readTimeout) = (silence, settings.Clock, settings.ReadTimeout);
 
     /// <summary>How long it will be only the filters know.</summary>
     public BodyFraming Framing => new(BodyKind.CloseDelimited);

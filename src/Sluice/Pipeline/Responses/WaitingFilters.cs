@@ -4,8 +4,8 @@ using Sluice.Relay;
 namespace Sluice.Pipeline;
 
 /// <summary>
-/// The filters of one response up to the last that may take its time (<see cref="IAsyncEventFilter"/>), in the order of the chain. What comes behind them is
-/// the relay's, which waits for nobody but the client and the source.
+/// The filters of one response up to the last that may take its time (<see cref="IAsyncEventFilter"/>), in the order of the chain. What
+/// comes behind them is the relay's, which waits for nobody but the client and the source.
 /// </summary>
 sealed class WaitingFilters
 {

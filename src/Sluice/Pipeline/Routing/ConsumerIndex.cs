@@ -12,7 +12,8 @@ namespace Sluice.Pipeline;
 /// <param name="WithCredentials">The consumer as a request is that came with one of them.</param>
 /// <param name="Secrets">What it refers to, with the values that it was compiled with; null: not known then.</param>
 internal sealed record Account(
-    string Username, Consumer? Consumer, IReadOnlyList<string> CredentialIds, IReadOnlyList<Consumer> WithCredentials, IReadOnlyDictionary<string, string?> Secrets)
+    string Username, Consumer? Consumer, IReadOnlyList<string> CredentialIds, IReadOnlyList<Consumer> WithCredentials,
+    IReadOnlyDictionary<string, string?> Secrets)
 {
     internal bool IsEmpty => Consumer is null && CredentialIds.Count == 0;
 
@@ -22,8 +23,8 @@ internal sealed record Account(
 }
 
 /// <summary>
-/// Finds consumers by what identifies them in an auth plugin (<see cref="PluginInfo.ConsumerKey"/>). Immutable; a change costs what the accounts cost that
-/// it concerns.
+/// Finds consumers by what identifies them in an auth plugin (<see cref="PluginInfo.ConsumerKey"/>). Immutable; a change costs what the
+/// accounts cost that it concerns.
 /// </summary>
 internal sealed class ConsumerIndex
 {
@@ -50,15 +51,18 @@ internal sealed class ConsumerIndex
     sealed record Identities(string Property, SharedMap<Consumer[]> Holders);
 
     ConsumerIndex(
-        SharedMap<Account> accounts, SharedMap<Consumer> all, FrozenDictionary<string, Identities> byPlugin, SharedMap<Members> members, ImmutableDictionary<string, Account> withSecrets,
+        SharedMap<Account> accounts, SharedMap<Consumer> all, FrozenDictionary<string, Identities> byPlugin, SharedMap<Members> members,
+        ImmutableDictionary<string, Account> withSecrets,
         ImmutableDictionary<string, string[]> withUpstreams) =>
-        (_accounts, All, _byPlugin, _members, _withSecrets, _withUpstreams) = (accounts, all, byPlugin, members, withSecrets, withUpstreams);
+        (_accounts, All, _byPlugin, _members, _withSecrets, _withUpstreams) = (accounts, all, byPlugin, members, withSecrets,
+            withUpstreams);
 
     /// <param name="plugins">Those that may identify consumers.</param>
     public static ConsumerIndex Empty(IEnumerable<PluginDescriptor> plugins) => new(
         SharedMap<Account>.Empty,
         SharedMap<Consumer>.Empty,
-        plugins.Where(plugin => plugin.Info.ConsumerKey is not null).ToFrozenDictionary(plugin => plugin.Name, plugin => new Identities(plugin.Info.ConsumerKey!, SharedMap<Consumer[]>.Empty)),
+        plugins.Where(plugin => plugin.Info.ConsumerKey is not null)
+        .ToFrozenDictionary(plugin => plugin.Name, plugin => new Identities(plugin.Info.ConsumerKey!, SharedMap<Consumer[]>.Empty)),
         SharedMap<Members>.Empty,
         ImmutableDictionary<string, Account>.Empty,
         ImmutableDictionary<string, string[]>.Empty);
@@ -78,7 +82,8 @@ internal sealed class ConsumerIndex
     /// <summary>The same by any property of a plugin's part: whose plugin is a script has not said which identifies.</summary>
     public Consumer? Find(string plugin, string property, string value) =>
         _byPlugin.GetValueOrDefault(plugin) is { } known && known.Property == property ? known.Holders.GetValueOrDefault(value)?[0]
-        : _byProperty.GetOrAdd((plugin, property), static (key, index) => index.ByProperty(key.Plugin, key.Property), this).GetValueOrDefault(value);
+        : _byProperty.GetOrAdd((plugin, property), static (key, index) => index.ByProperty(key.Plugin, key.Property), this)
+        .GetValueOrDefault(value);
 
     FrozenDictionary<string, Consumer> ByProperty(string plugin, string property) => Holding(plugin)
         .Where(consumer => consumer.Credential(plugin)?[property] is JsonValue)
@@ -90,7 +95,8 @@ internal sealed class ConsumerIndex
         InOrder(_accounts.Values.SelectMany(account => account.All).Where(consumer => consumer.Credential(plugin) is not null)) ?? [];
 
     /// <summary>Everybody with this identity: the second and further ones are out of luck.</summary>
-    public IReadOnlyList<Consumer> Holders(string plugin, string identity) => _byPlugin.GetValueOrDefault(plugin)?.Holders.GetValueOrDefault(identity) ?? [];
+    public IReadOnlyList<Consumer> Holders(string plugin, string identity) =>
+        _byPlugin.GetValueOrDefault(plugin)?.Holders.GetValueOrDefault(identity) ?? [];
 
     /// <summary>Usernames of those who are in a group.</summary>
     public IReadOnlyCollection<string> MembersOf(string group) => _members.GetValueOrDefault(GroupKey(group))?.Usernames ?? [];
@@ -134,15 +140,18 @@ internal sealed class ConsumerIndex
             All.With(come.Select(account => KeyValuePair.Create(account.Username, account.Consumer))),
             _byPlugin.ToFrozenDictionary(pair => pair.Key, pair => With(pair.Key, pair.Value, gone, come)),
             WithMembers(gone, come),
-            come.Aggregate(_withSecrets, (all, account) => account.Secrets.Count > 0 ? all.SetItem(account.Username, account) : all.Remove(account.Username)),
-            come.Aggregate(_withUpstreams, (all, account) => PluginUpstreams.NamedIn(account.Consumer?.Plugins).ToArray() is { Length: > 0 } ids
+            come.Aggregate(_withSecrets, (all, account) => account.Secrets.Count > 0 ? all.SetItem(account.Username, account)
+                : all.Remove(account.Username)),
+            come.Aggregate(_withUpstreams,
+                (all, account) => PluginUpstreams.NamedIn(account.Consumer?.Plugins).ToArray() is { Length: > 0 } ids
                 ? all.SetItem(account.Username, ids) : all.Remove(account.Username)));
     }
 
     static Identities With(string plugin, Identities identities, Account[] gone, Account[] come)
     {
         var lost = gone.SelectMany(account => account.All).ToHashSet();
-        var changed = Identified(lost).Concat(Identified(come.SelectMany(account => account.All))).ToLookup(pair => pair.Key, pair => pair.Value);
+        var changed = Identified(lost).Concat(Identified(come.SelectMany(account => account.All)))
+            .ToLookup(pair => pair.Key, pair => pair.Value);
         return identities with
         {
             Holders = identities.Holders.With(changed.Select(change => KeyValuePair.Create(change.Key, InOrder(
@@ -156,7 +165,8 @@ internal sealed class ConsumerIndex
 
     /// <summary>By name, and of one name the consumer itself before its credentials.</summary>
     static Consumer[]? InOrder(IEnumerable<Consumer> consumers) =>
-        consumers.OrderBy(consumer => consumer.Username, StringComparer.Ordinal).ThenBy(consumer => consumer.CredentialId, StringComparer.Ordinal).ToArray() is { Length: > 0 } all ? all : null;
+        consumers.OrderBy(consumer => consumer.Username, StringComparer.Ordinal)
+        .ThenBy(consumer => consumer.CredentialId, StringComparer.Ordinal).ToArray() is { Length: > 0 } all ? all : null;
 
     SharedMap<Members> WithMembers(Account[] gone, Account[] come)
     {

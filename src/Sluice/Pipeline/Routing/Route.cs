@@ -5,7 +5,8 @@ using Sluice.Upstreams;
 
 namespace Sluice.Pipeline;
 
-/// <summary>A route as requests see it: its configuration with everything it refers to resolved and its plugins merged and sorted.</summary>
+/// <summary>A route as requests see it: its configuration with everything it refers to resolved and its plugins merged and
+/// sorted.</summary>
 internal sealed class Route(RouteConfig config, ServiceConfig? service, Upstream? upstream, PluginChain chain, LuaUnit? filter = null)
 {
     /// <summary>Weak: a consumer that has changed or gone is not kept alive by the routes that it used.</summary>
@@ -28,7 +29,8 @@ internal sealed class Route(RouteConfig config, ServiceConfig? service, Upstream
 
     public bool EnableWebsocket { get; } = config.EnableWebsocket ?? service?.EnableWebsocket ?? false;
 
-    /// <summary>Consumer > consumer group > route > plugin config > service. Made when the consumer first uses the route, then kept.</summary>
+    /// <summary>Consumer > consumer group > route > plugin config > service. Made when the consumer first uses the route, then
+    /// kept.</summary>
     public PluginChain ChainFor(Consumer consumer)
     {
         if (consumer.Plugins.Count == 0)
@@ -36,6 +38,7 @@ internal sealed class Route(RouteConfig config, ServiceConfig? service, Upstream
             return Chain;
         }
         var chains = _consumerChains ?? Interlocked.CompareExchange(ref _consumerChains, new(), null) ?? _consumerChains;
-        return chains.TryGetValue(consumer.Owner, out var known) ? known : chains.GetOrAdd(consumer.Owner, static (owner, route) => owner.Over(route.Chain), this);
+        return chains.TryGetValue(consumer.Owner, out var known) ? known
+            : chains.GetOrAdd(consumer.Owner, static (owner, route) => owner.Over(route.Chain), this);
     }
 }

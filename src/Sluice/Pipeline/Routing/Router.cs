@@ -9,8 +9,8 @@ namespace Sluice.Pipeline;
 /// <summary>
 /// Finds the route of a request, in APISIX's order. Router <c>radixtree_host_uri</c>: exact host, then the longest wildcard host, then
 /// routes without a host; within each: exact uri, then the longest prefix; within equal uris: higher <c>priority</c>, then the
-/// remaining conditions (methods, remote_addr, vars). <c>radixtree_uri</c> and <c>radixtree_uri_with_parameter</c>: the uri comes first and hosts are
-/// one more condition. Time depends on the length of host and path, not on the number of routes.
+/// remaining conditions (methods, remote_addr, vars). <c>radixtree_uri</c> and <c>radixtree_uri_with_parameter</c>: the uri comes first and
+/// hosts are one more condition. Time depends on the length of host and path, not on the number of routes.
 /// </summary>
 internal sealed class Router
 {
@@ -23,8 +23,10 @@ internal sealed class Router
     {
         var sorted = new Sorted(routes, mode);
         _mode = mode;
-        _exactHosts = SharedMap<UriTable>.Of(sorted.Exact.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
-        _wildcardHosts = SharedMap<UriTable>.Of(sorted.Wildcard.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
+        _exactHosts = SharedMap<UriTable>.Of(
+            sorted.Exact.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
+        _wildcardHosts = SharedMap<UriTable>.Of(
+            sorted.Wildcard.Select(pair => KeyValuePair.Create(pair.Key, UriTable.Empty.With([], pair.Value)!)));
         _anyHost = UriTable.Empty.With([], sorted.Any) ?? UriTable.Empty;
     }
 
@@ -42,9 +44,12 @@ internal sealed class Router
             old.Any.Count == 0 && added.Any.Count == 0 ? _anyHost : _anyHost.With(old.Any, added.Any) ?? UriTable.Empty);
     }
 
-    static SharedMap<UriTable> Changed(SharedMap<UriTable> tables, Dictionary<string, List<Candidate>> gone, Dictionary<string, List<Candidate>> come) =>
+    static SharedMap<UriTable> Changed(SharedMap<UriTable> tables, Dictionary<string, List<Candidate>> gone,
+        Dictionary<string, List<Candidate>> come) =>
         tables.With(gone.Keys.Union(come.Keys).Select(host => KeyValuePair.Create(
-            host, (tables.GetValueOrDefault(host) ?? UriTable.Empty).With(gone.GetValueOrDefault(host) ?? [], come.GetValueOrDefault(host) ?? []))));
+            host,
+            (tables.GetValueOrDefault(host) ?? UriTable.Empty).With(gone.GetValueOrDefault(host) ?? [],
+                come.GetValueOrDefault(host) ?? []))));
 
     /// <summary>Routes by the host they ask for; in the modes where the uri comes first, a host is a condition only.</summary>
     sealed class Sorted
@@ -119,7 +124,8 @@ internal sealed class Router
         readonly string[] _hostEndings = [.. hosts.Where(host => host.StartsWith('*')).Select(host => host[1..])];
         readonly FrozenSet<string>? _methods = route.Config.Methods?.ToFrozenSet(StringComparer.Ordinal);
 
-        /// <summary>Among routes with the same uri and priority those that ask for a host are asked first: exact ones, then wildcards.</summary>
+        /// <summary>Among routes with the same uri and priority those that ask for a host are asked first: exact ones, then
+        /// wildcards.</summary>
         public int HostRank => _hosts.Length > 0 ? 0 : _hostEndings.Length > 0 ? 1 : 2;
 
         public bool Hold(Exchange exchange) =>
@@ -130,10 +136,12 @@ internal sealed class Router
             && (route.Filter is null || exchange.OpenScript().Ask(route.Filter));
 
         bool IsHost(string host) =>
-            Array.Exists(_hosts, one => one.Equals(host, StringComparison.Ordinal)) || Array.Exists(_hostEndings, ending => host.EndsWith(ending, StringComparison.Ordinal));
+            Array.Exists(_hosts, one => one.Equals(host, StringComparison.Ordinal))
+            || Array.Exists(_hostEndings, ending => host.EndsWith(ending, StringComparison.Ordinal));
     }
 
-    /// <summary>The routes of one host: exact uris in a hash table, the others in a radix tree over their literal beginnings. Immutable.</summary>
+    /// <summary>The routes of one host: exact uris in a hash table, the others in a radix tree over their literal beginnings.
+    /// Immutable.</summary>
     sealed class UriTable
     {
         public static UriTable Empty { get; } = new(SharedMap<Candidate[]>.Empty, Node.Root);
@@ -148,7 +156,8 @@ internal sealed class Router
         {
             var exact = _exact.With(Groups(gone, come, isExact: true).Select(group =>
                 KeyValuePair.Create(group.Key, NullIfEmpty(Merge(_exact.GetValueOrDefault(group.Key) ?? [], group)))));
-            var root = Groups(gone, come, isExact: false).Aggregate(_root, (node, group) => node.With(group.Key, candidates => Merge(candidates, group)) ?? Node.Root);
+            var root = Groups(gone, come, isExact: false)
+                .Aggregate(_root, (node, group) => node.With(group.Key, candidates => Merge(candidates, group)) ?? Node.Root);
             return exact.Count == 0 && root.IsEmpty ? null : new(exact, root);
         }
 
@@ -170,14 +179,16 @@ internal sealed class Router
         // Plain prefixes come after patterns with parameters of the same beginning: those ask for more.
         static Candidate[] ByPriority(IEnumerable<Candidate> candidates) =>
         [
-            .. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix).ThenBy(one => one.Conditions.HostRank)
+            .. candidates.OrderByDescending(one => one.Route.Config.Priority).ThenBy(one => one.Pattern.IsPlainPrefix)
+            .ThenBy(one => one.Conditions.HostRank)
                 .ThenBy(one => one.Route.Id, StringComparer.Ordinal),
         ];
 
         public Route? Match(Exchange exchange)
         {
             var path = exchange.MatchPath ?? exchange.Uri;
-            return _exact.TryGetValue(path, out var candidates) && First(candidates, exchange, path) is { } exact ? exact : _root.Match(exchange, path, path);
+            return _exact.TryGetValue(path, out var candidates) && First(candidates, exchange, path) is { } exact ? exact
+                : _root.Match(exchange, path, path);
         }
     }
 
@@ -195,7 +206,8 @@ internal sealed class Router
         return null;
     }
 
-    /// <summary>A radix tree: an edge is a text, a node may hold the candidates whose literal beginning ends there. Immutable: a change copies the way to it.</summary>
+    /// <summary>A radix tree: an edge is a text, a node may hold the candidates whose literal beginning ends there. Immutable: a change
+    /// copies the way to it.</summary>
     sealed class Node
     {
         public static Node Root { get; } = new("", [], []);
@@ -210,7 +222,8 @@ internal sealed class Router
 
         public bool IsEmpty => _candidates.Length == 0 && _children.Length == 0;
 
-        /// <summary>The node after a change of the candidates whose literal beginning is <paramref name="text"/>; null when nothing is left.</summary>
+        /// <summary>The node after a change of the candidates whose literal beginning is <paramref name="text"/>; null when nothing is
+        /// left.</summary>
         public Node? With(string text, Func<Candidate[], Candidate[]> change)
         {
             if (text.Length == 0)
@@ -220,7 +233,8 @@ internal sealed class Router
             var index = IndexOf(text[0]);
             if (index < 0)
             {
-                return change([]) is { Length: > 0 } candidates ? new(_edge, _candidates, Inserted(~index, new Node(text, candidates, []))) : this;
+                return change([]) is { Length: > 0 } candidates ? new(_edge, _candidates, Inserted(~index, new Node(text, candidates, [])))
+                    : this;
             }
             var child = _children[index];
             var common = text.AsSpan().CommonPrefixLength(child._edge);
@@ -263,7 +277,8 @@ internal sealed class Router
         /// <param name="rest">The path behind this node's text.</param>
         public Route? Match(Exchange exchange, string path, ReadOnlySpan<char> rest)
         {
-            if (rest.Length > 0 && IndexOf(rest[0]) is >= 0 and var index && _children[index] is var child && rest.StartsWith(child._edge, StringComparison.Ordinal)
+            if (rest.Length > 0 && IndexOf(rest[0]) is >= 0 and var index && _children[index] is var child
+                && rest.StartsWith(child._edge, StringComparison.Ordinal)
                 && child.Match(exchange, path, rest[child._edge.Length..]) is { } deeper)
             {
                 return deeper;

@@ -11,7 +11,8 @@ namespace Sluice.Pipeline.TcpUdp;
 
 /// <summary>What happens to a session: match → preread (plugins) → pick node, connect, retries → relay → end.</summary>
 /// <param name="log">Writes a session that has ended into the access log.</param>
-internal sealed partial class StreamPipeline(PluginServices services, HostResolver resolver, Action<StreamSession> log, ILogger<StreamPipeline> logger)
+internal sealed partial class StreamPipeline(PluginServices services, HostResolver resolver, Action<StreamSession> log,
+    ILogger<StreamPipeline> logger)
 {
     static readonly TimeSpan DefaultConnect = TimeSpan.FromSeconds(60), DefaultIdle = TimeSpan.FromMinutes(10);
 
@@ -83,7 +84,8 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
                 return peer with { Picks = picks };
             }
             catch (Exception e) when (!cancellation.IsCancellationRequested
-                && e is SocketException or IOException or OperationCanceledException or System.Security.Authentication.AuthenticationException or UpstreamException)
+                && e is SocketException or IOException or OperationCanceledException
+                or System.Security.Authentication.AuthenticationException or UpstreamException)
             {
                 picks.Failed(timeout: e is OperationCanceledException);
                 session.UpstreamAddress = session.UpstreamAddress is null ? node.Name : $"{session.UpstreamAddress}, {node.Name}";
@@ -101,7 +103,8 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
 
     async Task<UpstreamPeer> ConnectAsync(StreamSession session, Upstream upstream, Node node, CancellationToken cancellation)
     {
-        using var patience = new CancellationTokenSource(upstream.Config.Timeout?.Connect is { } seconds ? TimeSpan.FromSeconds(seconds) : DefaultConnect, services.Time);
+        using var patience = new CancellationTokenSource(upstream.Config.Timeout?.Connect is { } seconds ? TimeSpan.FromSeconds(seconds)
+            : DefaultConnect, services.Time);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, cancellation);
         var address = (await resolver.ResolveAsync(node.Config.Host, end.Token)).Next();
         var target = new IPEndPoint(address, node.Port);
@@ -120,7 +123,8 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
             {
                 await stream.WriteAsync(ProxyHeader.Write(session.Remote, session.Local), end.Token);
             }
-            return new(target.ToString(), socket, upstream.Config.Scheme == "tls" ? await SecureAsync(stream, upstream, node, end.Token) : stream);
+            return new(target.ToString(), socket,
+                upstream.Config.Scheme == "tls" ? await SecureAsync(stream, upstream, node, end.Token) : stream);
         }
         catch
         {
@@ -157,7 +161,8 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
             return "";
         }
         var resolved = 1;
-        var value = config.HashOn == "vars_combinations" ? Template.Expand(config.Key ?? "", session, null, out resolved) : session.Get(config.Key ?? "");
+        var value = config.HashOn == "vars_combinations" ? Template.Expand(config.Key ?? "", session, null, out resolved)
+            : session.Get(config.Key ?? "");
         return resolved > 0 && !string.IsNullOrEmpty(value) ? value : session.Get("remote_addr")!;
     }
 
@@ -175,7 +180,8 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
                 LogEndFailed(e, session.Route?.Config.Id);
             }
         }
-        LogEnded(session.IsUdp ? "UDP" : "TCP", session.Remote, session.Local, session.Route?.Config.Id, session.UpstreamAddress, session.Get("session_time"), session.BytesReceived, session.BytesSent, how);
+        LogEnded(session.IsUdp ? "UDP" : "TCP", session.Remote, session.Local, session.Route?.Config.Id, session.UpstreamAddress,
+            session.Get("session_time"), session.BytesReceived, session.BytesSent, how);
         log(session);
         if (session.Seat is { } seat)
         {
@@ -201,8 +207,11 @@ internal sealed partial class StreamPipeline(PluginServices services, HostResolv
     [LoggerMessage(Level = LogLevel.Error, Message = "end of a session of stream route {Route} failed")]
     partial void LogEndFailed(Exception exception, string? route);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "stream: {Protocol} {Client} to {Server}, route {Route}, upstream {Upstream}, {Seconds} s, {Received} bytes received, {Sent} sent: {How}")]
-    partial void LogEnded(string protocol, IPEndPoint client, IPEndPoint server, string? route, string? upstream, string? seconds, long received, long sent, string how);
+    [LoggerMessage(Level = LogLevel.Information,
+        Message = "stream: {Protocol} {Client} to {Server}, route {Route}, upstream {Upstream}, {Seconds} s, {Received} bytes received, "
+            + "{Sent} sent: {How}")]
+    partial void LogEnded(string protocol, IPEndPoint client, IPEndPoint server, string? route, string? upstream, string? seconds,
+        long received, long sent, string how);
 }
 
 /// <summary>The upstream's end of a session.</summary>

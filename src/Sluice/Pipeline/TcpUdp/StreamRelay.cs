@@ -6,8 +6,9 @@ using Sluice.Net;
 namespace Sluice.Pipeline.TcpUdp;
 
 /// <summary>
-/// Both directions of a TCP session. A slow receiver slows its sender: each piece is written before the next is read. The end of one direction is
-/// passed on and the other goes on (half-close); a failure of either ends both with a reset, so that nobody takes a part for the whole.
+/// Both directions of a TCP session. A slow receiver slows its sender: each piece is written before the next is read. The end of one
+/// direction is passed on and the other goes on (half-close); a failure of either ends both with a reset, so that nobody takes a part for
+/// the whole.
 /// </summary>
 sealed class StreamRelay(StreamSession session, Stream client, Socket clientSocket, UpstreamPeer upstream)
 {
@@ -123,13 +124,16 @@ sealed class PrefixedStream(byte[] prefix, Stream inner) : Stream
         return new(count);
     }
 
-    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
     public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
-    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
+    public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+        inner.WriteAsync(buffer, cancellationToken);
 
-    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => inner.WriteAsync(buffer, offset, count, cancellationToken);
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        inner.WriteAsync(buffer, offset, count, cancellationToken);
 
     public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
 

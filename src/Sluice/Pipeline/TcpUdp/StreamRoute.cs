@@ -20,19 +20,24 @@ internal sealed class StreamRoute(StreamRouteConfig config, Upstream? upstream, 
     public PluginChain Chain { get; } = chain;
 
     /// <summary>How much it asks for: routes that ask for more are asked first.</summary>
-    internal int Rank => (_sni is null ? 0 : _sni.StartsWith('*') ? 8 : 16) + (Config.ServerPort is null ? 0 : 4) + (Config.ServerAddr is null ? 0 : 2) + (Config.RemoteAddr is null ? 0 : 1);
+    internal int Rank => (_sni is null ? 0 : _sni.StartsWith('*') ? 8 : 16) + (Config.ServerPort is null ? 0 : 4)
+        + (Config.ServerAddr is null ? 0 : 2) + (Config.RemoteAddr is null ? 0 : 1);
 
     public bool Matches(StreamSession session) =>
         (Config.ServerPort is not { } port || port == session.Local.Port)
         && (Config.ServerAddr?.Contains(session.Local.Address) ?? true)
         && (Config.RemoteAddr?.Contains(session.Remote.Address) ?? true)
-        && (_sni is null || (session.ServerName is { } name && (_sni.StartsWith('*') ? name.EndsWith(_sni[1..], StringComparison.Ordinal) : name == _sni)));
+        && (_sni is null
+            || (session.ServerName is { } name
+                && (_sni.StartsWith('*') ? name.EndsWith(_sni[1..], StringComparison.Ordinal) : name == _sni)));
 }
 
-/// <summary>Finds the stream route of a session: of those whose conditions all hold the one with the most (an exact SNI before a wildcard), then by id.</summary>
+/// <summary>Finds the stream route of a session: of those whose conditions all hold the one with the most (an exact SNI before a wildcard),
+/// then by id.</summary>
 internal sealed class StreamRouter(IEnumerable<StreamRoute> routes)
 {
-    public IReadOnlyList<StreamRoute> Routes { get; } = [.. routes.OrderByDescending(route => route.Rank).ThenBy(route => route.Config.Id, StringComparer.Ordinal)];
+    public IReadOnlyList<StreamRoute> Routes { get; } =
+        [.. routes.OrderByDescending(route => route.Rank).ThenBy(route => route.Config.Id, StringComparer.Ordinal)];
 
     public StreamRoute? Match(StreamSession session)
     {

@@ -6,7 +6,8 @@ namespace Sluice.Pipeline.TcpUdp;
 
 /// <summary>A TCP connection or a UDP conversation on its way to an upstream.</summary>
 internal sealed class StreamSession(
-    Snapshot snapshot, PluginServices services, bool isUdp, IPEndPoint remote, IPEndPoint local, string? serverName, Func<int, ValueTask<ReadOnlyMemory<byte>>> peek) : IVariables
+    Snapshot snapshot, PluginServices services, bool isUdp, IPEndPoint remote, IPEndPoint local, string? serverName,
+    Func<int, ValueTask<ReadOnlyMemory<byte>>> peek) : IVariables
 {
     Dictionary<string, string>? _custom;
 
@@ -33,7 +34,8 @@ internal sealed class StreamSession(
     /// <summary>The address of the node that took it.</summary>
     public string? UpstreamAddress { get; set; }
 
-    /// <summary>As nginx's <c>$status</c> of streams: 200, 403 refused by a plugin, 502 no node could be reached, 503 there is no route or no upstream.</summary>
+    /// <summary>As nginx's <c>$status</c> of streams: 200, 403 refused by a plugin, 502 no node could be reached, 503 there is no route or
+    /// no upstream.</summary>
     public int Status { get; set; } = 200;
 
     public long StartTimestamp { get; } = services.Time.GetTimestamp();
@@ -56,7 +58,8 @@ internal sealed class StreamSession(
     /// <summary>The plugins that have let it in and want to know of its end.</summary>
     internal List<IStreamEnd> LetIn { get; } = [];
 
-    /// <summary>The first bytes that the client sends, without taking them: so many, or fewer when it sends no more. Of UDP the first datagram.</summary>
+    /// <summary>The first bytes that the client sends, without taking them: so many, or fewer when it sends no more. Of UDP the first
+    /// datagram.</summary>
     public ValueTask<ReadOnlyMemory<byte>> PeekAsync(int count) => peek(count);
 
     public void Set(string name, string value) => (_custom ??= [])[name] = value;
@@ -79,7 +82,8 @@ internal sealed class StreamSession(
         "msec" => (Services.Time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0).ToString("F3", CultureInfo.InvariantCulture),
         "time_local" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Local,
         "time_iso8601" => LogTime.Of(Services.Time.GetUtcNow(), Services.Time).Iso8601,
-        "session_time" => (Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds / 1000).ToString("F3", CultureInfo.InvariantCulture),
+        "session_time" =>
+            (Services.Time.GetElapsedTime(StartTimestamp).TotalMilliseconds / 1000).ToString("F3", CultureInfo.InvariantCulture),
         "hostname" => Environment.MachineName,
         _ => null,
     };

@@ -60,7 +60,8 @@ internal sealed class TlsCertificate
         }
     }
 
-    static X509Certificate2 WithKey<TKey>(X509Certificate2 certificate, string pem, TKey key, Func<X509Certificate2, TKey, X509Certificate2> join)
+    static X509Certificate2 WithKey<TKey>(X509Certificate2 certificate, string pem, TKey key,
+        Func<X509Certificate2, TKey, X509Certificate2> join)
         where TKey : AsymmetricAlgorithm
     {
         using (key)

@@ -2,7 +2,8 @@ using Microsoft.Extensions.Logging;
 
 namespace Sluice.Pipeline.Tls;
 
-/// <summary>What only shows when the request is there: a client certificate is needed for its host, or may be missing for its path.</summary>
+/// <summary>What only shows when the request is there: a client certificate is needed for its host, or may be missing for its
+/// path.</summary>
 static partial class TlsCheck
 {
     public static Answer? Refuse(Exchange exchange, ILogger log)
@@ -28,6 +29,7 @@ static partial class TlsCheck
     [LoggerMessage(Level = LogLevel.Error, Message = "TLS: {Uri} needs a client certificate: {Verify}")]
     static partial void LogNoCertificate(ILogger log, string uri, string verify);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "TLS: request for {Host}, which checks client certificates, on a connection with SNI \"{Sni}\"")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "TLS: request for {Host}, which checks client certificates, on a connection with SNI \"{Sni}\"")]
     static partial void LogOtherHost(ILogger log, string host, string sni);
 }

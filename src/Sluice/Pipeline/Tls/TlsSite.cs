@@ -17,7 +17,8 @@ internal sealed record TlsSite(string Place, string[] Names, TlsCertificates Cer
     /// <exception cref="FormatException">What is wrong with its certificates.</exception>
     public static TlsSite Of(SslConfig config, string place, GatewaySettings settings, SecretStore secrets)
     {
-        Func<string, ValueTask<string>>? resolve = config.Pairs.Any(pair => SecretReference.Is(pair.Certificate) || SecretReference.Is(pair.Key)) ? secrets.ResolveAsync : null;
+        Func<string, ValueTask<string>>? resolve = config.Pairs.Any(pair => SecretReference.Is(pair.Certificate)
+            || SecretReference.Is(pair.Key)) ? secrets.ResolveAsync : null;
         return new(
             place,
             config.ForClients && config.Enabled ? config.Names : [],
@@ -28,7 +29,8 @@ internal sealed record TlsSite(string Place, string[] Names, TlsCertificates Cer
 
     /// <summary>The certificate that conf/config.yaml names; null: it names none.</summary>
     public static TlsSite? OfFiles(GatewaySettings settings) => settings.Tls is { CertificateFile: { } certificate, KeyFile: { } key } tls
-        ? new(tls.Place, [], new([(File.ReadAllText(certificate), File.ReadAllText(key))], staple: false, null), TlsSites.ProtocolsOf(null, tls), null)
+        ? new(tls.Place, [], new([(File.ReadAllText(certificate), File.ReadAllText(key))], staple: false, null),
+            TlsSites.ProtocolsOf(null, tls), null)
         : null;
 
     /// <summary>The certificate of the kind that the client can check; ECDSA when it can check both.</summary>
@@ -40,7 +42,8 @@ internal sealed record TlsSite(string Place, string[] Names, TlsCertificates Cer
     }
 }
 
-/// <summary>A site's certificates. With references to secrets in them they are fetched at the first handshake and looked at again when the secrets' time is up.</summary>
+/// <summary>A site's certificates. With references to secrets in them they are fetched at the first handshake and looked at again when the
+/// secrets' time is up.</summary>
 internal sealed class TlsCertificates
 {
     readonly (string Certificate, string Key)[] _written;
@@ -81,7 +84,8 @@ internal sealed class TlsCertificates
         return current.Certificates;
     }
 
-    Parsed Parse((string Certificate, string Key)[] texts) => new(texts, [.. texts.Select(pair => TlsCertificate.Parse(pair.Certificate, pair.Key, _staple))]);
+    Parsed Parse((string Certificate, string Key)[] texts) =>
+        new(texts, [.. texts.Select(pair => TlsCertificate.Parse(pair.Certificate, pair.Key, _staple))]);
 }
 
 /// <summary>Which client certificates a site accepts.</summary>
@@ -158,14 +162,17 @@ internal sealed class TlsClients
         }
         if (!built)
         {
-            return Array.Find(chain.ChainStatus, status => status.Status is not (X509ChainStatusFlags.UntrustedRoot or X509ChainStatusFlags.PartialChain)).StatusInformation?.Trim() is { Length: > 0 } why
+            return Array.Find(chain.ChainStatus,
+                status => status.Status is not (X509ChainStatusFlags.UntrustedRoot
+                    or X509ChainStatusFlags.PartialChain)).StatusInformation?.Trim() is { Length: > 0 } why
                 ? why : "certificate verification failed";
         }
         return intermediates > _depth ? "certificate chain too long" : null;
     }
 
     // X509Certificate2.Equals only looks at issuer and serial number
-    static bool IsRoot(X509Certificate2Collection roots, X509Certificate2 certificate) => roots.Any(root => root.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span));
+    static bool IsRoot(X509Certificate2Collection roots, X509Certificate2 certificate) =>
+        roots.Any(root => root.RawDataMemory.Span.SequenceEqual(certificate.RawDataMemory.Span));
 }
 
 /// <summary>What became of a connection's handshake; a feature of the connection and so of its requests.</summary>

@@ -6,7 +6,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Ai;
 
 /// <summary>Puts messages before and behind what the client asks a model.</summary>
-internal sealed class AiPromptDecorator(AiPromptDecorator.Config config) : IPlugin<AiPromptDecorator, AiPromptDecorator.Config>, IRewrite, INeedsRequestBody
+internal sealed class AiPromptDecorator(AiPromptDecorator.Config config) : IPlugin<AiPromptDecorator, AiPromptDecorator.Config>, IRewrite,
+    INeedsRequestBody
 {
     const string Messages = """
         { "type": "array", "items": { "type": "object", "required": ["role", "content"], "properties": { "role": { "type": "string", "enum": ["system", "user", "assistant"] }, "content": { "type": "string", "minLength": 1 } } } }

@@ -144,7 +144,8 @@ internal sealed partial class AiPromptGuard : IPlugin<AiPromptGuard, AiPromptGua
         {
             return Answer.Message(400, message);
         }
-        reason = string.Concat((reason.Length > LongestReason ? reason[..LongestReason] : reason).Select(letter => char.IsControl(letter) ? ' ' : letter));
+        reason = string.Concat((reason.Length > LongestReason ? reason[..LongestReason] : reason).Select(letter => char.IsControl(letter)
+            ? ' ' : letter));
         if (_config.FailMode == "warn")
         {
             LogWarned(reason);

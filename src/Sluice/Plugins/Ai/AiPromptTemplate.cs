@@ -91,14 +91,16 @@ internal sealed partial class AiPromptTemplate : IPlugin<AiPromptTemplate, AiPro
     public int MaxRequestBodyBytes => _config.MaxReqBodySize;
 
     /// <summary>A place in a text, escaped (<c>{{x}}</c>) or not (<c>{*x*}</c>): it is JSON either way.</summary>
-    [GeneratedRegex(@"\{\{\s*(?<path>[A-Za-z_]\w*(?:\.\w+)*)\s*\}\}|\{\*\s*(?<path>[A-Za-z_]\w*(?:\.\w+)*)\s*\*\}", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(@"\{\{\s*(?<path>[A-Za-z_]\w*(?:\.\w+)*)\s*\}\}|\{\*\s*(?<path>[A-Za-z_]\w*(?:\.\w+)*)\s*\*\}",
+        RegexOptions.ExplicitCapture)]
     private static partial Regex Place { get; }
 
     static string? Refusal(JsonNode? node) => node switch
     {
         JsonObject members => members.Select(member => Refusal(member.Value)).FirstOrDefault(error => error is not null),
         JsonArray items => items.Select(Refusal).FirstOrDefault(error => error is not null),
-        JsonValue value when value.TryGetValue(out string? text) && Place.Replace(text, "") is var rest && (rest.Contains("{{", StringComparison.Ordinal) || rest.Contains("{%", StringComparison.Ordinal)) =>
+        JsonValue value when value.TryGetValue(out string? text) && Place.Replace(text, "") is var rest
+            && (rest.Contains("{{", StringComparison.Ordinal) || rest.Contains("{%", StringComparison.Ordinal)) =>
             "a place is written {{name}} or {{name.name}}: other expressions are not possible",
         _ => null,
     };
@@ -127,7 +129,8 @@ internal sealed partial class AiPromptTemplate : IPlugin<AiPromptTemplate, AiPro
     {
         JsonObject members => new JsonObject(members.Select(member => KeyValuePair.Create(member.Key, Fill(member.Value, body, exchange)))),
         JsonArray items => new JsonArray([.. items.Select(item => Fill(item, body, exchange))]),
-        JsonValue value when value.TryGetValue(out string? text) => Place.Replace(text, place => Value(place.Groups["path"].Value, body, exchange)),
+        JsonValue value when value.TryGetValue(out string? text) =>
+            Place.Replace(text, place => Value(place.Groups["path"].Value, body, exchange)),
         _ => template?.DeepClone(),
     };
 

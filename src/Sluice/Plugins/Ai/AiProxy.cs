@@ -43,7 +43,8 @@ internal sealed class AiProxy : ModelPlugin, IPlugin<AiProxy, JsonObject>
 
     readonly AiInstance _instance;
 
-    AiProxy(JsonObject config, AiSettings settings, PluginContext context) : base(settings, context.Services.Loggers.CreateLogger<AiProxy>()) =>
+    AiProxy(JsonObject config, AiSettings settings, PluginContext context)
+        : base(settings, context.Services.Loggers.CreateLogger<AiProxy>()) =>
         _instance = new($"ai-proxy-{(string?)config["provider"]}", config, settings, context);
 
     public static JsonTypeInfo<JsonObject> ConfigType => AiProxyJson.Default.JsonObject;

@@ -93,7 +93,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
     readonly HashSet<int> _statuses;
     readonly int? _maxRetries, _withinMs;
 
-    AiProxyMulti(JsonObject config, AiSettings settings, PluginContext context) : base(settings, context.Services.Loggers.CreateLogger<AiProxyMulti>())
+    AiProxyMulti(JsonObject config, AiSettings settings, PluginContext context)
+        : base(settings, context.Services.Loggers.CreateLogger<AiProxyMulti>())
     {
         _logger = Logger;
         JsonObject[] instances = [.. config["instances"]!.AsArray().Select(instance => instance!.AsObject())];
@@ -115,7 +116,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
             throw new ConfigException("must configure `hash_key` when balancer `hash_on` is not set to cookie");
         }
         _hash = new(null, null, [], algorithm, hashOn, key);
-        var nodes = instances.Select((instance, index) => new Node(index, new((string)instance["name"]!, 0, Whole(instance, "weight") ?? 0, Whole(instance, "priority") ?? 0), 0));
+        var nodes = instances.Select((instance, index) =>
+            new Node(index, new((string)instance["name"]!, 0, Whole(instance, "weight") ?? 0, Whole(instance, "priority") ?? 0), 0));
         _tiers = [.. nodes.GroupBy(node => node.Config.Priority).OrderByDescending(tier => tier.Key)
             .Select(tier => IBalancer.Create(algorithm, [.. tier], context.Services.Time, Random.Shared))];
         string[] strategies = config["fallback_strategy"] switch
@@ -164,7 +166,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
 
     public override async ValueTask<Answer?> AccessAsync(Exchange exchange)
     {
-        var (call, refusal) = await AiCall.ReadAsync(exchange, Settings, Logger, (protocol, body, bytes) => new Call(this, protocol, body, bytes));
+        var (call, refusal) = await AiCall.ReadAsync(exchange, Settings, Logger,
+            (protocol, body, bytes) => new Call(this, protocol, body, bytes));
         if (call is not Call own)
         {
             return refusal;
@@ -236,7 +239,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
     /// <summary>Whether a failure is one with which the next instance is asked.</summary>
     bool IsReason(int status) => (status == 429 && _on429) || (status is >= 500 and < 600 && _on5xx) || _statuses.Contains(status);
 
-    sealed class Call(AiProxyMulti plugin, AiProtocol protocol, JsonObject body, ReadOnlyMemory<byte> bytes) : AiCall(protocol, body, bytes, plugin.Settings, plugin.Logger)
+    sealed class Call(AiProxyMulti plugin, AiProtocol protocol, JsonObject body, ReadOnlyMemory<byte> bytes)
+        : AiCall(protocol, body, bytes, plugin.Settings, plugin.Logger)
     {
         /// <summary>The start of a refused answer that the log shows.</summary>
         const int MostOfBody = 4096;
@@ -280,11 +284,13 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
             if (await plugin.PickAsync(exchange, Tried) is not { } index)
             {
                 plugin.LogNoneLeft();
-                return _refused.IsEmpty ? Answer.Bare(502) : new(502, _refused, _refused.Span[0] == '{' ? "application/json" : Answer.PlainText);
+                return _refused.IsEmpty ? Answer.Bare(502)
+                    : new(502, _refused, _refused.Span[0] == '{' ? "application/json" : Answer.PlainText);
             }
             Take(index);
             var text = System.Text.Encoding.UTF8.GetString(_refused.Span[..Math.Min(_refused.Length, MostOfBody)]);
-            plugin.LogFallingBack(failed, _status, Instance, string.Concat(text.Select(static letter => char.IsControl(letter) ? ' ' : letter)));
+            plugin.LogFallingBack(failed, _status, Instance,
+                string.Concat(text.Select(static letter => char.IsControl(letter) ? ' ' : letter)));
             return null;
         }
     }
@@ -295,7 +301,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
     [LoggerMessage(Level = LogLevel.Warning, Message = "ai instance: {Instance} is not available, try to pick another one")]
     partial void LogNotAvailable(string instance);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "ai instance failed after {Elapsed}ms, exceeding retry_on_failure_within_ms {Within}, not retrying")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "ai instance failed after {Elapsed}ms, exceeding retry_on_failure_within_ms {Within}, not retrying")]
     partial void LogTooLate(long elapsed, int within);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "reached max_retries {Most}, not retrying")]
@@ -304,7 +311,8 @@ internal sealed partial class AiProxyMulti : ModelPlugin, IPlugin<AiProxyMulti, 
     [LoggerMessage(Level = LogLevel.Error, Message = "failed to pick new AI instance: all servers tried")]
     partial void LogNoneLeft();
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "ai instance {Failed} returned status {Status}, falling back to {Next}. upstream error body: {Body}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "ai instance {Failed} returned status {Status}, falling back to {Next}. upstream error body: {Body}")]
     partial void LogFallingBack(string? failed, int status, string? next, string body);
 }
 

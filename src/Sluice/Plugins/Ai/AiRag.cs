@@ -13,7 +13,8 @@ namespace Sluice.Plugins.Ai;
 /// <summary>Adds what a vector search finds to a prompt.</summary>
 internal sealed partial class AiRag : IPlugin<AiRag, AiRag.Config>, IAccess, INeedsRequestBody
 {
-    const string Service = """{ "type": "object", "required": ["endpoint", "api_key"], "properties": { "endpoint": { "type": "string" }, "api_key": { "type": "string" } } }""";
+    const string Service =
+        """{ "type": "object", "required": ["endpoint", "api_key"], "properties": { "endpoint": { "type": "string" }, "api_key": { "type": "string" } } }""";
 
     public static PluginInfo Info { get; } = new(
         Name: "ai-rag",
@@ -90,12 +91,14 @@ internal sealed partial class AiRag : IPlugin<AiRag, AiRag.Config>, IAccess, INe
             return refusal;
         }
         var rag = body["ai_rag"] as JsonObject;
-        if (rag?["embeddings"] is not JsonObject embeddings || !IsText(embeddings["input"]) || rag["vector_search"] is not JsonObject search || !IsText(search["fields"]))
+        if (rag?["embeddings"] is not JsonObject embeddings || !IsText(embeddings["input"]) || rag["vector_search"] is not JsonObject search
+            || !IsText(search["fields"]))
         {
             LogWrongBody();
             return Answer.Bare(400);
         }
-        var (found, failure) = await AskAsync(_config.EmbeddingsProvider.AzureOpenai, embeddings, "could not get embeddings", exchange.ClientGone);
+        var (found, failure) = await AskAsync(_config.EmbeddingsProvider.AzureOpenai, embeddings, "could not get embeddings",
+            exchange.ClientGone);
         if (found is null)
         {
             return failure;
@@ -107,9 +110,11 @@ internal sealed partial class AiRag : IPlugin<AiRag, AiRag.Config>, IAccess, INe
         }
         var query = new JsonObject
         {
-            ["vectorQueries"] = new JsonArray(new JsonObject { ["kind"] = "vector", ["vector"] = vector, ["fields"] = (string)search["fields"]! }),
+            ["vectorQueries"] = new JsonArray(
+                new JsonObject { ["kind"] = "vector", ["vector"] = vector, ["fields"] = (string)search["fields"]! }),
         };
-        (found, failure) = await AskAsync(_config.VectorSearchProvider.AzureAiSearch, query, "could not get vector_search result", exchange.ClientGone);
+        (found, failure) = await AskAsync(_config.VectorSearchProvider.AzureAiSearch, query, "could not get vector_search result",
+            exchange.ClientGone);
         if (found is null)
         {
             return failure;
@@ -127,7 +132,8 @@ internal sealed partial class AiRag : IPlugin<AiRag, AiRag.Config>, IAccess, INe
     {
         try
         {
-            return CjsonReader.Parse(Encoding.UTF8.GetBytes(response)) is JsonObject answer && answer["data"] is JsonArray { Count: > 0 } list && list[0] is JsonObject first
+            return CjsonReader.Parse(Encoding.UTF8.GetBytes(response)) is JsonObject answer
+                && answer["data"] is JsonArray { Count: > 0 } list && list[0] is JsonObject first
                 ? (first["embedding"] as JsonArray)?.DeepClone() : null;
         }
         catch (JsonTextException)
@@ -136,12 +142,14 @@ internal sealed partial class AiRag : IPlugin<AiRag, AiRag.Config>, IAccess, INe
         }
     }
 
-    async Task<(string? Text, Answer? Failure)> AskAsync(ServiceConfig service, JsonObject body, string failed, CancellationToken cancellation)
+    async Task<(string? Text, Answer? Failure)> AskAsync(ServiceConfig service, JsonObject body, string failed,
+        CancellationToken cancellation)
     {
         try
         {
             using var request = OutgoingHttp.Request(
-                "POST", service.Endpoint, Encoding.UTF8.GetBytes(JsonBytes.Text(body)), "application/json", [KeyValuePair.Create("api-key", service.ApiKey)]);
+                "POST", service.Endpoint, Encoding.UTF8.GetBytes(JsonBytes.Text(body)), "application/json",
+                [KeyValuePair.Create("api-key", service.ApiKey)]);
             using var response = await _http.SendAsync(request, _options, cancellation);
             if (response.Status == 200)
             {

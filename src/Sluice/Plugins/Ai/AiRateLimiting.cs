@@ -82,7 +82,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
     };
 
     public sealed record Config(
-        JsonNode? Limit = null, JsonNode? TimeWindow = null, InstanceConfig[]? Instances = null, RuleConfig[]? Rules = null, string LimitStrategy = "total_tokens", string? CostExpr = null,
+        JsonNode? Limit = null, JsonNode? TimeWindow = null, InstanceConfig[]? Instances = null, RuleConfig[]? Rules = null,
+        string LimitStrategy = "total_tokens", string? CostExpr = null,
         bool ShowLimitQuotaHeader = true, int RejectedCode = 503, string? RejectedMsg = null, bool AllowDegradation = false);
 
     public sealed record InstanceConfig(string Name, JsonNode Limit, JsonNode TimeWindow);
@@ -107,7 +108,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
         _logger = context.Services.Loggers.CreateLogger<AiRateLimiting>();
         _cost = config.LimitStrategy == "expression" ? Cost(config.CostExpr) : null;
         _identity = $"ai-rate-limiting {context.Scope}:{context.ConfigHash}:";
-        _counters = RedisSettings.Connect(context) is { } redis ? new RedisCounters(redis, "plugin-ai-rate-limiting", sliding: false) : context.Services.Counters.Fixed;
+        _counters = RedisSettings.Connect(context) is { } redis ? new RedisCounters(redis, "plugin-ai-rate-limiting", sliding: false)
+            : context.Services.Counters.Fixed;
         Check("limit", config.Limit);
         Check("time_window", config.TimeWindow);
         foreach (var one in config.Instances ?? [])
@@ -120,7 +122,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
             Check("count", rule.Count);
             Check("time_window", rule.TimeWindow);
         }
-        _instances = (config.Instances ?? []).DistinctBy(one => one.Name).ToDictionary(one => one.Name, one => new Limited(one.Name, new(one.Limit), new(one.TimeWindow), null, Behind(one.Name)));
+        _instances = (config.Instances ?? []).DistinctBy(one => one.Name)
+            .ToDictionary(one => one.Name, one => new Limited(one.Name, new(one.Limit), new(one.TimeWindow), null, Behind(one.Name)));
         _rules = [.. (config.Rules ?? []).Select(static (rule, index) => RuleOf(rule, index + 1))];
     }
 
@@ -167,7 +170,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
         return refusal;
     }
 
-    public async ValueTask<bool> HasLeftAsync(Exchange exchange, string instance) => _rules.Length > 0 || await AskAsync(exchange, instance, tells: false) is null;
+    public async ValueTask<bool> HasLeftAsync(Exchange exchange, string instance) =>
+        _rules.Length > 0 || await AskAsync(exchange, instance, tells: false) is null;
 
     /// <summary>The quotas of a request: those of its rules, or of its instance.</summary>
     Limited[] QuotasOf(string instance)
@@ -177,7 +181,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
             return _rules;
         }
         return _instances.TryGetValue(instance, out var own) ? [own]
-            : _config.Limit is { } limit ? [new("ai-rate-limiting#global", new(limit), new(_config.TimeWindow!), null, Behind(instance))] : [];
+            : _config.Limit is { } limit ? [new("ai-rate-limiting#global", new(limit), new(_config.TimeWindow!), null, Behind(instance))]
+            : [];
     }
 
     async ValueTask<Answer?> AskAsync(Exchange exchange, string instance, bool tells)
@@ -189,7 +194,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
             {
                 continue;
             }
-            if (!limited.Limit.TryGet(exchange, out var limit, out var error) || !limited.Window.TryGet(exchange, out var seconds, out error))
+            if (!limited.Limit.TryGet(exchange, out var limit, out var error)
+                || !limited.Window.TryGet(exchange, out var seconds, out error))
             {
                 LogNoRules(error);
                 return _config.AllowDegradation ? null : Answer.Bare(500);
@@ -208,11 +214,13 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
             }
             if (tells)
             {
-                Tell(exchange, limited, limit, quota.Granted ? Math.Max(0, quota.Remaining) : 0, quota.Reset == TimeSpan.Zero ? Seconds(seconds) : quota.Reset);
+                Tell(exchange, limited, limit, quota.Granted ? Math.Max(0, quota.Remaining) : 0,
+                    quota.Reset == TimeSpan.Zero ? Seconds(seconds) : quota.Reset);
             }
             if (!quota.Granted || quota.Remaining < 1)
             {
-                return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message) : Answer.Bare(_config.RejectedCode);
+                return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message)
+                    : Answer.Bare(_config.RejectedCode);
             }
         }
         if (known == 0 && _rules.Length > 0)
@@ -256,7 +264,8 @@ internal sealed partial class AiRateLimiting : IPlugin<AiRateLimiting, AiRateLim
         List<(string Key, long Limit, TimeSpan Window)> takes = [];
         foreach (var limited in used == 0 ? [] : QuotasOf(instance))
         {
-            if (KeyOf(limited, exchange) is { } key && limited.Limit.TryGet(exchange, out var limit, out _) && limited.Window.TryGet(exchange, out var seconds, out _))
+            if (KeyOf(limited, exchange) is { } key && limited.Limit.TryGet(exchange, out var limit, out _)
+                && limited.Window.TryGet(exchange, out var seconds, out _))
             {
                 takes.Add((key, limit, Seconds(seconds)));
             }

@@ -138,7 +138,8 @@ internal sealed partial class AiRequestRewrite : IPlugin<AiRequestRewrite, JsonO
         }
         try
         {
-            using var request = OutgoingHttp.Request("POST", _instance.Origin + target, AiCall.Sorted(prompt), "application/json", _instance.Headers);
+            using var request = OutgoingHttp.Request("POST", _instance.Origin + target, AiCall.Sorted(prompt), "application/json",
+                _instance.Headers);
             using var response = await _http.SendAsync(request, _options, cancellation);
             if (response.Status != 200)
             {
@@ -148,7 +149,8 @@ internal sealed partial class AiRequestRewrite : IPlugin<AiRequestRewrite, JsonO
             using var answer = JsonDocument.Parse(response.Body);
             var facts = new AiFacts { Text = new() };
             AiProtocols.Chat.See(answer.RootElement, facts);
-            if (facts.Text.Length == 0 && !(answer.RootElement.ValueKind == JsonValueKind.Object && answer.RootElement.TryGetProperty("choices", out _)))
+            if (facts.Text.Length == 0
+                && !(answer.RootElement.ValueKind == JsonValueKind.Object && answer.RootElement.TryGetProperty("choices", out _)))
             {
                 LogFailed("there is no text in the response");
                 return null;

@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace Sluice.Plugins.Ai;
 
-/// <summary>Arithmetic over named numbers, as Lua writes it: <c>input_tokens + output_tokens * 4</c>. A name without a number is 0.</summary>
+/// <summary>Arithmetic over named numbers, as Lua writes it: <c>input_tokens + output_tokens * 4</c>. A name without a number is
+/// 0.</summary>
 sealed class CostExpression
 {
     delegate double Term(IReadOnlyDictionary<string, double> numbers);
@@ -130,14 +131,16 @@ sealed class CostExpression
             var word = text[start.._at];
             if (word.Length > 0 && (char.IsAsciiDigit(word[0]) || word[0] == '.'))
             {
-                return double.TryParse(word, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out var number)
+                return double.TryParse(word, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture,
+                    out var number)
                     ? _ => number : throw Wrong($"malformed number near '{word}'");
             }
             if (word.Length == 0)
             {
                 throw Wrong(_at < text.Length ? $"unexpected symbol near '{text[_at]}'" : "unexpected end");
             }
-            return Take('(') ? Call(word) : word.Contains('.', StringComparison.Ordinal) ? throw Wrong($"unknown name '{word}'") : numbers => numbers.GetValueOrDefault(word);
+            return Take('(') ? Call(word) : word.Contains('.', StringComparison.Ordinal) ? throw Wrong($"unknown name '{word}'")
+                : numbers => numbers.GetValueOrDefault(word);
         }
 
         Term Call(string name)

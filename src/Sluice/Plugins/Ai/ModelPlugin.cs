@@ -6,7 +6,8 @@ using Sluice.Relay;
 namespace Sluice.Plugins.Ai;
 
 /// <summary>What plugins that send requests to models have in common: all but who is asked.</summary>
-internal abstract class ModelPlugin(AiSettings settings, ILogger logger) : IAccess, IHeaderFilter, IBodyFilter, IEventFilter, ILog, INeedsRequestBody
+internal abstract class ModelPlugin(AiSettings settings, ILogger logger) : IAccess, IHeaderFilter, IBodyFilter, IEventFilter, ILog,
+    INeedsRequestBody
 {
     protected AiSettings Settings { get; } = settings;
 

@@ -32,7 +32,8 @@ static class PromptBody
         }
         try
         {
-            return CjsonReader.Parse(bytes.Span) is JsonObject body ? (body, null) : (null, Answer.Message(400, "could not parse JSON request body: expected an object"));
+            return CjsonReader.Parse(bytes.Span) is JsonObject body ? (body, null)
+                : (null, Answer.Message(400, "could not parse JSON request body: expected an object"));
         }
         catch (JsonTextException e)
         {
@@ -42,7 +43,8 @@ static class PromptBody
 
     /// <summary>APISIX's words for a body over a limit.</summary>
     public static string TooLarge(Exchange exchange, int limit) => exchange.Request.ContentLength is { } size
-        ? $"request size {size} is greater than the maximum size {limit} allowed" : $"request size is greater than the maximum size {limit} allowed";
+        ? $"request size {size} is greater than the maximum size {limit} allowed"
+        : $"request size is greater than the maximum size {limit} allowed";
 
     /// <summary>This goes on in the place of what the client sent.</summary>
     public static void Replace(Exchange exchange, JsonObject body) => exchange.Body.Replace(Encoding.UTF8.GetBytes(JsonBytes.Text(body)));

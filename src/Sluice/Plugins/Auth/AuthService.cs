@@ -36,7 +36,8 @@ static class AuthService
     {
         foreach (var name in urls)
         {
-            if (config[name] is JsonValue value && value.TryGetValue<string>(out var url) && url.StartsWith("http://", StringComparison.OrdinalIgnoreCase))
+            if (config[name] is JsonValue value && value.TryGetValue<string>(out var url)
+                && url.StartsWith("http://", StringComparison.OrdinalIgnoreCase))
             {
                 yield return $"Using {plugin} {name} with no TLS is a security risk";
             }
@@ -50,7 +51,8 @@ static class AuthService
     /// <exception cref="ConfigException">It is no address of an HTTP server.</exception>
     public static void CheckUrl(string property, string url)
     {
-        if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || (uri.Scheme != Uri.UriSchemeHttp && uri.Scheme != Uri.UriSchemeHttps) || uri.Host.Length == 0)
+        if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || (uri.Scheme != Uri.UriSchemeHttp && uri.Scheme != Uri.UriSchemeHttps)
+            || uri.Host.Length == 0)
         {
             throw new ConfigException($"property \"{property}\" must be a URL that begins with http:// or https://");
         }
@@ -74,8 +76,10 @@ static class AuthService
         }
     }
 
-    /// <summary>The answer with a header that the service has given; those that belong to the service's own connection are left out.</summary>
-    public static Answer With(Answer answer, string header, string value) => !HeaderName.IsToken(header) || HopByHop.Contains(header) ? answer
+    /// <summary>The answer with a header that the service has given; those that belong to the service's own connection are left
+    /// out.</summary>
+    public static Answer With(Answer answer, string header, string value) =>
+        !HeaderName.IsToken(header) || HopByHop.Contains(header) ? answer
         : HeaderName.Is(header, "Content-Type") ? answer with { ContentType = HeaderText.Escape(value) }
         : answer.With(header, HeaderText.Escape(value));
 
@@ -84,5 +88,6 @@ static class AuthService
         new([.. response.Headers.Where(one => HeaderName.Is(one.Key, header)).Select(one => one.Value)]);
 
     /// <summary>The first value of a header of the client's request; null when there is none.</summary>
-    public static string? First(IHeaderDictionary headers, string name) => headers.TryGetValue(name, out var values) && values.Count > 0 ? values[0] : null;
+    public static string? First(IHeaderDictionary headers, string name) =>
+        headers.TryGetValue(name, out var values) && values.Count > 0 ? values[0] : null;
 }

@@ -5,7 +5,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's user name and password pass.</summary>
-sealed class BasicAuth(BasicAuth.Config config) : ConsumerAuth("Basic", config.Realm, config.AnonymousConsumer), IPlugin<BasicAuth, BasicAuth.Config>, IReadmit
+sealed class BasicAuth(BasicAuth.Config config) : ConsumerAuth("Basic", config.Realm, config.AnonymousConsumer),
+    IPlugin<BasicAuth, BasicAuth.Config>, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "basic-auth",

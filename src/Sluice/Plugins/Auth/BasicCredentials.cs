@@ -2,7 +2,8 @@ using Sluice.Net.Http;
 
 namespace Sluice.Plugins.Auth;
 
-/// <summary>User name and password of an <c>Authorization: Basic …</c> header, as APISIX reads it: without any white space in them.</summary>
+/// <summary>User name and password of an <c>Authorization: Basic …</c> header, as APISIX reads it: without any white space in
+/// them.</summary>
 readonly record struct BasicCredentials(string User, string Password)
 {
     /// <summary>Null: it is no such header, and the error says why, without what the client sent.</summary>

@@ -7,8 +7,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>
-/// What auth plugins have in common: a consumer is found and attached, or the anonymous one takes its place, or the answer is a challenge of the plugin's
-/// scheme.
+/// What auth plugins have in common: a consumer is found and attached, or the anonymous one takes its place, or the answer is a challenge
+/// of the plugin's scheme.
 /// </summary>
 /// <param name="scheme">Stands before the realm in <c>WWW-Authenticate</c>.</param>
 /// <param name="anonymous">The consumer that requests without valid credentials count as; null: there is none.</param>
@@ -69,13 +69,15 @@ abstract class ConsumerAuth(string scheme, string realm, string? anonymous = nul
         new(null, Answer.Message(StatusCodes.Status401Unauthorized, message) with { Reason = reason });
 
     /// <summary>A header's first value; null when there is none.</summary>
-    protected static string? Header(Exchange exchange, string name) => exchange.Request.Headers[name] is { Count: > 0 } values ? values[0] : null;
+    protected static string? Header(Exchange exchange, string name) =>
+        exchange.Request.Headers[name] is { Count: > 0 } values ? values[0] : null;
 
     /// <summary>What a header says as text: on the wire each character is a byte.</summary>
     protected static string Text(string wire) => Ascii.IsValid(wire) ? wire : ByteText.Of(Encoding.Latin1.GetBytes(wire));
 
     /// <summary>Compares without telling by its time where the difference is.</summary>
-    protected static bool IsSame(string one, string other) => CryptographicOperations.FixedTimeEquals(ByteText.GetBytes(one), ByteText.GetBytes(other));
+    protected static bool IsSame(string one, string other) =>
+        CryptographicOperations.FixedTimeEquals(ByteText.GetBytes(one), ByteText.GetBytes(other));
 
     /// <param name="Refusal">Null when the consumer is not.</param>
     protected readonly record struct Found(Consumer? Consumer, Answer? Refusal)

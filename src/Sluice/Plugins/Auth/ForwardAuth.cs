@@ -55,8 +55,10 @@ sealed partial class ForwardAuth : IPlugin<ForwardAuth, ForwardAuth.Config>, IAc
     };
 
     public sealed record Config(
-        string Uri, bool AllowDegradation = false, int StatusOnError = 403, bool SslVerify = true, string RequestMethod = "GET", long MaxReqBodySize = 67108864,
-        string[]? RequestHeaders = null, Dictionary<string, string>? ExtraHeaders = null, string[]? UpstreamHeaders = null, string[]? ClientHeaders = null,
+        string Uri, bool AllowDegradation = false, int StatusOnError = 403, bool SslVerify = true, string RequestMethod = "GET",
+        long MaxReqBodySize = 67108864,
+        string[]? RequestHeaders = null, Dictionary<string, string>? ExtraHeaders = null, string[]? UpstreamHeaders = null,
+        string[]? ClientHeaders = null,
         long Timeout = 3000, bool Keepalive = true, long KeepaliveTimeout = 60000);
 
     readonly Config _config;
@@ -68,7 +70,8 @@ sealed partial class ForwardAuth : IPlugin<ForwardAuth, ForwardAuth.Config>, IAc
     ForwardAuth(Config config, PluginContext context)
     {
         AuthService.CheckUrl("uri", config.Uri);
-        if (config.ExtraHeaders?.Keys.FirstOrDefault(static name => !HeaderName.IsToken(name) || HopByHop.ContainsOfRequest(name)) is { } wrong)
+        if (config.ExtraHeaders?.Keys.FirstOrDefault(static name => !HeaderName.IsToken(name)
+            || HopByHop.ContainsOfRequest(name)) is { } wrong)
         {
             throw new ConfigException($"property \"extra_headers\" has \"{wrong}\", which is no name of a header that can be sent on");
         }
@@ -97,7 +100,8 @@ sealed partial class ForwardAuth : IPlugin<ForwardAuth, ForwardAuth.Config>, IAc
             try
             {
                 // a header of a body, such as Content-Type, needs one to stand with
-                body ??= headers.Keys.Any(static name => name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase)) ? ReadOnlyMemory<byte>.Empty : (ReadOnlyMemory<byte>?)null;
+                body ??= headers.Keys.Any(static name => name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase))
+                    ? ReadOnlyMemory<byte>.Empty : (ReadOnlyMemory<byte>?)null;
                 using var request = OutgoingHttp.Request(_config.RequestMethod, _config.Uri, body, headers: headers);
                 using var response = await _http.SendAsync(request, _options, exchange.ClientGone);
                 return Decide(exchange, response);

@@ -103,7 +103,8 @@ sealed class HmacAuth(HmacAuth.Config config)
         }
         if (!header.StartsWith("Signature", StringComparison.Ordinal))
         {
-            return Refused($"{Refusal}: Authorization header does not start with 'Signature'", $"{Refusal}: Authorization header does not start with 'Signature'");
+            return Refused($"{Refusal}: Authorization header does not start with 'Signature'",
+                $"{Refusal}: Authorization header does not start with 'Signature'");
         }
         var (consumer, error) = Check(exchange, header);
         if (error is null && config.ValidateRequestBody)
@@ -134,7 +135,8 @@ sealed class HmacAuth(HmacAuth.Config config)
         catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
         {
             var size = exchange.Request.ContentLength ?? Math.Max(exchange.BodyBytesReceived, config.MaxReqBodySize + 1);
-            return (default, Answer.Message(e.StatusCode, $"request size {size} is greater than the maximum size {config.MaxReqBodySize} allowed"));
+            return (default,
+                Answer.Message(e.StatusCode, $"request size {size} is greater than the maximum size {config.MaxReqBodySize} allowed"));
         }
     }
 
@@ -149,7 +151,8 @@ sealed class HmacAuth(HmacAuth.Config config)
         {
             return (null, "algorithm missing");
         }
-        if (exchange.Snapshot.Consumers.Find("hmac-auth", Text(keyId)) is not { } consumer || (string?)consumer.Credential("hmac-auth")!["secret_key"] is not { } secret)
+        if (exchange.Snapshot.Consumers.Find("hmac-auth", Text(keyId)) is not { } consumer
+            || (string?)consumer.Credential("hmac-auth")!["secret_key"] is not { } secret)
         {
             return (null, "Invalid key_id");
         }
@@ -167,7 +170,8 @@ sealed class HmacAuth(HmacAuth.Config config)
             return (null, $"expected header \"{missing}\" missing in signing");
         }
         var expected = Sign(algorithm, Encoding.UTF8.GetBytes(secret), SigningString(exchange, keyId, headers));
-        return expected is not null && NginxBase64.Decode(signature) is { } given && CryptographicOperations.FixedTimeEquals(expected, given)
+        return expected is not null && NginxBase64.Decode(signature) is { } given
+            && CryptographicOperations.FixedTimeEquals(expected, given)
             ? (consumer, null) : (null, "Invalid signature");
     }
 
@@ -197,7 +201,8 @@ sealed class HmacAuth(HmacAuth.Config config)
         {
             return "Invalid GMT format time";
         }
-        return Math.Abs(exchange.Services.Time.GetUtcNow().ToUnixTimeSeconds() - time.ToUnixTimeSeconds()) > config.ClockSkew ? "Clock skew exceeded" : null;
+        return Math.Abs(exchange.Services.Time.GetUtcNow().ToUnixTimeSeconds() - time.ToUnixTimeSeconds()) > config.ClockSkew
+            ? "Clock skew exceeded" : null;
     }
 
     static byte[] SigningString(Exchange exchange, string keyId, string[] headers)

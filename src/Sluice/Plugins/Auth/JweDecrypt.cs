@@ -105,7 +105,8 @@ sealed class JweDecrypt(JweDecrypt.Config config) : IPlugin<JweDecrypt, JweDecry
         {
             return Answer.Message(400, "missing kid in JWE token");
         }
-        if (LuaText.Kind(kid) != JsonValueKind.String || exchange.Snapshot.Consumers.Find("jwe-decrypt", kid.GetValue<string>()) is not { } consumer)
+        if (LuaText.Kind(kid) != JsonValueKind.String
+            || exchange.Snapshot.Consumers.Find("jwe-decrypt", kid.GetValue<string>()) is not { } consumer)
         {
             return Answer.Message(400, "invalid kid in JWE token");
         }
@@ -131,7 +132,8 @@ sealed class JweDecrypt(JweDecrypt.Config config) : IPlugin<JweDecrypt, JweDecry
 
     static byte[]? Decrypt(byte[] key, string[] parts)
     {
-        if (NginxBase64.DecodeUrl(parts[2]) is not { Length: 12 } nonce || NginxBase64.DecodeUrl(parts[3]) is not { } encrypted || NginxBase64.DecodeUrl(parts[4]) is not { Length: 16 } tag)
+        if (NginxBase64.DecodeUrl(parts[2]) is not { Length: 12 } nonce || NginxBase64.DecodeUrl(parts[3]) is not { } encrypted
+            || NginxBase64.DecodeUrl(parts[4]) is not { Length: 16 } tag)
         {
             return null;
         }

@@ -13,10 +13,12 @@ using Sluice.Pipeline.References;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's JSON Web Token pass.</summary>
-sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Realm, config.AnonymousConsumer), IPlugin<JwtAuth, JwtAuth.Config>, IReadmit
+sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Realm, config.AnonymousConsumer),
+    IPlugin<JwtAuth, JwtAuth.Config>, IReadmit
 {
     const string Symmetric = "\"HS256\", \"HS384\", \"HS512\"";
-    const string Asymmetric = "\"RS256\", \"RS384\", \"RS512\", \"ES256\", \"ES384\", \"ES512\", \"PS256\", \"PS384\", \"PS512\", \"EdDSA\"";
+    const string Asymmetric =
+        "\"RS256\", \"RS384\", \"RS512\", \"ES256\", \"ES384\", \"ES512\", \"PS256\", \"PS384\", \"PS512\", \"EdDSA\"";
 
     public static PluginInfo Info { get; } = new(
         Name: "jwt-auth",
@@ -97,7 +99,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
     };
 
     public sealed record Config(
-        string Header = "authorization", string Query = "jwt", string Cookie = "jwt", bool HideCredentials = false, string KeyClaimName = "key",
+        string Header = "authorization", string Query = "jwt", string Cookie = "jwt", bool HideCredentials = false,
+        string KeyClaimName = "key",
         bool StoreInCtx = false, string Realm = "jwt", string? AnonymousConsumer = null, string[]? ClaimsToVerify = null);
 
     /// <summary>Keys are read once for each consumer's part; null: it is no key.</summary>
@@ -111,7 +114,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
     {
         var (secret, isSymmetric) = ((string?)consumer["secret"], AlgorithmOf(consumer).StartsWith("HS", StringComparison.Ordinal));
         return isSymmetric && secret is null ? "property \"secret\" is required when using HS based algorithms"
-            : (bool?)consumer["base64_secret"] == true && secret is not null && !SecretReference.Is(secret) && NginxBase64.Decode(secret) is null
+            : (bool?)consumer["base64_secret"] == true && secret is not null && !SecretReference.Is(secret)
+            && NginxBase64.Decode(secret) is null
                 ? "base64_secret required but the secret is not in base64 format"
             : !isSymmetric && consumer["public_key"] is null ? "missing valid public key"
             : null;
@@ -144,7 +148,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
         {
             return Refused("missing user key in JWT token");
         }
-        if (LuaText.Kind(key) != JsonValueKind.String || exchange.Snapshot.Consumers.Find("jwt-auth", key.GetValue<string>()) is not { } consumer)
+        if (LuaText.Kind(key) != JsonValueKind.String
+            || exchange.Snapshot.Consumers.Find("jwt-auth", key.GetValue<string>()) is not { } consumer)
         {
             return Refused("Invalid user key in JWT token", "failed to find consumer: invalid user key");
         }
@@ -163,7 +168,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
     {
         if (Header(exchange, config.Header) is { } header)
         {
-            return header.StartsWith("Bearer ", StringComparison.Ordinal) || header.StartsWith("bearer ", StringComparison.Ordinal) ? header["Bearer ".Length..] : header;
+            return header.StartsWith("Bearer ", StringComparison.Ordinal) || header.StartsWith("bearer ", StringComparison.Ordinal)
+                ? header["Bearer ".Length..] : header;
         }
         return QueryArguments.Find(exchange.Args, config.Query) ?? exchange.Get("cookie_" + config.Cookie);
     }
@@ -193,7 +199,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
             return "the consumer has no valid key";
         }
         return NginxBase64.DecodeUrl(parts[2]) is { } signature && key.Verify($"{parts[0]}.{parts[1]}", signature)
-            ? ClaimFault(payload, exchange.Services.Time.GetUtcNow().ToUnixTimeSeconds(), credential["lifetime_grace_period"] is { } grace ? LuaText.ToDouble(grace) : 0)
+            ? ClaimFault(payload, exchange.Services.Time.GetUtcNow().ToUnixTimeSeconds(),
+                credential["lifetime_grace_period"] is { } grace ? LuaText.ToDouble(grace) : 0)
             : "signature mismatch";
     }
 
@@ -212,7 +219,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
             }
         }
         return (string?)credential["secret"] is not { } secret ? null
-            : ((bool?)credential["base64_secret"] == true ? NginxBase64.Decode(secret) : Encoding.UTF8.GetBytes(secret)) is { } bytes ? JwtKey.OfSecret(algorithm, bytes)
+            : ((bool?)credential["base64_secret"] == true ? NginxBase64.Decode(secret) : Encoding.UTF8.GetBytes(secret)) is { } bytes
+            ? JwtKey.OfSecret(algorithm, bytes)
             : null;
     }
 
@@ -247,7 +255,8 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
     }
 
     static string HttpTime(double seconds) => Math.Abs(seconds) < 253402300800
-        ? DateTimeOffset.UnixEpoch.AddSeconds(Math.Max(seconds, -62135596800)).ToString("R", CultureInfo.InvariantCulture) : LuaText.Number(seconds);
+        ? DateTimeOffset.UnixEpoch.AddSeconds(Math.Max(seconds, -62135596800)).ToString("R", CultureInfo.InvariantCulture)
+        : LuaText.Number(seconds);
 
     protected override void Hide(Exchange exchange, bool isAnonymous)
     {
@@ -261,9 +270,11 @@ sealed class JwtAuth(JwtAuth.Config config) : ConsumerAuth("Bearer", config.Real
         }
         else if (exchange.Request.Headers.Cookie is { Count: > 0 } cookies)
         {
-            var kept = cookies.SelectMany(line => (line ?? "").Split(';', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
+            var kept = cookies.SelectMany(
+                line => (line ?? "").Split(';', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
                 .Where(pair => pair.Split('=', 2)[0].TrimEnd() != config.Cookie);
-            exchange.Request.Headers.Cookie = string.Join("; ", kept) is { Length: > 0 } rest ? rest : default(Microsoft.Extensions.Primitives.StringValues);
+            exchange.Request.Headers.Cookie = string.Join("; ", kept) is { Length: > 0 } rest ? rest
+                : default(Microsoft.Extensions.Primitives.StringValues);
         }
     }
 }

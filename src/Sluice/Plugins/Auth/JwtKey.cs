@@ -41,7 +41,8 @@ sealed class JwtKey
                 _ => OfRsa(algorithm, pem),
             };
         }
-        catch (Exception e) when (e is ArgumentException or FormatException or IOException or InvalidOperationException or GeneralSecurityException)
+        catch (Exception e)
+            when (e is ArgumentException or FormatException or IOException or InvalidOperationException or GeneralSecurityException)
         {
             throw new CryptographicException(e.Message, e);
         }
@@ -83,10 +84,13 @@ sealed class JwtKey
                     return ecdsa.ExportSubjectPublicKeyInfoPem();
                 }
             case "OKP":
-                AsymmetricKeyParameter edwards = Text("crv") == "Ed448" ? new Ed448PublicKeyParameters(Bytes("x")) : new Ed25519PublicKeyParameters(Bytes("x"));
-                return PemEncoding.WriteString("PUBLIC KEY", SubjectPublicKeyInfoFactory.CreateSubjectPublicKeyInfo(edwards).GetDerEncoded());
+                AsymmetricKeyParameter edwards = Text("crv") == "Ed448" ? new Ed448PublicKeyParameters(Bytes("x"))
+                    : new Ed25519PublicKeyParameters(Bytes("x"));
+                return PemEncoding.WriteString("PUBLIC KEY",
+                    SubjectPublicKeyInfoFactory.CreateSubjectPublicKeyInfo(edwards).GetDerEncoded());
             case "RSA" or "EC" when key["x5c"] is JsonArray { Count: > 0 } certificates:
-                using (var certificate = X509CertificateLoader.LoadCertificate(Convert.FromBase64String(certificates[0]!.GetValue<string>())))
+                using (var certificate = X509CertificateLoader.LoadCertificate(
+                    Convert.FromBase64String(certificates[0]!.GetValue<string>())))
                 {
                     return PemEncoding.WriteString("PUBLIC KEY", certificate.PublicKey.ExportSubjectPublicKeyInfo());
                 }
@@ -96,7 +100,8 @@ sealed class JwtKey
 
         string? Text(string name) => key[name]?.GetValue<string>();
 
-        byte[] Bytes(string name) => NginxBase64.DecodeUrl(Text(name) ?? "") is { Length: > 0 } bytes ? bytes : throw new CryptographicException($"the key has no {name}");
+        byte[] Bytes(string name) => NginxBase64.DecodeUrl(Text(name) ?? "") is { Length: > 0 } bytes ? bytes
+            : throw new CryptographicException($"the key has no {name}");
     }
 
     /// <summary>Never throws: a signature that cannot be is a wrong one.</summary>
@@ -141,7 +146,8 @@ sealed class JwtKey
                     return true;
                 }
             }
-            // RFC 7518 wants a salt as long as the hash; OpenSSL's own default, with which APISIX signs, is the longest, which .NET does not know
+            // RFC 7518 wants a salt as long as the hash; OpenSSL's own default, with which APISIX signs, is the longest, which .NET does
+            // not know
             IDigest digest = algorithm switch
             {
                 "PS256" => new Sha256Digest(),

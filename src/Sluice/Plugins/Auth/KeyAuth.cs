@@ -5,7 +5,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Auth;
 
 /// <summary>Lets only requests with a consumer's API key pass.</summary>
-sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Realm, config.AnonymousConsumer), IPlugin<KeyAuth, KeyAuth.Config>, IReadmit
+sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Realm, config.AnonymousConsumer),
+    IPlugin<KeyAuth, KeyAuth.Config>, IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "key-auth",
@@ -56,7 +57,8 @@ sealed class KeyAuth(KeyAuth.Config config) : ConsumerAuth("apikey", config.Real
     };
 
     public sealed record Config(
-        string Header = "apikey", string Query = "apikey", bool HideCredentials = false, string? AnonymousConsumer = null, string Realm = "key");
+        string Header = "apikey", string Query = "apikey", bool HideCredentials = false, string? AnonymousConsumer = null,
+        string Realm = "key");
 
     public static JsonTypeInfo<Config> ConfigType => KeyAuthJson.Default.Config;
 

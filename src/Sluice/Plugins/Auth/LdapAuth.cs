@@ -61,7 +61,8 @@ sealed class LdapAuth : ConsumerAuth, IPlugin<LdapAuth, LdapAuth.Config>
     };
 
     public sealed record Config(
-        string BaseDn, string LdapUri, bool UseTls = false, bool TlsVerify = false, string Uid = "cn", bool HideCredentials = false, string Realm = "ldap");
+        string BaseDn, string LdapUri, bool UseTls = false, bool TlsVerify = false, string Uid = "cn", bool HideCredentials = false,
+        string Realm = "ldap");
 
     readonly Config _config;
     readonly LdapBind _directory;
@@ -70,7 +71,9 @@ sealed class LdapAuth : ConsumerAuth, IPlugin<LdapAuth, LdapAuth.Config>
         : base("Basic", config.Realm)
     {
         var (host, port) = AddressOf(config.LdapUri) ?? throw new ConfigException(WrongAddress);
-        (_config, _directory) = (config, new(host, port, config.UseTls || config.LdapUri.StartsWith(Tls, StringComparison.Ordinal), config.TlsVerify, context.Services.Time));
+        (_config, _directory) = (config,
+            new(host, port, config.UseTls || config.LdapUri.StartsWith(Tls, StringComparison.Ordinal), config.TlsVerify,
+                context.Services.Time));
     }
 
     public static JsonTypeInfo<Config> ConfigType => LdapAuthJson.Default.Config;
@@ -84,14 +87,17 @@ sealed class LdapAuth : ConsumerAuth, IPlugin<LdapAuth, LdapAuth.Config>
 
     static (string Host, int Port)? AddressOf(string uri)
     {
-        var text = uri.StartsWith(Tls, StringComparison.Ordinal) ? uri[Tls.Length..] : uri.StartsWith(Plain, StringComparison.Ordinal) ? uri[Plain.Length..] : uri;
+        var text = uri.StartsWith(Tls, StringComparison.Ordinal) ? uri[Tls.Length..] : uri.StartsWith(Plain, StringComparison.Ordinal)
+            ? uri[Plain.Length..] : uri;
         var colon = text.LastIndexOf(':');
         // an IPv6 address ends with a bracket, or stands alone
         var hasPort = colon >= 0 && (text[0] == '[' ? text[colon - 1] == ']' : text.IndexOf(':', StringComparison.Ordinal) == colon);
         var host = (hasPort ? text[..colon] : text).Trim('[', ']');
         var port = uri.StartsWith(Tls, StringComparison.Ordinal) ? DefaultTlsPort : DefaultPort;
         return host.Length == 0 || host.Contains('/', StringComparison.Ordinal)
-            || (hasPort && !(int.TryParse(text.AsSpan(colon + 1), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out port) && port is > 0 and < 65536))
+            || (hasPort
+                && !(int.TryParse(text.AsSpan(colon + 1), System.Globalization.NumberStyles.None,
+                    System.Globalization.CultureInfo.InvariantCulture, out port) && port is > 0 and < 65536))
             ? null : (host, port);
     }
 

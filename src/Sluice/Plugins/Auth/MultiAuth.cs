@@ -111,7 +111,8 @@ sealed partial class MultiAuth : IPlugin<MultiAuth, MultiAuth.Config>, IRewrite
             LogRefused(name, answer.Status, answer.Reason ?? MessageOf(answer));
         }
         // as the last one asks for: the client can only try what it is told
-        return Answer.Message(401, "Authorization Failed") with { Headers = [.. refusals[^1].Answer.Headers.Where(header => header.Key == "WWW-Authenticate")] };
+        return Answer.Message(401,
+            "Authorization Failed") with { Headers = [.. refusals[^1].Answer.Headers.Where(header => header.Key == "WWW-Authenticate")] };
     }
 
     static string? MessageOf(Answer answer)

@@ -139,7 +139,8 @@ sealed partial class Opa : IPlugin<Opa, Opa.Config>, IAccess
         var headers = new JsonObject();
         foreach (var (name, values) in exchange.Request.Headers)
         {
-            headers[name.ToLowerInvariant()] = values.Count == 1 ? Text(values[0]) : new JsonArray([.. values.Select(value => (JsonNode?)Text(value))]);
+            headers[name.ToLowerInvariant()] = values.Count == 1 ? Text(values[0])
+                : new JsonArray([.. values.Select(value => (JsonNode?)Text(value))]);
         }
         return headers;
 
@@ -215,11 +216,13 @@ sealed partial class Opa : IPlugin<Opa, Opa.Config>, IAccess
 
     static Answer Refusal(JsonObject result, JsonObject? headers)
     {
-        var status = result["status_code"] is JsonValue code && LuaText.Kind(code) == JsonValueKind.Number && LuaText.ToDouble(code) is >= 200 and <= 599 and var number ? (int)number : 403;
+        var status = result["status_code"] is JsonValue code && LuaText.Kind(code) == JsonValueKind.Number
+            && LuaText.ToDouble(code) is >= 200 and <= 599 and var number ? (int)number : 403;
         var answer = result["reason"] switch
         {
             JsonValue value when LuaText.Kind(value) == JsonValueKind.String => Answer.Text(status, (string)value!),
-            JsonValue value when LuaText.Kind(value) == JsonValueKind.Number => Answer.Text(status, LuaText.Number(LuaText.ToDouble(value))),
+            JsonValue value when LuaText.Kind(value) == JsonValueKind.Number =>
+                Answer.Text(status, LuaText.Number(LuaText.ToDouble(value))),
             { } reason and not JsonValue => Answer.Text(status, JsonBytes.Text(reason)),
             _ => Answer.Bare(status),
         };
@@ -241,7 +244,8 @@ sealed partial class Opa : IPlugin<Opa, Opa.Config>, IAccess
         _ => default,
     };
 
-    static string Text(JsonValue value) => LuaText.Kind(value) == JsonValueKind.Number ? LuaText.Number(LuaText.ToDouble(value)) : ByteText.ToWire(value.ToString());
+    static string Text(JsonValue value) =>
+        LuaText.Kind(value) == JsonValueKind.Number ? LuaText.Number(LuaText.ToDouble(value)) : ByteText.ToWire(value.ToString());
 
     [LoggerMessage(Level = LogLevel.Error, Message = "failed to process OPA decision, err: {Error}")]
     partial void LogFailure(string error);

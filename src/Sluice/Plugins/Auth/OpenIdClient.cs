@@ -7,24 +7,29 @@ using Sluice.Net;
 
 namespace Sluice.Plugins.Auth;
 
-/// <summary>The gateway as a client of an OpenID provider: how it says who it is when it asks (RFC 6749, section 2.3.1; RFC 7523).</summary>
+/// <summary>The gateway as a client of an OpenID provider: how it says who it is when it asks (RFC 6749, section 2.3.1; RFC
+/// 7523).</summary>
 /// <param name="PrivateKey">PEM, for <c>private_key_jwt</c>.</param>
 /// <param name="Algorithm">Of assertions; null: the method's own.</param>
 /// <param name="Audience">Of assertions; null: the address that is asked.</param>
 sealed record OpenIdClient(
-    string Id, string? Secret, string? PrivateKey = null, string? KeyId = null, string? Algorithm = null, string? Audience = null, long AssertionExpiresIn = 60)
+    string Id, string? Secret, string? PrivateKey = null, string? KeyId = null, string? Algorithm = null, string? Audience = null,
+    long AssertionExpiresIn = 60)
 {
     /// <summary>A form for the provider with the client's credentials.</summary>
-    /// <param name="method"><c>client_secret_basic</c>, <c>client_secret_post</c>, <c>client_secret_jwt</c> or <c>private_key_jwt</c>.</param>
+    /// <param name="method"><c>client_secret_basic</c>, <c>client_secret_post</c>, <c>client_secret_jwt</c> or
+    /// <c>private_key_jwt</c>.</param>
     public HttpRequestMessage Post(
-        string uri, string method, IEnumerable<KeyValuePair<string, string>> fields, IEnumerable<KeyValuePair<string, string>> headers, DateTimeOffset now)
+        string uri, string method, IEnumerable<KeyValuePair<string, string>> fields, IEnumerable<KeyValuePair<string, string>> headers,
+        DateTimeOffset now)
     {
         var form = new List<KeyValuePair<string, string>>(fields);
         var all = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
         switch (method)
         {
             case "client_secret_basic" when Secret is not null:
-                all["Authorization"] = $"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes($"{Uri.EscapeDataString(Id)}:{Uri.EscapeDataString(Secret)}"))}";
+                all["Authorization"] =
+                    $"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes($"{Uri.EscapeDataString(Id)}:{Uri.EscapeDataString(Secret)}"))}";
                 break;
             case "private_key_jwt" when PrivateKey is not null:
             case "client_secret_jwt" when Secret is not null:

@@ -129,13 +129,18 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
     };
 
     public sealed record Config(
-        string ClientId, string Discovery, string? ClientSecret = null, bool SslVerify = true, long Timeout = 3, string? IntrospectionEndpoint = null,
-        string IntrospectionEndpointAuthMethod = "client_secret_basic", string TokenEndpointAuthMethod = "client_secret_basic", bool BearerOnly = false,
+        string ClientId, string Discovery, string? ClientSecret = null, bool SslVerify = true, long Timeout = 3,
+        string? IntrospectionEndpoint = null,
+        string IntrospectionEndpointAuthMethod = "client_secret_basic", string TokenEndpointAuthMethod = "client_secret_basic",
+        bool BearerOnly = false,
         JsonObject? Session = null, string Realm = "apisix", Claims? ClaimValidator = null, string? PublicKey = null, bool UseJwks = false,
-        string? TokenSigningAlgValuesExpected = null, bool UsePkce = false, bool SetAccessTokenHeader = true, bool AccessTokenInAuthorizationHeader = false,
+        string? TokenSigningAlgValuesExpected = null, bool UsePkce = false, bool SetAccessTokenHeader = true,
+        bool AccessTokenInAuthorizationHeader = false,
         bool SetUserinfoHeader = true, Proxies? ProxyOpts = null, string? ClientRsaPrivateKey = null, string? ClientRsaPrivateKeyId = null,
-        long ClientJwtAssertionExpiresIn = 60, string? ClientJwtAssertionAlg = null, string? ClientJwtAssertionAudience = null, double IatSlack = 120,
-        double JwkExpiresIn = 86400, double IntrospectionInterval = 0, string? IntrospectionExpiryClaim = null, string[]? IntrospectionAddonHeaders = null,
+        long ClientJwtAssertionExpiresIn = 60, string? ClientJwtAssertionAlg = null, string? ClientJwtAssertionAudience = null,
+        double IatSlack = 120,
+        double JwkExpiresIn = 86400, double IntrospectionInterval = 0, string? IntrospectionExpiryClaim = null,
+        string[]? IntrospectionAddonHeaders = null,
         string[]? RequiredScopes = null, JsonObject? ClaimSchema = null);
 
     public sealed record Claims(Issuers? Issuer = null, Audiences? Audience = null);
@@ -144,13 +149,16 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
 
     public sealed record Audiences(string Claim = "aud", bool Required = false, bool MatchWithClientId = false);
 
-    public sealed record Proxies(string? HttpProxy = null, string? HttpsProxy = null, string? HttpProxyAuthorization = null, string? HttpsProxyAuthorization = null, string? NoProxy = null);
+    public sealed record Proxies(string? HttpProxy = null, string? HttpsProxy = null, string? HttpProxyAuthorization = null,
+        string? HttpsProxyAuthorization = null, string? NoProxy = null);
 
     /// <summary>APISIX gives these names to its library, whatever their owners say.</summary>
     static readonly (string Name, string Owner)[] Flat =
     [
-        ("use_par", "par.enabled"), ("pushed_authorization_request_endpoint", "par.endpoint"), ("pushed_authorization_request_endpoint_auth_method", "par.endpoint_auth_method"),
-        ("use_dpop", "dpop.enabled"), ("dpop_signing_alg", "dpop.signing_alg"), ("dpop_private_key", "dpop.private_key"), ("dpop_public_jwk", "dpop.public_jwk"),
+        ("use_par", "par.enabled"), ("pushed_authorization_request_endpoint", "par.endpoint"),
+        ("pushed_authorization_request_endpoint_auth_method", "par.endpoint_auth_method"),
+        ("use_dpop", "dpop.enabled"), ("dpop_signing_alg", "dpop.signing_alg"), ("dpop_private_key", "dpop.private_key"),
+        ("dpop_public_jwk", "dpop.public_jwk"),
     ];
 
     /// <summary>What only the plugin says to the upstream.</summary>
@@ -188,10 +196,12 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
         _options = new OutgoingOptions
         {
             // it was multiplied before it was stored, once
-            Timeout = TimeSpan.FromMilliseconds(config.Timeout >= 1000 && config.Timeout % 1000 == 0 ? config.Timeout : Math.Min(config.Timeout, 86400) * 1000),
+            Timeout = TimeSpan.FromMilliseconds(config.Timeout >= 1000 && config.Timeout % 1000 == 0 ? config.Timeout
+                : Math.Min(config.Timeout, 86400) * 1000),
             Tls = config.SslVerify ? OutgoingTls.Verified : OutgoingTls.Unverified,
         };
-        _provider = new(config.Discovery, context.Services.Http, OptionsFor, _time, TimeSpan.FromSeconds(Math.Clamp(config.JwkExpiresIn, 0, 365 * 86400)));
+        _provider = new(config.Discovery, context.Services.Http, OptionsFor, _time,
+            TimeSpan.FromSeconds(Math.Clamp(config.JwkExpiresIn, 0, 365 * 86400)));
         _client = new(
             config.ClientId, config.ClientSecret, config.ClientRsaPrivateKey, config.ClientRsaPrivateKeyId, config.ClientJwtAssertionAlg,
             config.ClientJwtAssertionAudience, config.ClientJwtAssertionExpiresIn);
@@ -276,14 +286,16 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
         }
         catch (Exception e) when (e is CryptographicException or ArgumentException)
         {
-            throw new ConfigException($"property \"client_jwt_assertion_alg\" \"{algorithm}\" requires an {(algorithm[0] == 'R' ? "RSA" : "EC")} \"client_rsa_private_key\"");
+            throw new ConfigException(
+                $"property \"client_jwt_assertion_alg\" \"{algorithm}\" requires an {(algorithm[0] == 'R' ? "RSA" : "EC")} \"client_rsa_private_key\"");
         }
     }
 
     OutgoingOptions OptionsFor(Uri uri)
     {
         var proxy = uri.Scheme == Uri.UriSchemeHttps ? _config.ProxyOpts?.HttpsProxy : _config.ProxyOpts?.HttpProxy;
-        return proxy is null || (_config.ProxyOpts?.NoProxy ?? "").Split(',', StringSplitOptions.TrimEntries).Contains(uri.Host, StringComparer.OrdinalIgnoreCase)
+        return proxy is null || (_config.ProxyOpts?.NoProxy ?? "").Split(',', StringSplitOptions.TrimEntries)
+            .Contains(uri.Host, StringComparer.OrdinalIgnoreCase)
             ? _options : _options with { Proxy = new Uri(proxy) };
     }
 
@@ -312,7 +324,8 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
         JsonObject said;
         try
         {
-            said = _config.PublicKey is not null || _config.UseJwks ? await VerifyAsync(token, exchange.ClientGone) : await IntrospectAsync(exchange, token);
+            said = _config.PublicKey is not null || _config.UseJwks ? await VerifyAsync(token, exchange.ClientGone)
+                : await IntrospectAsync(exchange, token);
         }
         catch (TokenException e)
         {
@@ -341,7 +354,8 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
     /// <summary>Quotes and backslashes cannot stand in the text (RFC 6750, section 3).</summary>
     Answer Invalid(string description) => Answer.Bare(401).With(
         "WWW-Authenticate",
-        HeaderText.Escape($"Bearer realm=\"{_config.Realm}\", error=\"invalid_token\", error_description=\"{description.Replace('"', '\'').Replace('\\', '/')}\""));
+        HeaderText.Escape(
+            $"Bearer realm=\"{_config.Realm}\", error=\"invalid_token\", error_description=\"{description.Replace('"', '\'').Replace('\\', '/')}\""));
 
     /// <summary>Whether a good token is good enough here.</summary>
     Answer? Refusal(JsonObject said)
@@ -395,7 +409,8 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
         {
             throw new TokenException($"token is signed by unexpected algorithm \"{algorithm}\"");
         }
-        if (NginxBase64.DecodeUrl(signed) is not { } signature || !await IsSignedAsync($"{head}.{body}", signature, OpenIdProvider.Text(header, "kid"), algorithm, cancel))
+        if (NginxBase64.DecodeUrl(signed) is not { } signature
+            || !await IsSignedAsync($"{head}.{body}", signature, OpenIdProvider.Text(header, "kid"), algorithm, cancel))
         {
             throw new TokenException("jwt signature verification failed: signature mismatch");
         }
@@ -405,7 +420,8 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
             throw new TokenException($"jwt signature verification failed: Claim 'iss' ('{issuer ?? "nil"}') returned failure");
         }
         var now = _time.GetUtcNow().ToUnixTimeSeconds();
-        if (payload["nbf"] is { } begins && !(LuaText.Kind(begins) == JsonValueKind.Number && LuaText.ToDouble(begins) <= now + _config.IatSlack))
+        if (payload["nbf"] is { } begins
+            && !(LuaText.Kind(begins) == JsonValueKind.Number && LuaText.ToDouble(begins) <= now + _config.IatSlack))
         {
             throw new TokenException("jwt signature verification failed: 'nbf' claim not valid yet");
         }
@@ -420,7 +436,8 @@ sealed partial class OpenIdConnect : IPlugin<OpenIdConnect, OpenIdConnect.Config
     {
         try
         {
-            return OpenIdProvider.Text(await _provider.DocumentAsync(cancel), "issuer") is { } issuer ? [issuer] : throw new IOException("it names no issuer");
+            return OpenIdProvider.Text(await _provider.DocumentAsync(cancel), "issuer") is { } issuer ? [issuer]
+                : throw new IOException("it names no issuer");
         }
         catch (IOException e)
         {

@@ -7,7 +7,8 @@ using Sluice.Net;
 
 namespace Sluice.Plugins.Auth;
 
-/// <summary>What an OpenID provider publishes: its discovery document and its keys, each fetched once for all that need it and kept for a time.</summary>
+/// <summary>What an OpenID provider publishes: its discovery document and its keys, each fetched once for all that need it and kept for a
+/// time.</summary>
 /// <param name="options">How an address is called.</param>
 /// <param name="keysHold">How long its keys are kept; a key that is not among them is looked for earlier.</param>
 sealed class OpenIdProvider(string discovery, OutgoingHttp http, Func<Uri, OutgoingOptions> options, TimeProvider time, TimeSpan keysHold)
@@ -27,7 +28,8 @@ sealed class OpenIdProvider(string discovery, OutgoingHttp http, Func<Uri, Outgo
     async Task<JwtKeySet> FetchKeysAsync()
     {
         var document = await DocumentAsync(CancellationToken.None);
-        return Text(document, "jwks_uri") is { } uri ? new(await FetchAsync(uri)) : throw new IOException("the discovery document has no jwks_uri");
+        return Text(document, "jwks_uri") is { } uri ? new(await FetchAsync(uri))
+            : throw new IOException("the discovery document has no jwks_uri");
     }
 
     async Task<JsonObject> FetchAsync(string uri)
@@ -98,7 +100,9 @@ sealed class JwtKeySet
     readonly JsonObject[] _keys;
     readonly ConcurrentDictionary<(int Key, string Algorithm), JwtKey?> _read = new();
 
-    public JwtKeySet(JsonObject document) => _keys = [.. (document["keys"] as JsonArray ?? []).OfType<JsonObject>().Where(static key => OpenIdProvider.Text(key, "use") is null or "sig")];
+    public JwtKeySet(JsonObject document) =>
+        _keys = [.. (document["keys"] as JsonArray ?? []).OfType<JsonObject>()
+            .Where(static key => OpenIdProvider.Text(key, "use") is null or "sig")];
 
     /// <summary>The keys that a token's signature may be of.</summary>
     /// <param name="id">Its <c>kid</c>; null: any that fits the algorithm.</param>

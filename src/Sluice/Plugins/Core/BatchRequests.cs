@@ -125,7 +125,8 @@ internal sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Confi
         {
             return Answer.ErrorMessage(400, $"bad request body: {error}");
         }
-        var (requests, maxRequests) = (parsed!["pipeline"]!.AsArray().Count, metadata?["max_pipeline_items"] is { } items ? (int)LuaText.ToDouble(items) : DefaultMaxRequests);
+        var (requests, maxRequests) = (parsed!["pipeline"]!.AsArray().Count,
+            metadata?["max_pipeline_items"] is { } items ? (int)LuaText.ToDouble(items) : DefaultMaxRequests);
         return requests > maxRequests
             ? Answer.ErrorMessage(400, $"too many pipeline requests, {requests} exceeds the maximum of {maxRequests}")
             : await RunAsync(exchange, parsed.AsObject());
@@ -225,13 +226,15 @@ internal sealed class BatchRequests : IPlugin<BatchRequests, BatchRequests.Confi
     static string Target(string path, JsonObject? own, JsonObject? common)
     {
         var arguments = (own ?? []).Concat((common ?? []).Where(pair => own?.ContainsKey(pair.Key) != true))
-            .SelectMany(pair => pair.Value is JsonArray several ? several.Select(value => Argument(pair.Key, value)) : [Argument(pair.Key, pair.Value)]);
+            .SelectMany(pair => pair.Value is JsonArray several ? several.Select(value => Argument(pair.Key, value))
+                : [Argument(pair.Key, pair.Value)]);
         var query = string.Join('&', arguments);
         return query.Length == 0 ? path : $"{path}{(path.Contains('?', StringComparison.Ordinal) ? '&' : '?')}{query}";
     }
 
     static string Argument(string name, JsonNode? value) =>
-        value?.GetValueKind() == JsonValueKind.True ? WebUtility.UrlEncode(name) : $"{WebUtility.UrlEncode(name)}={WebUtility.UrlEncode(ValueText(value))}";
+        value?.GetValueKind() == JsonValueKind.True ? WebUtility.UrlEncode(name)
+        : $"{WebUtility.UrlEncode(name)}={WebUtility.UrlEncode(ValueText(value))}";
 
     static string ValueText(JsonNode? value) => value switch
     {

@@ -42,7 +42,8 @@ internal sealed partial class ExamplePlugin
               "required": ["ikey", "skey"]
             }
             """,
-        Endpoints = static _ => [new("GET", "/v1/plugin/example-plugin/hello", ApiAccess.Read, static call => !call.Query.ContainsKey("json")
+        Endpoints = static _ =>
+            [new("GET", "/v1/plugin/example-plugin/hello", ApiAccess.Read, static call => !call.Query.ContainsKey("json")
             ? JsonAnswer.Text(200, "world\n") : JsonAnswer.Object(200, ("msg", "world")))],
         Example = """
             ```json

@@ -40,7 +40,8 @@ internal sealed class PublicApi(PublicApi.Config config) : IPlugin<PublicApi, Pu
     public static PublicApi Create(Config config, PluginContext context) => new(config);
 
     public async ValueTask<Answer?> AccessAsync(Exchange exchange) =>
-        exchange.Snapshot.Api(exchange.Request.Method, config.Uri ?? exchange.Uri) is { } api ? await api.Handle(exchange) : Answer.Bare(404);
+        exchange.Snapshot.Api(exchange.Request.Method, config.Uri ?? exchange.Uri) is { } api ? await api.Handle(exchange)
+        : Answer.Bare(404);
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]

@@ -56,7 +56,8 @@ internal sealed class AwsLambda : IPlugin<AwsLambda, AwsLambda.Config>, IAccess,
     public sealed record Credentials(string? Apikey = null, Iam? Iam = null);
 
     public sealed record Config(
-        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true, long KeepaliveTimeout = 60000,
+        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true,
+        long KeepaliveTimeout = 60000,
         int MaxReqBodySize = 64 << 20);
 
     readonly Credentials _credentials;
@@ -66,7 +67,8 @@ internal sealed class AwsLambda : IPlugin<AwsLambda, AwsLambda.Config>, IAccess,
     AwsLambda(Config config, PluginContext context)
     {
         (_credentials, _time) = (config.Authorization ?? new(), context.Services.Time);
-        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout, config.MaxReqBodySize, context);
+        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout,
+            config.MaxReqBodySize, context);
     }
 
     public static JsonTypeInfo<Config> ConfigType => AwsLambdaJson.Default.Config;

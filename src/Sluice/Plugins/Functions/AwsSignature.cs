@@ -9,7 +9,8 @@ static class AwsSignature
 {
     const string Algorithm = "AWS4-HMAC-SHA256";
 
-    /// <summary>Adds <c>X-Amz-Date</c> and <c>authorization</c>. Every other header that is there is signed, but <c>Connection</c>.</summary>
+    /// <summary>Adds <c>X-Amz-Date</c> and <c>authorization</c>. Every other header that is there is signed, but
+    /// <c>Connection</c>.</summary>
     /// <param name="call">Its query becomes the one that is signed: sorted, and everything encoded.</param>
     public static void Sign(FunctionRequest call, string accessKey, string secretKey, string region, string service, DateTimeOffset now)
     {
@@ -18,9 +19,11 @@ static class AwsSignature
         call.Headers["X-Amz-Date"] = time;
         call.Query = CanonicalQuery(call.Query);
         var headers = call.Headers.Where(static header => !header.Key.Equals("Connection", StringComparison.OrdinalIgnoreCase))
-            .Select(static header => (Name: header.Key.ToLowerInvariant(), Value: Collapse(header.Value))).OrderBy(static header => header.Name, StringComparer.Ordinal).ToArray();
+            .Select(static header => (Name: header.Key.ToLowerInvariant(), Value: Collapse(header.Value)))
+            .OrderBy(static header => header.Name, StringComparer.Ordinal).ToArray();
         var signed = string.Join(';', headers.Select(static header => header.Name));
-        var canonical = new StringBuilder().Append(call.Method).Append('\n').Append(CanonicalPath(call.Path)).Append('\n').Append(call.Query).Append('\n');
+        var canonical = new StringBuilder().Append(call.Method).Append('\n').Append(CanonicalPath(call.Path)).Append('\n')
+            .Append(call.Query).Append('\n');
         foreach (var (name, value) in headers)
         {
             canonical.Append(name).Append(':').Append(value).Append('\n');
@@ -28,7 +31,8 @@ static class AwsSignature
         canonical.Append('\n').Append(signed).Append('\n').Append(Convert.ToHexStringLower(SHA256.HashData(call.Body.Span)));
         var toSign = $"{Algorithm}\n{time}\n{scope}\n{Convert.ToHexStringLower(SHA256.HashData(Bytes(canonical.ToString())))}";
         var key = Hmac(Hmac(Hmac(Hmac(Bytes($"AWS4{secretKey}"), time[..8]), region), service), "aws4_request");
-        call.Headers["Authorization"] = $"{Algorithm} Credential={accessKey}/{scope}, SignedHeaders={signed}, Signature={Convert.ToHexStringLower(Hmac(key, toSign))}";
+        call.Headers["Authorization"] =
+            $"{Algorithm} Credential={accessKey}/{scope}, SignedHeaders={signed}, Signature={Convert.ToHexStringLower(Hmac(key, toSign))}";
     }
 
     static byte[] Hmac(byte[] key, string text) => HMACSHA256.HashData(key, Bytes(text));
@@ -53,12 +57,14 @@ static class AwsSignature
                     break;
             }
         }
-        var isDirectory = segments.Count > 0 && (path.EndsWith('/') || path.EndsWith("/.", StringComparison.Ordinal) || path.EndsWith("/..", StringComparison.Ordinal));
+        var isDirectory = segments.Count > 0
+            && (path.EndsWith('/') || path.EndsWith("/.", StringComparison.Ordinal) || path.EndsWith("/..", StringComparison.Ordinal));
         return $"/{string.Join('/', segments)}{(isDirectory ? "/" : "")}";
     }
 
     static string CanonicalQuery(string query) => string.Join('&', query.Split('&', StringSplitOptions.RemoveEmptyEntries)
-        .Select(static pair => pair.IndexOf('=', StringComparison.Ordinal) is >= 0 and var at ? (Encode(pair[..at]), Encode(pair[(at + 1)..])) : (Encode(pair), ""))
+        .Select(static pair => pair.IndexOf('=', StringComparison.Ordinal) is >= 0 and var at
+            ? (Encode(pair[..at]), Encode(pair[(at + 1)..])) : (Encode(pair), ""))
         .Order(PairComparer).Select(static pair => $"{pair.Item1}={pair.Item2}"));
 
     static readonly Comparer<(string Name, string Value)> PairComparer = Comparer<(string Name, string Value)>.Create(static (one, other) =>
@@ -72,7 +78,8 @@ static class AwsSignature
         for (var i = 0; i < bytes.Length; i++)
         {
             var one = bytes[i];
-            if (one == '%' && i + 2 < bytes.Length && byte.TryParse(bytes.AsSpan(i + 1, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var written))
+            if (one == '%' && i + 2 < bytes.Length
+                && byte.TryParse(bytes.AsSpan(i + 1, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var written))
             {
                 one = written;
                 i += 2;
@@ -94,5 +101,6 @@ static class AwsSignature
     }
 
     /// <summary>Without spaces at the ends, and one where there are several.</summary>
-    static string Collapse(string value) => string.Join(' ', value.Split((char[])[' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries));
+    static string Collapse(string value) =>
+        string.Join(' ', value.Split((char[])[' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries));
 }

@@ -56,7 +56,8 @@ internal sealed class AzureFunctions : IPlugin<AzureFunctions, AzureFunctions.Co
     public sealed record Credentials(string? Apikey = null, string? Clientid = null);
 
     public sealed record Config(
-        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true, long KeepaliveTimeout = 60000,
+        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true,
+        long KeepaliveTimeout = 60000,
         int MaxReqBodySize = 64 << 20);
 
     readonly Credentials _credentials;
@@ -65,7 +66,8 @@ internal sealed class AzureFunctions : IPlugin<AzureFunctions, AzureFunctions.Co
     AzureFunctions(Config config, PluginContext context)
     {
         _credentials = config.Authorization ?? new(Master("master_apikey"), Master("master_clientid"));
-        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout, config.MaxReqBodySize, context);
+        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout,
+            config.MaxReqBodySize, context);
 
         string? Master(string name) => (string?)context.Metadata?[name];
     }

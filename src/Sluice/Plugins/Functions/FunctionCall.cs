@@ -8,7 +8,8 @@ using Sluice.Plugins.Auth;
 namespace Sluice.Plugins.Functions;
 
 /// <summary>
-/// Sends requests to a function of a cloud in the place of an upstream: what the plugins for them have in common. Its response is passed on as it comes.
+/// Sends requests to a function of a cloud in the place of an upstream: what the plugins for them have in common. Its response is passed on
+/// as it comes.
 /// </summary>
 sealed partial class FunctionCall
 {
@@ -36,11 +37,13 @@ sealed partial class FunctionCall
     readonly ILogger _logger;
 
     /// <param name="maxBody">Of the request, in bytes.</param>
-    public FunctionCall(string plugin, string uri, bool sslVerify, long timeout, bool keepalive, long keepaliveTimeout, int maxBody, PluginContext context)
+    public FunctionCall(string plugin, string uri, bool sslVerify, long timeout, bool keepalive, long keepaliveTimeout, int maxBody,
+        PluginContext context)
     {
         AuthService.CheckUrl("function_uri", uri);
         (_plugin, _uri, MaxBody) = (plugin, new Uri(uri), maxBody);
-        (_http, _time, _logger) = (context.Services.Http, context.Services.Time, context.Services.Loggers.CreateLogger($"Sluice.Plugins.Functions.{plugin}"));
+        (_http, _time, _logger) = (context.Services.Http, context.Services.Time,
+            context.Services.Loggers.CreateLogger($"Sluice.Plugins.Functions.{plugin}"));
         _options = AuthService.Options(sslVerify, timeout, keepalive, keepaliveTimeout);
     }
 
@@ -76,7 +79,8 @@ sealed partial class FunctionCall
     /// <summary>The response was not taken, or is over.</summary>
     public static void Release(Exchange exchange, object owner) => (exchange.Find(owner) as FunctionResponse)?.Close();
 
-    static bool HasBody(FunctionRequest call) => !call.Body.IsEmpty || HttpMethods.IsPost(call.Method) || HttpMethods.IsPut(call.Method) || HttpMethods.IsPatch(call.Method);
+    static bool HasBody(FunctionRequest call) =>
+        !call.Body.IsEmpty || HttpMethods.IsPost(call.Method) || HttpMethods.IsPut(call.Method) || HttpMethods.IsPatch(call.Method);
 
     async ValueTask<FunctionRequest?> RequestAsync(Exchange exchange)
     {
@@ -127,7 +131,8 @@ sealed partial class FunctionCall
             return path;
         }
         rest = RequestTarget.Escape(rest);
-        return path.EndsWith('/') && rest.StartsWith('/') ? path + rest[1..] : path.EndsWith('/') || rest.StartsWith('/') ? path + rest : $"{path}/{rest}";
+        return path.EndsWith('/') && rest.StartsWith('/') ? path + rest[1..] : path.EndsWith('/') || rest.StartsWith('/') ? path + rest
+            : $"{path}/{rest}";
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "error while reading request body: {Error}")]

@@ -39,7 +39,8 @@ internal sealed class OpenFunction : IPlugin<OpenFunction, OpenFunction.Config>,
     public sealed record Credentials(string? ServiceToken = null);
 
     public sealed record Config(
-        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true, long KeepaliveTimeout = 60000,
+        string FunctionUri, Credentials? Authorization = null, long Timeout = 3000, bool SslVerify = true, bool Keepalive = true,
+        long KeepaliveTimeout = 60000,
         int MaxReqBodySize = 64 << 20);
 
     readonly string? _authorization;
@@ -47,8 +48,10 @@ internal sealed class OpenFunction : IPlugin<OpenFunction, OpenFunction.Config>,
 
     OpenFunction(Config config, PluginContext context)
     {
-        _authorization = config.Authorization?.ServiceToken is { } token ? $"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes(token))}" : null;
-        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout, config.MaxReqBodySize, context);
+        _authorization = config.Authorization?.ServiceToken is { } token ? $"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes(token))}"
+            : null;
+        _call = new(Info.Name, config.FunctionUri, config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout,
+            config.MaxReqBodySize, context);
     }
 
     public static JsonTypeInfo<Config> ConfigType => OpenFunctionJson.Default.Config;

@@ -52,7 +52,8 @@ internal sealed partial class OpenWhisk : IPlugin<OpenWhisk, OpenWhisk.Config>, 
     };
 
     public sealed record Config(
-        string ApiHost, string ServiceToken, string Namespace, string Action, string? Package = null, bool Result = true, int MaxReqBodySize = 64 << 20, bool SslVerify = true,
+        string ApiHost, string ServiceToken, string Namespace, string Action, string? Package = null, bool Result = true,
+        int MaxReqBodySize = 64 << 20, bool SslVerify = true,
         long Timeout = 3000, bool Keepalive = true, long KeepaliveTimeout = 60000);
 
     const int MaxAnswer = 64 << 20;
@@ -67,11 +68,15 @@ internal sealed partial class OpenWhisk : IPlugin<OpenWhisk, OpenWhisk.Config>, 
     {
         AuthService.CheckUrl("api_host", config.ApiHost);
         var package = config.Package is { } name ? Uri.EscapeDataString(name) + "/" : "";
-        _url = string.Create(CultureInfo.InvariantCulture, $"{config.ApiHost}/api/v1/namespaces/{Uri.EscapeDataString(config.Namespace)}/actions/{package}{Uri.EscapeDataString(config.Action)}")
-            + string.Create(CultureInfo.InvariantCulture, $"?blocking=true&result={(config.Result ? "true" : "false")}&timeout={config.Timeout}");
+        _url = string.Create(CultureInfo.InvariantCulture,
+            $"{config.ApiHost}/api/v1/namespaces/{Uri.EscapeDataString(config.Namespace)}/actions/{package}{Uri.EscapeDataString(config.Action)}")
+            + string.Create(CultureInfo.InvariantCulture,
+                $"?blocking=true&result={(config.Result ? "true" : "false")}&timeout={config.Timeout}");
         _headers = [new("Authorization", $"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes(config.ServiceToken))}")];
-        (MaxRequestBodyBytes, _http, _logger) = (config.MaxReqBodySize, context.Services.Http, context.Services.Loggers.CreateLogger<OpenWhisk>());
-        _options = AuthService.Options(config.SslVerify, config.Timeout, config.Keepalive, config.KeepaliveTimeout) with { MaxResponseBytes = MaxAnswer };
+        (MaxRequestBodyBytes, _http, _logger) = (config.MaxReqBodySize, context.Services.Http,
+            context.Services.Loggers.CreateLogger<OpenWhisk>());
+        _options = AuthService.Options(config.SslVerify, config.Timeout, config.Keepalive,
+            config.KeepaliveTimeout) with { MaxResponseBytes = MaxAnswer };
     }
 
     public static JsonTypeInfo<Config> ConfigType => OpenWhiskJson.Default.Config;
@@ -125,7 +130,8 @@ internal sealed partial class OpenWhisk : IPlugin<OpenWhisk, OpenWhisk.Config>, 
         {
             return new(response.Status, response.Body.ToArray(), Answer.PlainText);
         }
-        var status = said["statusCode"] is JsonValue code && code.GetValueKind() == JsonValueKind.Number ? (int)LuaText.ToDouble(code) : response.Status;
+        var status = said["statusCode"] is JsonValue code && code.GetValueKind() == JsonValueKind.Number ? (int)LuaText.ToDouble(code)
+            : response.Status;
         if (status is < 200 or > 599)
         {
             LogAnswer($"statusCode {status} is none of an answer");
@@ -135,7 +141,8 @@ internal sealed partial class OpenWhisk : IPlugin<OpenWhisk, OpenWhisk.Config>, 
         {
             null => new Answer(status, response.Body.ToArray(), Answer.PlainText),
             JsonValue text when text.TryGetValue(out string? written) => Answer.Text(status, written!),
-            var other => new Answer(status, Encoding.UTF8.GetBytes(JsonBytes.Text(other) + (other is JsonValue ? "" : "\n")), Answer.PlainText),
+            var other =>
+                new Answer(status, Encoding.UTF8.GetBytes(JsonBytes.Text(other) + (other is JsonValue ? "" : "\n")), Answer.PlainText),
         };
         foreach (var (name, value) in said["headers"] as JsonObject ?? [])
         {

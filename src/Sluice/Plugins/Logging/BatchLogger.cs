@@ -7,7 +7,8 @@ using Sluice.Relay;
 
 namespace Sluice.Plugins.Logging;
 
-/// <summary>A plugin that sends entries somewhere else in batches: what the loggers share. One queue for all places that have the same configuration.</summary>
+/// <summary>A plugin that sends entries somewhere else in batches: what the loggers share. One queue for all places that have the same
+/// configuration.</summary>
 /// <typeparam name="T">An entry as it waits to be sent.</typeparam>
 internal abstract class BatchLogger<T> : IAccess, IBodyFilter, ILog
     where T : class
@@ -17,7 +18,8 @@ internal abstract class BatchLogger<T> : IAccess, IBodyFilter, ILog
     /// <param name="label">The plugin in the log: <c>http logger</c>.</param>
     /// <param name="sendsByMetadata">Where entries go is said by the metadata: another metadata is another queue.</param>
     private protected BatchLogger(
-        PluginInfo info, string label, PluginContext context, Func<IReadOnlyList<T>, CancellationToken, Task> send, bool sendsByMetadata = false)
+        PluginInfo info, string label, PluginContext context, Func<IReadOnlyList<T>, CancellationToken, Task> send,
+        bool sendsByMetadata = false)
     {
         var config = context.Config;
         Logger = context.Services.Loggers.CreateLogger(GetType());
@@ -69,7 +71,8 @@ internal abstract class BatchLogger<T> : IAccess, IBodyFilter, ILog
 internal abstract class BatchLogger : BatchLogger<byte[]>
 {
     private protected BatchLogger(
-        PluginInfo info, string label, PluginContext context, Func<IReadOnlyList<byte[]>, CancellationToken, Task> send, bool sendsByMetadata = false)
+        PluginInfo info, string label, PluginContext context, Func<IReadOnlyList<byte[]>, CancellationToken, Task> send,
+        bool sendsByMetadata = false)
         : base(info, label, context, send, sendsByMetadata)
     {
     }
@@ -77,7 +80,8 @@ internal abstract class BatchLogger : BatchLogger<byte[]>
     private protected override byte[]? Waiting(Exchange exchange, JsonObject entry) => LogRecord.Bytes(entry);
 
     /// <summary>One entry as it is, several as a JSON array.</summary>
-    private protected static byte[] Json(IReadOnlyList<byte[]> entries, bool single) => single ? entries[0] : Joined(entries, "[", ",", "]");
+    private protected static byte[] Json(IReadOnlyList<byte[]> entries, bool single) =>
+        single ? entries[0] : Joined(entries, "[", ",", "]");
 
     private protected static byte[] Joined(IReadOnlyList<byte[]> entries, string first, string between, string last)
     {

@@ -32,7 +32,8 @@ internal sealed class ClickhouseLogger : BatchLogger, IPlugin<ClickhouseLogger, 
           "encrypt_fields": ["password"]
         }
         """,
-        "Inserts an entry for each request into a table of ClickHouse, in batches, over its HTTP interface (`INSERT … FORMAT JSONEachRow`)." + LogSchema.About)
+        "Inserts an entry for each request into a table of ClickHouse, in batches, over its HTTP interface (`INSERT … FORMAT JSONEachRow`)."
+        + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -54,7 +55,8 @@ internal sealed class ClickhouseLogger : BatchLogger, IPlugin<ClickhouseLogger, 
     static Func<IReadOnlyList<byte[]>, CancellationToken, Task> Sender(PluginContext context)
     {
         var config = context.Config;
-        var server = LogServer.Of(context, LogServer.Options(config, TimeSpan.FromSeconds(SocketTarget.Number(config, "timeout", 3)), verifies: true));
+        var server = LogServer.Of(context,
+            LogServer.Options(config, TimeSpan.FromSeconds(SocketTarget.Number(config, "timeout", 3)), verifies: true));
         var insert = $"INSERT INTO {config["logtable"]} FORMAT JSONEachRow ";
         KeyValuePair<string, string>[] headers =
         [

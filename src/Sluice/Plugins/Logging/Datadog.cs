@@ -29,7 +29,8 @@ internal sealed class Datadog : BatchLogger<IReadOnlyList<byte[]>>, IPlugin<Data
           }
         }
         """,
-        "Sends six metrics of each request (count, latencies, sizes) to a DogStatsD agent over UDP, where the metadata says, one datagram a request." + LogSchema.AboutQueue)
+        "Sends six metrics of each request (count, latencies, sizes) to a DogStatsD agent over UDP, where the metadata says, one "
+            + "datagram a request." + LogSchema.AboutQueue)
     {
         MetadataSchema = $$"""
             { "type": "object", "properties": {
@@ -91,7 +92,8 @@ internal sealed class Datadog : BatchLogger<IReadOnlyList<byte[]>>, IPlugin<Data
     {
         var status = exchange.Response.StatusCode;
         var route = (_prefersName && exchange.Route?.Config.Name is { Length: > 0 } name ? name : null) ?? (string?)entry["route_id"];
-        var service = (_prefersName && exchange.Route?.Service?.Name is { Length: > 0 } named ? named : null) ?? (string?)entry["service_id"];
+        var service = (_prefersName && exchange.Route?.Service?.Name is { Length: > 0 } named ? named : null)
+            ?? (string?)entry["service_id"];
         (string Name, string? Value)[] ofRequest =
         [
             ("route_name", route),
@@ -104,7 +106,8 @@ internal sealed class Datadog : BatchLogger<IReadOnlyList<byte[]>>, IPlugin<Data
             ("response_status_class", string.Create(CultureInfo.InvariantCulture, $"{status / 100}xx")),
             ("scheme", exchange.Upstream.Scheme),
         ];
-        return "|#" + string.Join(',', [.. _tags, .. ofRequest.Where(tag => !string.IsNullOrEmpty(tag.Value)).Select(tag => $"{tag.Name}:{tag.Value}")]);
+        return "|#" + string.Join(',',
+            [.. _tags, .. ofRequest.Where(tag => !string.IsNullOrEmpty(tag.Value)).Select(tag => $"{tag.Name}:{tag.Value}")]);
     }
 
     static Func<IReadOnlyList<IReadOnlyList<byte[]>>, CancellationToken, Task> Sender(PluginContext context)

@@ -45,7 +45,8 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
           "oneOf": [{ "required": ["endpoint_addr", "field"] }, { "required": ["endpoint_addrs", "field"] }]
         }
         """,
-        "Sends an entry for each request to Elasticsearch (or OpenSearch), in batches, with the `_bulk` API. Its version is asked for once, since those before 7 want a type." + LogSchema.About)
+        "Sends an entry for each request to Elasticsearch (or OpenSearch), in batches, with the `_bulk` API. Its version is asked for "
+            + "once, since those before 7 want a type." + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -93,7 +94,8 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
     sealed class Cluster(PluginContext context)
     {
         readonly LogServer _server = LogServer.Of(
-            context, LogServer.Options(context.Config, TimeSpan.FromSeconds(SocketTarget.Number(context.Config, "timeout", 10)), verifies: true));
+            context,
+            LogServer.Options(context.Config, TimeSpan.FromSeconds(SocketTarget.Number(context.Config, "timeout", 10)), verifies: true));
         readonly KeyValuePair<string, string>[] _headers = HeadersOf(context.Config);
         readonly ILogger _logger = context.Services.Loggers.CreateLogger<ElasticsearchLogger>();
         string? _version;
@@ -103,7 +105,8 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
             var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
             if (config["auth"] is { } auth)
             {
-                headers["Authorization"] = "Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes($"{auth["username"]}:{auth["password"]}"));
+                headers["Authorization"] = "Basic "
+                    + Convert.ToBase64String(Encoding.UTF8.GetBytes($"{auth["username"]}:{auth["password"]}"));
             }
             foreach (var (name, value) in config["headers"] as JsonObject ?? [])
             {
@@ -130,7 +133,8 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
             }
             var uri = $"{_server.Any}/_bulk";
             LogWarnings.Sending(_logger, uri);
-            KeyValuePair<string, string>[] headers = Array.Exists(_headers, header => header.Key.Equals("Accept", StringComparison.OrdinalIgnoreCase))
+            KeyValuePair<string, string>[] headers = Array.Exists(_headers,
+                header => header.Key.Equals("Accept", StringComparison.OrdinalIgnoreCase))
                 ? _headers : [.. _headers, new("Accept", "application/vnd.elasticsearch+json")];
             using var response = await _server.SendAsync("POST", uri, body.ToArray(), "application/x-ndjson", headers, cancellation);
             if (response.Status != 200)
@@ -139,7 +143,8 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
             }
         }
 
-        /// <summary>The first number of the version; null when nobody says it, and then it is asked for again with the next batch.</summary>
+        /// <summary>The first number of the version; null when nobody says it, and then it is asked for again with the next
+        /// batch.</summary>
         async Task<string?> AskVersionAsync(CancellationToken cancellation)
         {
             try
@@ -149,12 +154,15 @@ internal sealed partial class ElasticsearchLogger : BatchLogger<ElasticsearchLog
                 {
                     throw new IOException($"server returned status: {response.Status}, body: {response.Text}");
                 }
-                var number = (string?)JsonNode.Parse(response.Text)?["version"]?["number"] ?? throw new IOException("failed to get version from response body");
-                return number.IndexOf('.', StringComparison.Ordinal) is > 0 and var dot ? number[..dot] : throw new IOException($"invalid version format: {number}");
+                var number = (string?)JsonNode.Parse(response.Text)?["version"]?["number"]
+                    ?? throw new IOException("failed to get version from response body");
+                return number.IndexOf('.', StringComparison.Ordinal) is > 0 and var dot ? number[..dot]
+                    : throw new IOException($"invalid version format: {number}");
             }
             catch (Exception e) when (e is IOException or System.Text.Json.JsonException or InvalidOperationException)
             {
-                LogWarnings.Failed(_logger, $"failed to get Elasticsearch version: {(e is IOException ? e.Message : "failed to decode response body: " + e.Message)}");
+                LogWarnings.Failed(_logger,
+                    $"failed to get Elasticsearch version: {(e is IOException ? e.Message : "failed to decode response body: " + e.Message)}");
                 return null;
             }
         }

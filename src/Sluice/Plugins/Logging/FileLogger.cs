@@ -21,7 +21,8 @@ internal sealed class FileLogger : IPlugin<FileLogger, JsonObject>, IAccess, IBo
           }
         }
         """,
-        "Appends an entry for each request to a file, a JSON object a line, each in one write. The file is opened anew when logs are rotated (USR1). Lines that a slow disk would hold up are dropped and counted in the error log.")
+        "Appends an entry for each request to a file, a JSON object a line, each in one write. The file is opened anew when logs are "
+            + "rotated (USR1). Lines that a slow disk would hold up are dropped and counted in the error log.")
     {
         MetadataSchema = """
             { "type": "object", "properties": { "path": { "type": "string" }, "log_format": { "type": "object" }, "log_format_extra": { "type": "object" } } }
@@ -65,7 +66,8 @@ internal sealed class FileLogger : IPlugin<FileLogger, JsonObject>, IAccess, IBo
         }
     }
 
-    /// <summary>A file that all uses of its path share; opened with the first entry, and tried again with the next while it cannot be.</summary>
+    /// <summary>A file that all uses of its path share; opened with the first entry, and tried again with the next while it cannot
+    /// be.</summary>
     sealed class Output : IAsyncDisposable
     {
         readonly Lock _lock = new();
@@ -89,7 +91,8 @@ internal sealed class FileLogger : IPlugin<FileLogger, JsonObject>, IAccess, IBo
             }
             catch (IOException e)
             {
-                LogWarnings.Failed(_logger, $"failed to open file: {_path}, error info: {_path}: {e.Message[(e.Message.LastIndexOf(": ", StringComparison.Ordinal) + 2)..]}");
+                LogWarnings.Failed(_logger,
+                    $"failed to open file: {_path}, error info: {_path}: {e.Message[(e.Message.LastIndexOf(": ", StringComparison.Ordinal) + 2)..]}");
             }
         }
 
@@ -97,7 +100,8 @@ internal sealed class FileLogger : IPlugin<FileLogger, JsonObject>, IAccess, IBo
         {
             lock (_lock)
             {
-                return _ended ? null : _queue ??= new LogQueue($"file-logger {_path}", _path, _services.Time, text => LogWarnings.Failed(_logger, text));
+                return _ended ? null
+                    : _queue ??= new LogQueue($"file-logger {_path}", _path, _services.Time, text => LogWarnings.Failed(_logger, text));
             }
         }
 

@@ -8,7 +8,8 @@ using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Logging;
 
-/// <summary>A service account of Google's: its key buys access tokens (RFC 7523), each of which is used until a minute before its end.</summary>
+/// <summary>A service account of Google's: its key buys access tokens (RFC 7523), each of which is used until a minute before its
+/// end.</summary>
 sealed class GoogleAccount
 {
     readonly TimeProvider _time;
@@ -48,7 +49,8 @@ sealed class GoogleAccount
     {
         try
         {
-            return JsonNode.Parse(File.ReadAllText(path)) as JsonObject ?? throw new ConfigException($"config parse failure, file: {path}, err: it is no JSON object");
+            return JsonNode.Parse(File.ReadAllText(path)) as JsonObject
+                ?? throw new ConfigException($"config parse failure, file: {path}, err: it is no JSON object");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -61,7 +63,8 @@ sealed class GoogleAccount
     }
 
     static string Needed(JsonObject config, string name) =>
-        config[name] is JsonValue value && value.TryGetValue(out string? text) ? text : throw new ConfigException($"property \"{name}\" is required in the service account's key");
+        config[name] is JsonValue value && value.TryGetValue(out string? text) ? text
+        : throw new ConfigException($"property \"{name}\" is required in the service account's key");
 
     /// <summary>The value of <c>Authorization</c>. One call at a time: a queue sends one batch after the other.</summary>
     /// <exception cref="IOException">No token is to be had.</exception>
@@ -79,12 +82,14 @@ sealed class GoogleAccount
         try
         {
             var form = $"grant_type={Uri.EscapeDataString("urn:ietf:params:oauth:grant-type:jwt-bearer")}&assertion={Assertion()}";
-            using var response = await _server.SendAsync("POST", _tokenUri, Encoding.ASCII.GetBytes(form), "application/x-www-form-urlencoded", null, cancellation);
+            using var response = await _server.SendAsync("POST", _tokenUri, Encoding.ASCII.GetBytes(form),
+                "application/x-www-form-urlencoded", null, cancellation);
             if (response.Status != 200)
             {
                 throw new IOException($"failed to refresh google oauth access token: {response.Text}");
             }
-            return JsonNode.Parse(response.Text) is JsonObject answer && (string?)answer["access_token"] is { } token && (double?)answer["expires_in"] is { } seconds
+            return JsonNode.Parse(response.Text) is JsonObject answer && (string?)answer["access_token"] is { } token
+                && (double?)answer["expires_in"] is { } seconds
                 ? new($"{(string?)answer["token_type"] ?? "Bearer"} {token}", _time.GetUtcNow().AddSeconds(seconds))
                 : throw new IOException("failed to parse google oauth response data: access_token or expires_in is missing");
         }
@@ -103,7 +108,8 @@ sealed class GoogleAccount
     {
         var now = _time.GetUtcNow().ToUnixTimeSeconds();
         var claims = new JsonObject { ["iss"] = _email, ["aud"] = _tokenUri, ["scope"] = _scope, ["iat"] = now, ["exp"] = now + 3600 };
-        var text = $"{Base64Url.EncodeToString("""{"alg":"RS256","typ":"JWT"}"""u8)}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
+        var text =
+            $"{Base64Url.EncodeToString("""{"alg":"RS256","typ":"JWT"}"""u8)}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
         using var key = RSA.Create();
         key.ImportFromPem(_key);
         var signature = key.SignData(Encoding.ASCII.GetBytes(text), HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);

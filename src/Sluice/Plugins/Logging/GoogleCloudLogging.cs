@@ -50,7 +50,8 @@ internal sealed class GoogleCloudLogging : BatchLogger, IPlugin<GoogleCloudLoggi
           "encrypt_fields": ["auth_config.private_key"]
         }
         """,
-        "Writes an entry for each request to Google Cloud Logging, in batches, as a service account. Bodies are not logged." + LogSchema.AboutQueue)
+        "Writes an entry for each request to Google Cloud Logging, in batches, as a service account. Bodies are not logged."
+        + LogSchema.AboutQueue)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -114,7 +115,8 @@ internal sealed class GoogleCloudLogging : BatchLogger, IPlugin<GoogleCloudLoggi
         };
     }
 
-    /// <summary>The account, which may be in a file that is not there yet: it is read when the first entry needs it, and again with the next while it cannot be.</summary>
+    /// <summary>The account, which may be in a file that is not there yet: it is read when the first entry needs it, and again with the
+    /// next while it cannot be.</summary>
     sealed class Accounts
     {
         readonly PluginContext _context;
@@ -160,7 +162,8 @@ internal sealed class GoogleCloudLogging : BatchLogger, IPlugin<GoogleCloudLoggi
             try
             {
                 using var response = await _server.SendAsync(
-                    "POST", account.EntriesUri, Joined(entries, "{\"entries\":[", ",", "],\"partialSuccess\":false}"), "application/json", [new("Authorization", authorization)], cancellation);
+                    "POST", account.EntriesUri, Joined(entries, "{\"entries\":[", ",", "],\"partialSuccess\":false}"), "application/json",
+                    [new("Authorization", authorization)], cancellation);
                 if (response.Status != 200)
                 {
                     throw new IOException(response.Text);

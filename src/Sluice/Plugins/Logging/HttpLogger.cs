@@ -52,10 +52,12 @@ internal sealed class HttpLogger : BatchLogger, IPlugin<HttpLogger, JsonObject>
         var config = context.Config;
         var logger = context.Services.Loggers.CreateLogger<HttpLogger>();
         var uri = (string)config["uri"]!;
-        var server = new LogServer(context, [uri], LogServer.Options(config, TimeSpan.FromSeconds(SocketTarget.Number(config, "timeout", 3)), verifies: false));
+        var server = new LogServer(context, [uri],
+            LogServer.Options(config, TimeSpan.FromSeconds(SocketTarget.Number(config, "timeout", 3)), verifies: false));
         var single = SocketTarget.Number(config, "batch_max_size", 1000) == 1;
         var lines = (string?)config["concat_method"] == "new_line";
-        KeyValuePair<string, string>[] headers = (string?)config["auth_header"] is { } authorization ? [new("Authorization", authorization)] : [];
+        KeyValuePair<string, string>[] headers = (string?)config["auth_header"] is { } authorization ? [new("Authorization", authorization)]
+            : [];
         return (entries, cancellation) =>
         {
             LogWarnings.Sending(logger, uri);

@@ -24,7 +24,8 @@ sealed class LogRecord
     /// <summary>Variables that are numbers in the entry.</summary>
     static readonly HashSet<string> Numbers =
     [
-        "status", "request_time", "bytes_sent", "body_bytes_sent", "request_length", "upstream_response_time", "upstream_header_time", "upstream_connect_time", "server_port", "remote_port",
+        "status", "request_time", "bytes_sent", "body_bytes_sent", "request_length", "upstream_response_time", "upstream_header_time",
+        "upstream_connect_time", "server_port", "remote_port",
     ];
 
     static readonly string Version = typeof(LogRecord).Assembly.GetName().Version!.ToString(3);
@@ -46,7 +47,8 @@ sealed class LogRecord
     public LogRecord(object key, JsonObject config, JsonObject? metadata, Action<string> warn)
     {
         _key = key;
-        _format = Cut(config["log_format"] as JsonObject ?? (metadata?["log_format"] is JsonObject { Count: > 0 } common ? common : null), warn);
+        _format = Cut(config["log_format"] as JsonObject ?? (metadata?["log_format"] is JsonObject { Count: > 0 } common ? common : null),
+            warn);
         _extra = Cut(config["log_format_extra"] as JsonObject ?? metadata?["log_format_extra"] as JsonObject, warn);
         _requestBody = config["include_req_body"]?.GetValue<bool>() == true;
         _responseBody = config["include_resp_body"]?.GetValue<bool>() == true;
@@ -54,7 +56,8 @@ sealed class LogRecord
         _responseExpression = Compile(config, "include_resp_body_expr");
         _maxRequestBody = Number(config, "max_req_body_bytes");
         _maxResponseBody = Number(config, "max_resp_body_bytes");
-        _match = (config["match"] as JsonArray)?.OfType<JsonArray>().Select(static rule => s_matches.GetValue(rule, static one => Expression.Compile(AsRules(one)))).ToArray();
+        _match = (config["match"] as JsonArray)?.OfType<JsonArray>()
+            .Select(static rule => s_matches.GetValue(rule, static one => Expression.Compile(AsRules(one)))).ToArray();
         _requestBodyInFormat = Names(_format, "$request_body") || Names(_extra, "$request_body");
     }
 
@@ -64,7 +67,9 @@ sealed class LogRecord
     static readonly ConditionalWeakTable<JsonArray, Expression> s_matches = [];
 
     /// <summary>One condition alone is a list of one.</summary>
-    static JsonArray AsRules(JsonArray rule) => rule is [JsonValue first, ..] && first.ToString().ToUpperInvariant() is not ("OR" or "AND" or "!OR" or "!AND") ? [rule.DeepClone()] : rule;
+    static JsonArray AsRules(JsonArray rule) =>
+        rule is [JsonValue first, ..] && first.ToString().ToUpperInvariant() is not ("OR" or "AND" or "!OR" or "!AND") ? [rule.DeepClone()]
+        : rule;
 
     static Expression? Compile(JsonObject config, string name)
     {
@@ -141,7 +146,8 @@ sealed class LogRecord
         /// <summary>Decoded: of a body that was cut, what can be read of it.</summary>
         public string Text => Encoding.UTF8.GetString(encoding switch
         {
-            "gzip" or "x-gzip" when _bytes.WrittenSpan is [0x1f, 0x8b, ..] => Decoded(static stream => new GZipStream(stream, CompressionMode.Decompress)),
+            "gzip" or "x-gzip" when _bytes.WrittenSpan is [0x1f, 0x8b, ..] =>
+                Decoded(static stream => new GZipStream(stream, CompressionMode.Decompress)),
             "br" => Decoded(static stream => new BrotliStream(stream, CompressionMode.Decompress)),
             _ => _bytes.WrittenSpan,
         });
@@ -293,7 +299,9 @@ sealed class LogRecord
         "request_body" => RequestBody(exchange),
         "resp_body" => ResponseBody(exchange),
         _ when exchange.Get(name) is not { } value => null,
-        _ when Numbers.Contains(name) && decimal.TryParse(exchange.Get(name), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) => JsonValue.Create(number),
+        _ when Numbers.Contains(name)
+            && decimal.TryParse(exchange.Get(name), NumberStyles.Float, CultureInfo.InvariantCulture, out var number) =>
+            JsonValue.Create(number),
         _ => JsonValue.Create(exchange.Get(name)),
     };
 
@@ -370,7 +378,8 @@ sealed class LogRecord
         {
             if (!name.StartsWith(':'))
             {
-                all[name.ToLowerInvariant()] = values.Count == 1 ? JsonValue.Create(values[0]) : new JsonArray([.. values.Select(value => JsonValue.Create(value))]);
+                all[name.ToLowerInvariant()] = values.Count == 1 ? JsonValue.Create(values[0])
+                    : new JsonArray([.. values.Select(value => JsonValue.Create(value))]);
             }
         }
         return all;

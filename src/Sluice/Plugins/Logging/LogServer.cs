@@ -14,7 +14,8 @@ sealed class LogServer(PluginContext context, IReadOnlyList<string> addresses, O
     public static LogServer Of(PluginContext context, OutgoingOptions options) => new(context, AddressesOf(context.Config), options);
 
     static IReadOnlyList<string> AddressesOf(JsonObject config) =>
-        (string?)config["endpoint_addr"] is { } only ? [only] : [.. config["endpoint_addrs"]!.AsArray().Select(address => (string)address!)];
+        (string?)config["endpoint_addr"] is { } only ? [only]
+        : [.. config["endpoint_addrs"]!.AsArray().Select(address => (string)address!)];
 
     /// <param name="verifies">What <c>ssl_verify</c> is when it is not there.</param>
     public static OutgoingOptions Options(JsonObject config, TimeSpan timeout, bool verifies) => new()
@@ -27,7 +28,8 @@ sealed class LogServer(PluginContext context, IReadOnlyList<string> addresses, O
 
     /// <exception cref="OutgoingException">It cannot be sent or is not answered.</exception>
     public async Task<OutgoingResponse> SendAsync(
-        string method, string uri, byte[]? body, string? contentType, IEnumerable<KeyValuePair<string, string>>? headers, CancellationToken cancellation)
+        string method, string uri, byte[]? body, string? contentType, IEnumerable<KeyValuePair<string, string>>? headers,
+        CancellationToken cancellation)
     {
         using var request = OutgoingHttp.Request(method, uri, body, contentType, headers);
         return await _http.SendAsync(request, options, cancellation);
@@ -35,7 +37,8 @@ sealed class LogServer(PluginContext context, IReadOnlyList<string> addresses, O
 
     /// <summary>Posts a batch; whatever goes wrong is told as APISIX's loggers that speak HTTP tell it.</summary>
     /// <exception cref="IOException">It cannot be sent, or the answer is 400 or above.</exception>
-    public async Task PostAsync(string uri, byte[] body, string contentType, IEnumerable<KeyValuePair<string, string>>? headers, CancellationToken cancellation)
+    public async Task PostAsync(string uri, byte[] body, string contentType, IEnumerable<KeyValuePair<string, string>>? headers,
+        CancellationToken cancellation)
     {
         var at = new Uri(uri);
         try
@@ -43,7 +46,8 @@ sealed class LogServer(PluginContext context, IReadOnlyList<string> addresses, O
             using var response = await SendAsync("POST", uri, body, contentType, headers, cancellation);
             if (response.Status >= 400)
             {
-                throw new IOException($"server returned status code[{response.Status}] host[{at.Host}] port[{at.Port}] body[{response.Text}]");
+                throw new IOException(
+                    $"server returned status code[{response.Status}] host[{at.Host}] port[{at.Port}] body[{response.Text}]");
             }
         }
         catch (OutgoingException e)

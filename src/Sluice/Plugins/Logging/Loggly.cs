@@ -36,7 +36,8 @@ internal sealed class Loggly : BatchLogger, IPlugin<Loggly, JsonObject>
           "required": ["customer_token"]
         }
         """,
-        "Sends an entry for each request to Loggly: as a syslog message (RFC 5424) over UDP, or in batches to its bulk endpoint, as the metadata's `protocol` says." + LogSchema.About)
+        "Sends an entry for each request to Loggly: as a syslog message (RFC 5424) over UDP, or in batches to its bulk endpoint, as the "
+            + "metadata's `protocol` says." + LogSchema.About)
     {
         MetadataSchema = """
             { "type": "object", "properties": {
@@ -67,7 +68,8 @@ internal sealed class Loggly : BatchLogger, IPlugin<Loggly, JsonObject>
         _isSyslog = Protocol(context) == "syslog";
         _structuredData = $"[{config["customer_token"]}@41058 {string.Join(' ', Tags(config).Select(tag => $"tag=\"{tag}\""))}]";
         _severity = Severity((string?)config["severity"] ?? "INFO");
-        _severities = (config["severity_map"] as JsonObject ?? []).ToDictionary(pair => int.Parse(pair.Key, CultureInfo.InvariantCulture), pair => Severity((string)pair.Value!));
+        _severities = (config["severity_map"] as JsonObject ?? []).ToDictionary(pair => int.Parse(pair.Key, CultureInfo.InvariantCulture),
+            pair => Severity((string)pair.Value!));
     }
 
     public static JsonTypeInfo<JsonObject> ConfigType => LogJson.Default.JsonObject;
@@ -88,7 +90,8 @@ internal sealed class Loggly : BatchLogger, IPlugin<Loggly, JsonObject>
             return json;
         }
         // facility 1: user-level messages
-        return [.. Rfc5424.Head(exchange, 8 + _severities.GetValueOrDefault(exchange.Response.StatusCode, _severity), _structuredData), .. json];
+        return [.. Rfc5424.Head(exchange, 8 + _severities.GetValueOrDefault(exchange.Response.StatusCode, _severity), _structuredData),
+            .. json];
     }
 
     static Func<IReadOnlyList<byte[]>, CancellationToken, Task> Sender(PluginContext context)
@@ -107,7 +110,8 @@ internal sealed class Loggly : BatchLogger, IPlugin<Loggly, JsonObject>
                 await target.SendAsync([.. entries.Select(entry => (IReadOnlyList<byte[]>)[entry])], cancellation);
             };
         }
-        var address = $"{(host.StartsWith("http", StringComparison.Ordinal) ? host : $"{Protocol(context)}://{host}")}/bulk/{config["customer_token"]}/tag/bulk";
+        var address =
+            $"{(host.StartsWith("http", StringComparison.Ordinal) ? host : $"{Protocol(context)}://{host}")}/bulk/{config["customer_token"]}/tag/bulk";
         var server = new LogServer(context, [address], LogServer.Options(config, timeout, verifies: true));
         KeyValuePair<string, string>[] headers = [.. Tags(config).Select(tag => KeyValuePair.Create("X-LOGGLY-TAG", tag))];
         return async (entries, cancellation) =>
@@ -115,10 +119,12 @@ internal sealed class Loggly : BatchLogger, IPlugin<Loggly, JsonObject>
             LogWarnings.Sending(logger, host);
             try
             {
-                using var response = await server.SendAsync("POST", address, Joined(entries, "", "\n", ""), "application/json", headers, cancellation);
+                using var response = await server.SendAsync("POST", address, Joined(entries, "", "\n", ""), "application/json", headers,
+                    cancellation);
                 if (response.Status != 200)
                 {
-                    throw new IOException($"failed to send log to loggly, http status code: {response.Status} response body: {response.Text}");
+                    throw new IOException(
+                        $"failed to send log to loggly, http status code: {response.Status} response body: {response.Text}");
                 }
             }
             catch (OutgoingException e)

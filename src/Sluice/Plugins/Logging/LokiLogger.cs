@@ -68,8 +68,10 @@ internal sealed class LokiLogger : BatchLogger<LokiLogger.Line>, IPlugin<LokiLog
     {
         var labels = new JsonObject(_labels.OrderBy(label => label.Key, StringComparer.Ordinal)
             .Select(label => KeyValuePair.Create(label.Key, (JsonNode?)Template.Expand((string)label.Value!, exchange))));
-        var ticks = (exchange.Services.Time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks - (TimeSpan.TicksPerMillisecond * (long)exchange.ElapsedMs);
-        return new(labels.ToJsonString(), labels, (ticks * 100).ToString(CultureInfo.InvariantCulture), Encoding.UTF8.GetString(LogRecord.Bytes(entry)));
+        var ticks = (exchange.Services.Time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks
+            - (TimeSpan.TicksPerMillisecond * (long)exchange.ElapsedMs);
+        return new(labels.ToJsonString(), labels, (ticks * 100).ToString(CultureInfo.InvariantCulture),
+            Encoding.UTF8.GetString(LogRecord.Bytes(entry)));
     }
 
     static Func<IReadOnlyList<Line>, CancellationToken, Task> Sender(PluginContext context)
@@ -86,7 +88,8 @@ internal sealed class LokiLogger : BatchLogger<LokiLogger.Line>, IPlugin<LokiLog
         var path = (string?)config["endpoint_uri"] ?? "/loki/api/v1/push";
         KeyValuePair<string, string>[] headers =
         [
-            .. (config["headers"] as JsonObject ?? []).Where(header => !header.Key.Equals("X-Scope-OrgID", StringComparison.OrdinalIgnoreCase))
+            .. (config["headers"] as JsonObject
+                ?? []).Where(header => !header.Key.Equals("X-Scope-OrgID", StringComparison.OrdinalIgnoreCase))
                 .Select(header => KeyValuePair.Create(header.Key, (string)header.Value!)),
             new("X-Scope-OrgID", (string?)config["tenant_id"] ?? "fake"),
         ];
@@ -95,7 +98,8 @@ internal sealed class LokiLogger : BatchLogger<LokiLogger.Line>, IPlugin<LokiLog
         {
             var uri = server.Any + path;
             LogWarnings.Sending(logger, uri);
-            using var response = await server.SendAsync("POST", uri, LogRecord.Bytes(Push(lines)), "application/json", headers, cancellation);
+            using var response = await server.SendAsync("POST", uri, LogRecord.Bytes(Push(lines)), "application/json", headers,
+                cancellation);
             if (response.Status >= 300)
             {
                 throw new IOException($"loki server returned status: {response.Status}, body: {response.Text}");

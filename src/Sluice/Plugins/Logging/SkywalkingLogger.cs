@@ -27,7 +27,8 @@ internal sealed class SkywalkingLogger : BatchLogger, IPlugin<SkywalkingLogger, 
           "required": ["endpoint_addr"]
         }
         """,
-        "Posts an entry for each request to SkyWalking's `/v3/logs`, in batches; a request with the header `sw8` is logged with its trace." + LogSchema.About)
+        "Posts an entry for each request to SkyWalking's `/v3/logs`, in batches; a request with the header `sw8` is logged with its trace."
+        + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -76,7 +77,8 @@ internal sealed class SkywalkingLogger : BatchLogger, IPlugin<SkywalkingLogger, 
         return LogRecord.Bytes(log);
     }
 
-    /// <summary>sw8: <c>1-TRACEID-SEGMENTID-SPANID-SERVICE-INSTANCE-ENDPOINT-ADDRESS</c>, texts in base64; null: it is no such header.</summary>
+    /// <summary>sw8: <c>1-TRACEID-SEGMENTID-SPANID-SERVICE-INSTANCE-ENDPOINT-ADDRESS</c>, texts in base64; null: it is no such
+    /// header.</summary>
     static JsonObject? TraceOf(string header)
     {
         if (header.Split('-') is not [_, var trace, var segment, var span, _, _, _, _])
@@ -87,7 +89,8 @@ internal sealed class SkywalkingLogger : BatchLogger, IPlugin<SkywalkingLogger, 
         {
             ["traceId"] = Plain(trace),
             ["traceSegmentId"] = Plain(segment),
-            ["spanId"] = long.TryParse(span, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? JsonValue.Create(number) : null,
+            ["spanId"] = long.TryParse(span, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? JsonValue.Create(number)
+                : null,
         };
     }
 
@@ -108,7 +111,8 @@ internal sealed class SkywalkingLogger : BatchLogger, IPlugin<SkywalkingLogger, 
         var address = (string)context.Config["endpoint_addr"]!;
         var at = new Uri(address);
         var uri = new Uri(at, "/v3/logs").AbsoluteUri;
-        var server = new LogServer(context, [uri], LogServer.Options(context.Config, TimeSpan.FromSeconds(SocketTarget.Number(context.Config, "timeout", 3)), verifies: true));
+        var server = new LogServer(context, [uri],
+            LogServer.Options(context.Config, TimeSpan.FromSeconds(SocketTarget.Number(context.Config, "timeout", 3)), verifies: true));
         var logger = context.Services.Loggers.CreateLogger<SkywalkingLogger>();
         return (entries, cancellation) =>
         {

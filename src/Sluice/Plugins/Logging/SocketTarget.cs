@@ -17,7 +17,8 @@ sealed class SocketTarget(PluginContext context, TimeSpan timeout, bool isUdp)
     readonly bool _tls = context.Config["tls"]?.GetValue<bool>() == true;
     readonly string? _serverName = (string?)context.Config["tls_options"];
 
-    public static int Number(JsonObject config, string name, int otherwise) => config[name] is { } value ? (int)value.AsValue().GetValue<double>() : otherwise;
+    public static int Number(JsonObject config, string name, int otherwise) =>
+        config[name] is { } value ? (int)value.AsValue().GetValue<double>() : otherwise;
 
     public async Task SendAsync(byte[] data, CancellationToken cancellation)
     {
@@ -49,9 +50,12 @@ sealed class SocketTarget(PluginContext context, TimeSpan timeout, bool isUdp)
             await stream.FlushAsync(end.Token);
             socket.Shutdown(SocketShutdown.Send);
         }
-        catch (Exception e) when (e is SocketException or IOException or OperationCanceledException or System.Security.Authentication.AuthenticationException)
+        catch (Exception e)
+            when (e is SocketException or IOException or OperationCanceledException
+                or System.Security.Authentication.AuthenticationException)
         {
-            var why = e is OperationCanceledException ? "timeout" : e is SocketException { SocketErrorCode: SocketError.ConnectionRefused } ? "connection refused" : e.Message;
+            var why = e is OperationCanceledException ? "timeout" : e is SocketException { SocketErrorCode: SocketError.ConnectionRefused }
+                ? "connection refused" : e.Message;
             throw new IOException($"{what} {kind} server: host[{_host}] port[{_port}] err: {why}", e);
         }
     }

@@ -115,7 +115,8 @@ internal sealed class SplunkHecLogging : BatchLogger, IPlugin<SplunkHecLogging, 
             LogWarnings.Sending(logger, uri);
             try
             {
-                using var response = await server.SendAsync("POST", uri, Joined(entries, "", "", ""), "application/json", headers, cancellation);
+                using var response = await server.SendAsync("POST", uri, Joined(entries, "", "", ""), "application/json", headers,
+                    cancellation);
                 if (response.Status != 200)
                 {
                     throw new IOException($"failed to send splunk, {TextOf(response) ?? $"http status code: {response.Status}"}");

@@ -27,7 +27,8 @@ internal sealed class Syslog : BatchLogger, IPlugin<Syslog, JsonObject>
           "required": ["host", "port"]
         }
         """,
-        "Sends an entry for each request to a syslog server, as RFC 5424 writes messages (facility syslog, severity info)." + LogSchema.About)
+        "Sends an entry for each request to a syslog server, as RFC 5424 writes messages (facility syslog, severity info)."
+        + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -51,7 +52,8 @@ internal sealed class Syslog : BatchLogger, IPlugin<Syslog, JsonObject>
 
     static Func<IReadOnlyList<byte[]>, CancellationToken, Task> Sender(PluginContext context)
     {
-        var target = new SocketTarget(context, TimeSpan.FromMilliseconds(SocketTarget.Number(context.Config, "timeout", 3000)), isUdp: (string?)context.Config["sock_type"] == "udp");
+        var target = new SocketTarget(context, TimeSpan.FromMilliseconds(SocketTarget.Number(context.Config, "timeout", 3000)),
+            isUdp: (string?)context.Config["sock_type"] == "udp");
         return (entries, cancellation) => target.SendAsync(Joined(entries, "", "", ""), cancellation);
     }
 }

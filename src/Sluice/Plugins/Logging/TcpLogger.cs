@@ -24,7 +24,8 @@ internal sealed class TcpLogger : BatchLogger, IPlugin<TcpLogger, JsonObject>
           "required": ["host", "port"]
         }
         """,
-        "Sends an entry for each request to a TCP server: a JSON object, or an array of them, on a connection for each batch." + LogSchema.About)
+        "Sends an entry for each request to a TCP server: a JSON object, or an array of them, on a connection for each batch."
+        + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """
@@ -45,7 +46,8 @@ internal sealed class TcpLogger : BatchLogger, IPlugin<TcpLogger, JsonObject>
 
     static Func<IReadOnlyList<byte[]>, CancellationToken, Task> Sender(PluginContext context)
     {
-        var target = new SocketTarget(context, TimeSpan.FromMilliseconds(SocketTarget.Number(context.Config, "timeout", 1000)), isUdp: false);
+        var target = new SocketTarget(context, TimeSpan.FromMilliseconds(SocketTarget.Number(context.Config, "timeout", 1000)),
+            isUdp: false);
         var single = SocketTarget.Number(context.Config, "batch_max_size", 1000) == 1;
         return (entries, cancellation) => target.SendAsync(Json(entries, single), cancellation);
     }

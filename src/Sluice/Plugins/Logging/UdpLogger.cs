@@ -22,7 +22,8 @@ internal sealed class UdpLogger : BatchLogger, IPlugin<UdpLogger, JsonObject>
           "required": ["host", "port"]
         }
         """,
-        "Sends an entry for each request to a UDP server: a JSON object, or an array of them, in a datagram for each batch." + LogSchema.About)
+        "Sends an entry for each request to a UDP server: a JSON object, or an array of them, in a datagram for each batch."
+        + LogSchema.About)
     {
         MetadataSchema = LogSchema.Metadata,
         Example = """

@@ -7,7 +7,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Metrics;
 
 /// <summary>Counts a route's requests in the gateway's metrics.</summary>
-internal sealed class Prometheus(Prometheus.Config config, PluginContext context) : IPlugin<Prometheus, Prometheus.Config>, IHeaderFilter, ILog
+internal sealed class Prometheus(Prometheus.Config config, PluginContext context) : IPlugin<Prometheus, Prometheus.Config>, IHeaderFilter,
+    ILog
 {
     public static PluginInfo Info { get; } = new(
         Name: "prometheus",
@@ -66,7 +67,8 @@ internal sealed class Prometheus(Prometheus.Config config, PluginContext context
 
     public void FilterHeaders(Exchange exchange)
     {
-        if (!IsCountedElsewhere(exchange) && !exchange.AnsweredByGateway && exchange.StreamKind is { } kind && !exchange.Items.ContainsKey(this))
+        if (!IsCountedElsewhere(exchange) && !exchange.AnsweredByGateway && exchange.StreamKind is { } kind
+            && !exchange.Items.ContainsKey(this))
         {
             var meters = MetersFor(exchange);
             exchange.StreamMeters = meters;
@@ -109,23 +111,27 @@ internal sealed class Prometheus(Prometheus.Config config, PluginContext context
         TimeSpan? upstream = exchange.Upstream.ResponseSeconds is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
         var traffic = meters.For(AiFacts.Labels(exchange));
         traffic.Finish(new ExchangeSummary(
-            exchange.ShieldedStatus > 0 ? exchange.ShieldedStatus : exchange.Response.StatusCode, !exchange.AnsweredByGateway && exchange.Upstream.Status != 0, total, upstream,
+            exchange.ShieldedStatus > 0 ? exchange.ShieldedStatus : exchange.Response.StatusCode,
+            !exchange.AnsweredByGateway && exchange.Upstream.Status != 0, total, upstream,
             exchange.BodyBytesReceived, exchange.BodyBytesSent, isStream));
         if (exchange.Ai is { AskedTimestamp: not 0 } model)
         {
             traffic.Finish(new ModelSummary(
-                exchange.Response.StatusCode, model.ResponseMs ?? 0, model.IsStream ? model.FirstTokenMs : null, model.Usage?.Prompt ?? 0, model.Usage?.Completion ?? 0));
+                exchange.Response.StatusCode, model.ResponseMs ?? 0, model.IsStream ? model.FirstTokenMs : null, model.Usage?.Prompt ?? 0,
+                model.Usage?.Completion ?? 0));
         }
     }
 
     /// <summary>As APISIX's <c>run_policy = "prefer_route"</c>: a route's own plugin counts, the global rule's does not.</summary>
-    bool IsCountedElsewhere(Exchange exchange) => _isGlobal && Array.Exists(exchange.Chain.Steps(Phase.Log), static step => step.Phase is Prometheus);
+    bool IsCountedElsewhere(Exchange exchange) =>
+        _isGlobal && Array.Exists(exchange.Chain.Steps(Phase.Log), static step => step.Phase is Prometheus);
 
     RouteMeters MetersFor(Exchange exchange)
     {
         var host = MatchedHost(exchange);
         var last = Volatile.Read(ref _last);
-        if (last is null || !ReferenceEquals(last.Route, exchange.Route) || last.MatchedUri != exchange.MatchedUri || last.MatchedHost != host)
+        if (last is null || !ReferenceEquals(last.Route, exchange.Route) || last.MatchedUri != exchange.MatchedUri
+            || last.MatchedHost != host)
         {
             var route = exchange.Route;
             var service = route?.Config.ServiceId ?? "";

@@ -46,7 +46,8 @@ internal abstract class Serverless(Serverless.Config config, PluginContext conte
 
     /// <exception cref="ConfigException">A text is no Lua, or returns something else than a function.</exception>
     static string[] Functions(Config config) =>
-        config.Functions.Select(LuaCheck.Function).FirstOrDefault(error => error is not null) is { } error ? throw new ConfigException(error) : config.Functions;
+        config.Functions.Select(LuaCheck.Function).FirstOrDefault(error => error is not null) is { } error
+        ? throw new ConfigException(error) : config.Functions;
 
     static JsonObject Settings(Config config) => new()
     {

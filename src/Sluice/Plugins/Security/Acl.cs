@@ -77,7 +77,8 @@ sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess, IReadmit
 
     public sealed record Config(
         string ExternalUserLabelField = "groups", string? ExternalUserLabelFieldKey = null, string? ExternalUserLabelFieldParser = null,
-        string? ExternalUserLabelFieldSeparator = null, Dictionary<string, string[]>? AllowLabels = null, Dictionary<string, string[]>? DenyLabels = null,
+        string? ExternalUserLabelFieldSeparator = null, Dictionary<string, string[]>? AllowLabels = null,
+        Dictionary<string, string[]>? DenyLabels = null,
         int RejectedCode = 403, string? RejectedMsg = null)
     {
         internal JsonPath Field => field ??= Path(ExternalUserLabelField);
@@ -128,7 +129,8 @@ sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess, IReadmit
     {
         try
         {
-            return separator is null ? s_comma : new($@"\s*{PcrePattern.Translate(separator).Text}\s*", RegexOptions.CultureInvariant, RegexTimeout);
+            return separator is null ? s_comma
+                : new($@"\s*{PcrePattern.Translate(separator).Text}\s*", RegexOptions.CultureInvariant, RegexTimeout);
         }
         catch (Exception e) when (e is FormatException or ArgumentException)
         {
@@ -165,7 +167,8 @@ sealed partial class Acl : IPlugin<Acl, Acl.Config>, IAccess, IReadmit
     {
         var found = _field.Find(user).ToArray();
         return _config.ExternalUserLabelFieldParser is not { } parser ? [.. found.SelectMany(Values)]
-            : found.Length > 1 ? [.. found.SelectMany(value => LuaText.Kind(value) == JsonValueKind.String ? Values(value, parser) : Values(value))]
+            : found.Length > 1
+            ? [.. found.SelectMany(value => LuaText.Kind(value) == JsonValueKind.String ? Values(value, parser) : Values(value))]
             : [.. found.SelectMany(value => Values(value, parser))];
     }
 

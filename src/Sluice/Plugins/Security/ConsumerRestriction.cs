@@ -7,7 +7,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Security;
 
 /// <summary>Lets requests pass or not by their consumer, its group, their route or their service.</summary>
-sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<ConsumerRestriction, ConsumerRestriction.Config>, IAccess, IReadmit
+sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<ConsumerRestriction, ConsumerRestriction.Config>, IAccess,
+    IReadmit
 {
     public static PluginInfo Info { get; } = new(
         Name: "consumer-restriction",
@@ -68,13 +69,15 @@ sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<Co
     };
 
     public sealed record Config(
-        string Type = "consumer_name", string[]? Blacklist = null, string[]? Whitelist = null, JsonNode? AllowedByMethods = null, int RejectedCode = 403,
+        string Type = "consumer_name", string[]? Blacklist = null, string[]? Whitelist = null, JsonNode? AllowedByMethods = null,
+        int RejectedCode = 403,
         string? RejectedMsg = null);
 
     public sealed record MethodsOf(string? User = null, string[]? Methods = null);
 
     // an empty object is an empty list to APISIX
-    readonly MethodsOf[] _methods = config.AllowedByMethods is JsonArray list ? list.Deserialize(ConsumerRestrictionJson.Default.MethodsOfArray)! : [];
+    readonly MethodsOf[] _methods = config.AllowedByMethods is JsonArray list
+        ? list.Deserialize(ConsumerRestrictionJson.Default.MethodsOfArray)! : [];
 
     public static JsonTypeInfo<Config> ConfigType => ConsumerRestrictionJson.Default.Config;
 
@@ -91,7 +94,8 @@ sealed class ConsumerRestriction(ConsumerRestriction.Config config) : IPlugin<Co
         };
         return new(
             value is null ? Answer.Message(401, $"The request is rejected, please check the {config.Type} for this request")
-            : IsRefused(value, exchange.Request.Method) ? Answer.Message(config.RejectedCode, config.RejectedMsg ?? $"The {config.Type} is forbidden.")
+            : IsRefused(value, exchange.Request.Method)
+            ? Answer.Message(config.RejectedCode, config.RejectedMsg ?? $"The {config.Type} is forbidden.")
             : null);
     }
 

@@ -116,7 +116,8 @@ internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
 
     internal sealed class PatternsConverter : ParsedConverter<OriginPatterns>
     {
-        protected override OriginPatterns Parse(JsonNode value) => new([.. value.AsArray().Select(item => Pcre.Compile(item!.GetValue<string>()))]);
+        protected override OriginPatterns Parse(JsonNode value) =>
+            new([.. value.AsArray().Select(item => Pcre.Compile(item!.GetValue<string>()))]);
     }
 
     readonly Config _config;
@@ -130,12 +131,14 @@ internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
     Cors(Config config, JsonObject? metadata)
     {
         _config = config;
-        _dependsOnOrigin = config.AllowOrigins != "*" || config.AllowOriginsByRegex is not null || config.AllowOriginsByMetadata is not null;
+        _dependsOnOrigin = config.AllowOrigins != "*" || config.AllowOriginsByRegex is not null
+            || config.AllowOriginsByMetadata is not null;
         _allowed = new Origins(config.AllowOrigins);
         _allowedByRegex = config.AllowOriginsByRegex?.All;
         _allowedByMetadata = config.AllowOriginsByMetadata is null
             ? null
-            : [.. config.AllowOriginsByMetadata.Select(name => metadata?["allow_origins"]?[name]?.ToString()).OfType<string>().Select(list => new Origins(list))];
+            : [.. config.AllowOriginsByMetadata.Select(name => metadata?["allow_origins"]?[name]?.ToString()).OfType<string>()
+                .Select(list => new Origins(list))];
         _timing = config.TimingAllowOrigins is { } timing ? new Origins(timing) : null;
         _timingByRegex = config.TimingAllowOriginsByRegex?.All;
     }
@@ -143,7 +146,8 @@ internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
     public static JsonTypeInfo<Config> ConfigType => CorsJson.Default.Config;
 
     public static Cors Create(Config config, PluginContext context) => config.AllowCredential
-        && (config.AllowOrigins == "*" || config.AllowMethods == "*" || config.AllowHeaders == "*" || config.ExposeHeaders == "*" || config.TimingAllowOrigins == "*")
+        && (config.AllowOrigins == "*" || config.AllowMethods == "*" || config.AllowHeaders == "*" || config.ExposeHeaders == "*"
+            || config.TimingAllowOrigins == "*")
             ? throw new ConfigException("you can not set '*' for other option when 'allow_credential' is true")
             : new(config, context.Metadata);
 
@@ -207,7 +211,8 @@ internal sealed class Cors : IPlugin<Cors, Cors.Config>, IRewrite, IHeaderFilter
         {
             headers.AccessControlExposeHeaders = exposed;
         }
-        headers.AccessControlAllowHeaders = _config.AllowHeaders == "**" ? exchange.Request.Headers.AccessControlRequestHeaders : _config.AllowHeaders;
+        headers.AccessControlAllowHeaders = _config.AllowHeaders == "**" ? exchange.Request.Headers.AccessControlRequestHeaders
+            : _config.AllowHeaders;
         if (_config.AllowCredential)
         {
             headers.AccessControlAllowCredentials = "true";

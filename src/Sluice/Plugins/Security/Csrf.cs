@@ -54,7 +54,8 @@ sealed partial class Csrf(Csrf.Config config, PluginContext context) : IPlugin<C
 
     public static Csrf Create(Config config, PluginContext context) => new(config, context);
 
-    public ValueTask<Answer?> AccessAsync(Exchange exchange) => new(exchange.Request.Method is "GET" or "HEAD" or "OPTIONS" ? null : Refuse(exchange));
+    public ValueTask<Answer?> AccessAsync(Exchange exchange) =>
+        new(exchange.Request.Method is "GET" or "HEAD" or "OPTIONS" ? null : Refuse(exchange));
 
     Answer? Refuse(Exchange exchange)
     {
@@ -107,22 +108,27 @@ sealed partial class Csrf(Csrf.Config config, PluginContext context) : IPlugin<C
         {
             return "token has expired";
         }
-        var sign = Sign(LuaText.Kind(random) == JsonValueKind.Number ? LuaText.Number(LuaText.ToDouble(random)) : random.ToString(), issued);
-        return parts["sign"] is JsonValue given && CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(given.ToString()), Encoding.ASCII.GetBytes(sign))
+        var sign = Sign(LuaText.Kind(random) == JsonValueKind.Number ? LuaText.Number(LuaText.ToDouble(random)) : random.ToString(),
+            issued);
+        return parts["sign"] is JsonValue given
+            && CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(given.ToString()), Encoding.ASCII.GetBytes(sign))
             ? null : "Invalid signatures";
     }
 
     /// <param name="random">As Lua prints it: the JSON of another writer says the same number with more digits.</param>
     string Sign(string random, double issued) =>
-        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{{expires:{LuaText.Number(issued)},random:{random},key:{config.Key}}}")));
+        Convert.ToHexStringLower(
+            SHA256.HashData(Encoding.UTF8.GetBytes($"{{expires:{LuaText.Number(issued)},random:{random},key:{config.Key}}}")));
 
     public void FilterHeaders(Exchange exchange)
     {
         var now = _time.GetUtcNow();
         var issued = now.ToUnixTimeSeconds();
         var random = LuaText.Number(RandomNumberGenerator.GetInt32(int.MaxValue) / (double)int.MaxValue);
-        var token = Convert.ToBase64String(Encoding.UTF8.GetBytes($"{{\"random\":{random},\"expires\":{issued},\"sign\":\"{Sign(random, issued)}\"}}"));
-        var until = now.AddSeconds(Math.Clamp(config.Expires, -MaxSeconds, MaxSeconds)).ToString("ddd, dd-MMM-yy HH:mm:ss 'GMT'", CultureInfo.InvariantCulture);
+        var token = Convert.ToBase64String(
+            Encoding.UTF8.GetBytes($"{{\"random\":{random},\"expires\":{issued},\"sign\":\"{Sign(random, issued)}\"}}"));
+        var until = now.AddSeconds(Math.Clamp(config.Expires, -MaxSeconds, MaxSeconds))
+            .ToString("ddd, dd-MMM-yy HH:mm:ss 'GMT'", CultureInfo.InvariantCulture);
         exchange.Response.Headers.SetCookie = StringValues.Concat(
             exchange.Response.Headers.SetCookie, HeaderText.Escape($"{config.Name}={token};path=/;SameSite=Lax;Expires={until}"));
     }

@@ -26,7 +26,8 @@ internal sealed class RefererRestriction : IPlugin<RefererRestriction, RefererRe
               "oneOf": [ { "required": ["whitelist"] }, { "required": ["blacklist"] } ]
             }
             """,
-        Summary: "Lets only requests pass whose `Referer` names a host of `whitelist`, or all but those with one of `blacklist`. `*.example.com` is every host below example.com, not that one itself.")
+        Summary: "Lets only requests pass whose `Referer` names a host of `whitelist`, or all but those with one of `blacklist`. "
+            + "`*.example.com` is every host below example.com, not that one itself.")
     {
         Example = """
             ```json
@@ -38,7 +39,8 @@ internal sealed class RefererRestriction : IPlugin<RefererRestriction, RefererRe
     };
 
     public sealed record Config(
-        bool BypassMissing = false, string[]? Whitelist = null, string[]? Blacklist = null, string Message = "Your referer host is not allowed");
+        bool BypassMissing = false, string[]? Whitelist = null, string[]? Blacklist = null,
+        string Message = "Your referer host is not allowed");
 
     readonly Config _config;
     readonly bool _areAllowed;

@@ -46,7 +46,8 @@ internal sealed partial class RequestValidation : IPlugin<RequestValidation, Req
     };
 
     public sealed record Config(
-        [property: JsonConverter(typeof(SchemaConverter))] JsonSchema? HeaderSchema = null, [property: JsonConverter(typeof(SchemaConverter))] JsonSchema? BodySchema = null,
+        [property: JsonConverter(typeof(SchemaConverter))]
+        JsonSchema? HeaderSchema = null, [property: JsonConverter(typeof(SchemaConverter))] JsonSchema? BodySchema = null,
         int MaxReqBodySize = 64 * 1024 * 1024, int RejectedCode = 400, string? RejectedMsg = null);
 
     internal sealed class SchemaConverter : JsonSchemaConverter

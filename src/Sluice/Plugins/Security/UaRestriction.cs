@@ -11,7 +11,8 @@ namespace Sluice.Plugins.Security;
 /// <summary>Lets requests pass or not by their <c>User-Agent</c>.</summary>
 internal sealed class UaRestriction : IPlugin<UaRestriction, UaRestriction.Config>, IAccess, IReadmit
 {
-    const string Patterns = """{ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 }, "description": "regular expressions (PCRE)" }""";
+    const string Patterns =
+        """{ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 }, "description": "regular expressions (PCRE)" }""";
 
     public static PluginInfo Info { get; } = new(
         Name: "ua-restriction",

@@ -72,7 +72,8 @@ internal sealed class UriBlocker : IPlugin<UriBlocker, UriBlocker.Config>, IRewr
         {
             if (rule.Finds(uri))
             {
-                return new(_config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message) : Answer.Bare(_config.RejectedCode));
+                return new(_config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message)
+                    : Answer.Bare(_config.RejectedCode));
             }
         }
         return default;

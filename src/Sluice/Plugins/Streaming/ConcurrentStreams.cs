@@ -6,8 +6,8 @@ using Sluice.Plugins.Traffic;
 namespace Sluice.Plugins.Streaming;
 
 /// <summary>
-/// How many streams with the same key there may be at a time. A place is an exchange's from its access phase until it has ended, whatever ended it, or its
-/// response turns out to be no stream.
+/// How many streams with the same key there may be at a time. A place is an exchange's from its access phase until it has ended, whatever
+/// ended it, or its response turns out to be no stream.
 /// </summary>
 sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, PluginContext context)
 {
@@ -16,7 +16,8 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
     internal sealed record Place(Entry Entry, string Key, Exchange Exchange, string? Member);
 
     /// <param name="Groups">Who is here, the oldest first. Where <paramref name="Shared"/> counts they are those who can make room.</param>
-    internal sealed record Entry(StreamPolicy.ConcurrentPolicy Policy, string Name, Quantity Limit, Dictionary<string, List<Place>> Groups, RedisSlots? Shared);
+    internal sealed record Entry(StreamPolicy.ConcurrentPolicy Policy, string Name, Quantity Limit, Dictionary<string, List<Place>> Groups,
+        RedisSlots? Shared);
 
     // places outlive a change of the limit: what counts is where the entry stands, and its key
     readonly Entry[] _entries = [.. entries.Select((policy, index) => Make(policy, index, context))];
@@ -28,12 +29,16 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
         var name = $"{context.Scope}/{index}/{policy.Key}";
         var redis = RedisSettings.Connect(context, context.Config["concurrent"]![index]!.AsObject());
         return new(
-            policy, name, new(policy.Limit), context.Share($"streaming.concurrent/{name}", static () => new Dictionary<string, List<Place>>(StringComparer.Ordinal)),
-            redis is null ? null : context.Share($"streaming.concurrent/{redis.Name}", () => new RedisSlots(redis, "sluice_streams:", TimeSpan.MaxValue, context.Services)));
+            policy, name, new(policy.Limit),
+            context.Share($"streaming.concurrent/{name}", static () => new Dictionary<string, List<Place>>(StringComparer.Ordinal)),
+            redis is null ? null
+            : context.Share($"streaming.concurrent/{redis.Name}",
+                () => new RedisSlots(redis, "sluice_streams:", TimeSpan.MaxValue, context.Services)));
     }
 
     public static string? Mistake(StreamPolicy.ConcurrentPolicy entry) =>
-        !Template.HasVariables(entry.Key) ? $"concurrent.key \"{entry.Key}\" has no variable: write \"$consumer_name\", \"$remote_addr\" or another"
+        !Template.HasVariables(entry.Key)
+        ? $"concurrent.key \"{entry.Key}\" has no variable: write \"$consumer_name\", \"$remote_addr\" or another"
         : entry is { Policy: "redis", RedisHost: null } ? "concurrent.redis_host is required when policy is redis"
         : Quantity.Check("concurrent.limit", entry.Limit);
 
@@ -60,7 +65,8 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
             }
             try
             {
-                if ((entry.Shared is { } shared ? await EnterSharedAsync(shared, entry, key, limit, exchange) : Enter(entry, key, limit, exchange)) is not { } place)
+                if ((entry.Shared is { } shared ? await EnterSharedAsync(shared, entry, key, limit, exchange)
+                    : Enter(entry, key, limit, exchange)) is not { } place)
                 {
                     exchange.StreamRefusal = "concurrent";
                     return Refusal(entry.Policy);
@@ -102,7 +108,8 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
         return place;
     }
 
-    /// <summary>Redis says whether there is room. Where there is none a stream of this gateway's own may make some: those of others cannot be ended from here.</summary>
+    /// <summary>Redis says whether there is room. Where there is none a stream of this gateway's own may make some: those of others cannot
+    /// be ended from here.</summary>
     static async ValueTask<Place?> EnterSharedAsync(RedisSlots shared, Entry entry, string key, long limit, Exchange exchange)
     {
         while (true)
@@ -159,7 +166,8 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
         return true;
     }
 
-    /// <summary>The oldest, or the one of which nothing has come for longest; one whose response has not begun is left alone. Null: nobody has to go.</summary>
+    /// <summary>The oldest, or the one of which nothing has come for longest; one whose response has not begun is left alone. Null: nobody
+    /// has to go.</summary>
     static Place? Victim(Entry entry, string key)
     {
         if (entry.Policy.OnFull == "reject" || !entry.Groups.TryGetValue(key, out var inside))
@@ -199,7 +207,8 @@ sealed partial class ConcurrentStreams(StreamPolicy.ConcurrentPolicy[] entries, 
     }
 
     /// <summary>Told to come back, but not all at the same moment.</summary>
-    static Answer Refusal(StreamPolicy.ConcurrentPolicy policy) => Answer.ErrorMessage(policy.RejectedCode, policy.RejectedMsg ?? "too many streams")
+    static Answer Refusal(StreamPolicy.ConcurrentPolicy policy) =>
+        Answer.ErrorMessage(policy.RejectedCode, policy.RejectedMsg ?? "too many streams")
         .With("Retry-After", Random.Shared.Next(4, 7).ToString(CultureInfo.InvariantCulture));
 
     [LoggerMessage(Level = LogLevel.Error, Message = "streaming: no whole number for concurrent.limit, route: {Route}")]

@@ -11,7 +11,8 @@ using Sluice.Relay;
 
 namespace Sluice.Plugins.Streaming;
 
-/// <summary>An event as expressions and texts of the configuration see it, and as rules change it. Beside its own, the variables of its request are there.</summary>
+/// <summary>An event as expressions and texts of the configuration see it, and as rules change it. Beside its own, the variables of its
+/// request are there.</summary>
 sealed class RuledEvent(Exchange exchange) : IVariables
 {
     string _name = "", _data = "";
@@ -90,7 +91,8 @@ sealed class RuledEvent(Exchange exchange) : IVariables
     static JsonNode? Step(JsonNode? node, string part) => node switch
     {
         JsonObject items => items[part],
-        JsonArray list => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Count ? list[index] : null,
+        JsonArray list => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Count
+            ? list[index] : null,
         _ => null,
     };
 
@@ -119,7 +121,8 @@ sealed class RuledEvent(Exchange exchange) : IVariables
                     items[last] = value?.DeepClone();
                 }
                 break;
-            case JsonArray list when int.TryParse(last, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Count:
+            case JsonArray list when int.TryParse(last, NumberStyles.None, CultureInfo.InvariantCulture, out var index)
+                && index < list.Count:
                 if (change == Change.Remove)
                 {
                     list.RemoveAt(index);
@@ -139,7 +142,8 @@ sealed class RuledEvent(Exchange exchange) : IVariables
         SseEvent.Write(output, Encoding.UTF8.GetBytes(_name), Encoding.UTF8.GetBytes(_data), _id, _retry);
 
     /// <summary>More lines would be fields of their own.</summary>
-    static string OneLine(string text) => text.AsSpan().ContainsAny('\r', '\n', '\0') ? text.Replace('\r', ' ').Replace('\n', ' ').Replace('\0', ' ') : text;
+    static string OneLine(string text) =>
+        text.AsSpan().ContainsAny('\r', '\n', '\0') ? text.Replace('\r', ' ').Replace('\n', ' ').Replace('\0', ' ') : text;
 }
 
 /// <summary>One rule of <c>sse.transform</c>.</summary>

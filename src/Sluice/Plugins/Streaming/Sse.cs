@@ -128,12 +128,14 @@ internal sealed class Sse(Sse.Config config) : IPlugin<Sse, Sse.Config>, IAccess
 
     public sealed record Config(
         FilterConfig? Filter = null, bool StripComments = false, int? MaxEvents = null, int MaxEventBytes = SseFramer.DefaultMaxEventBytes,
-        TransformConfig[]? Transform = null, Dictionary<string, string>? RenameEvents = null, bool Finite = false, string[]? ContentType = null);
+        TransformConfig[]? Transform = null, Dictionary<string, string>? RenameEvents = null, bool Finite = false,
+        string[]? ContentType = null);
 
     public sealed record FilterConfig(string[]? IncludeEvents = null, string[]? ExcludeEvents = null, Expression? Vars = null);
 
     public sealed record TransformConfig(
-        Expression? Vars = null, string? SetEvent = null, string? SetId = null, string? SetData = null, ReplaceConfig[]? Replace = null, string[]? Remove = null,
+        Expression? Vars = null, string? SetEvent = null, string? SetId = null, string? SetData = null, ReplaceConfig[]? Replace = null,
+        string[]? Remove = null,
         string[]? Mask = null);
 
     public sealed record ReplaceConfig(string Path, JsonNode? Value);
@@ -152,7 +154,8 @@ internal sealed class Sse(Sse.Config config) : IPlugin<Sse, Sse.Config>, IAccess
     public static Sse Create(Config config, PluginContext context) => new(config);
 
     static bool TakesPart(JsonObject config, Phase phase) =>
-        phase == Phase.Access ? config["finite"]?.GetValue<bool>() == true : phase != Phase.HeaderFilter || config.ContainsKey("content_type");
+        phase == Phase.Access ? config["finite"]?.GetValue<bool>() == true : phase != Phase.HeaderFilter
+        || config.ContainsKey("content_type");
 
     /// <summary>Who has seen the end is told that there is no more.</summary>
     public ValueTask<Answer?> AccessAsync(Exchange exchange) =>

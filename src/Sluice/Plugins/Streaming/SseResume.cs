@@ -93,7 +93,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
     };
 
     public sealed record Config(
-        string Ids = "gateway", string Store = "memory", TailConfig? Tail = null, Duration? Detach = null, Duration? Keep = null, string Bind = "consumer",
+        string Ids = "gateway", string Store = "memory", TailConfig? Tail = null, Duration? Detach = null, Duration? Keep = null,
+        string Bind = "consumer",
         int MaxSubscribers = 16, string Prime = "none", string[]? LastEventId = null, string OnGap = "event", bool Join = true);
 
     public sealed record TailConfig(int Events = 10000, ByteSize? Bytes = null, Duration? Age = null);
@@ -117,7 +118,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
 
     public static JsonTypeInfo<Config> ConfigType => SseResumeJson.Default.Config;
 
-    public static SseResume Create(Config config, PluginContext context) => Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
+    public static SseResume Create(Config config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
 
     static string? Refusal(Config config) =>
         config.Store != "memory" ? $"store \"{config.Store}\" is not there yet: use \"memory\""
@@ -131,7 +133,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
 
     public ValueTask<Answer?> AccessAsync(Exchange exchange)
     {
-        if (!HttpMethods.IsHead(exchange.Request.Method) && !HttpMethods.IsOptions(exchange.Request.Method) && !GrpcStatus.IsAsked(exchange.Request)
+        if (!HttpMethods.IsHead(exchange.Request.Method) && !HttpMethods.IsOptions(exchange.Request.Method)
+            && !GrpcStatus.IsAsked(exchange.Request)
             && exchange.ExtendedConnect is null && exchange.Request.Headers.Upgrade.Count == 0 && exchange.Seat is not null)
         {
             exchange.Through = OpenAsync;
@@ -254,7 +257,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
     }
 
     Topic? Mine(Asked asked, string id) =>
-        _topics.Find(id) is { } topic && topic.Key.Route == asked.Route && topic.Key.Path == asked.Path && (topic.Key.Owner is null || topic.Key.Owner == asked.Owner)
+        _topics.Find(id) is { } topic && topic.Key.Route == asked.Route && topic.Key.Path == asked.Path
+        && (topic.Key.Owner is null || topic.Key.Owner == asked.Owner)
             ? topic : null;
 
     static bool IsOfGet(string id) => id.StartsWith("s_g", StringComparison.Ordinal);
@@ -308,8 +312,10 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
             if (end.IsFinal)
             {
                 Count(exchange, "tail");
-                var isEventSource = HttpMethods.IsGet(exchange.Request.Method) && exchange.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase);
-                return new(null, (isEventSource ? new Answer(204) : new Answer(200, default, "text/event-stream")).With(IdHeader, topic.Id));
+                var isEventSource = HttpMethods.IsGet(exchange.Request.Method)
+                    && exchange.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase);
+                return new(null,
+                    (isEventSource ? new Answer(204) : new Answer(200, default, "text/event-stream")).With(IdHeader, topic.Id));
             }
             if (IsOfGet(topic.Id))
             {
@@ -340,7 +346,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
         var tail = at.Last - Math.Max(after, at.First - 1);
         Count(exchange, !lead.IsEmpty ? "gap" : tail > 0 ? "tail" : "live");
         exchange.ResumedFrom = after.ToString(CultureInfo.InvariantCulture);
-        return new(new TopicSource(exchange, topic, subscriber, string.Create(CultureInfo.InvariantCulture, $"from={after}; tail={tail}")), null);
+        return new(new TopicSource(exchange, topic, subscriber, string.Create(CultureInfo.InvariantCulture, $"from={after}; tail={tail}")),
+            null);
     }
 
     static void Count(Exchange exchange, string result) => exchange.Services.Metrics.StreamResumed(exchange.Route!.Id, result);
@@ -351,7 +358,8 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
     async ValueTask<Opened> NewAsync(Exchange exchange, Asked asked, ReadOnlyMemory<byte> lead)
     {
         var body = await exchange.Body.ReadAsync(MaxRequestBodyBytes);
-        var name = _config.Join && exchange.Request.Headers["Idempotency-Key"] is { Count: 1 } said && said.ToString() is { Length: > 0 and <= 255 } text ? text : null;
+        var name = _config.Join && exchange.Request.Headers["Idempotency-Key"] is { Count: 1 } said
+            && said.ToString() is { Length: > 0 and <= 255 } text ? text : null;
         var hash = name is null ? null : Hash(body.Span);
         var begins = false;
         if (name is not null && lead.IsEmpty)
@@ -381,10 +389,12 @@ internal sealed class SseResume : IPlugin<SseResume, SseResume.Config>, IAccess,
         }
         try
         {
-            var key = new TopicKey(asked.Route, asked.Owner, asked.Peer, asked.Path, asked.Args, name is null ? null : Named(asked, name), hash);
+            var key = new TopicKey(asked.Route, asked.Owner, asked.Peer, asked.Path, asked.Args, name is null ? null : Named(asked, name),
+                hash);
             var isGet = HttpMethods.IsGet(exchange.Request.Method);
             var (topic, subscriber, source, answer) = await DetachedRequest.AskAsync(
-                exchange, body, _ => _topics.Open(TopicStore.NewId(isGet), key, _options), topic => topic.Subscribe(0, Lead(topic, lead), exchange.Loop)!,
+                exchange, body, _ => _topics.Open(TopicStore.NewId(isGet), key, _options),
+                topic => topic.Subscribe(0, Lead(topic, lead), exchange.Loop)!,
                 outlives: name is not null && _options.Detach > TimeSpan.Zero);
             return topic is null ? new(source, answer) : new(new TopicSource(exchange, topic, subscriber!, null), null);
         }

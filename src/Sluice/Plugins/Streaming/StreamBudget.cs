@@ -9,7 +9,8 @@ namespace Sluice.Plugins.Streaming;
 sealed class StreamBudget(long events, long bytes)
 {
     /// <summary>Where there are units the stream ends between two of them, properly.</summary>
-    public IEventStep? OpenEvents(Exchange exchange) => UnitsOf(exchange) is { } framing and not UnitFraming.Messages ? new Units(exchange, framing, events, bytes) : null;
+    public IEventStep? OpenEvents(Exchange exchange) =>
+        UnitsOf(exchange) is { } framing and not UnitFraming.Messages ? new Units(exchange, framing, events, bytes) : null;
 
     /// <summary>A body without units that is cut is no whole one, and must not look like one.</summary>
     public IPieceFilter? OpenBody(Exchange exchange) => UnitsOf(exchange) switch
@@ -23,7 +24,8 @@ sealed class StreamBudget(long events, long bytes)
     static UnitFraming? UnitsOf(Exchange exchange) => UnitFramings.Of(exchange);
 
     /// <summary>The gateway ends it, and says so where the protocol can.</summary>
-    static void End(Exchange exchange, bool byEvents) => exchange.EndReason = exchange.StreamEndReason = byEvents ? "max_events" : "max_bytes";
+    static void End(Exchange exchange, bool byEvents) =>
+        exchange.EndReason = exchange.StreamEndReason = byEvents ? "max_events" : "max_bytes";
 
     sealed class Units(Exchange exchange, UnitFraming framing, long events, long bytes) : IEventStep
     {

@@ -10,8 +10,10 @@ using Sluice.Relay;
 
 namespace Sluice.Plugins.Streaming;
 
-/// <summary>How a route's streams are timed, kept alive, bounded and ended. What it says is done where streams are carried; no phase runs for it.</summary>
-internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter, IEventFilter, IHolds
+/// <summary>How a route's streams are timed, kept alive, bounded and ended. What it says is done where streams are carried; no phase runs
+/// for it.</summary>
+internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule, IAccess, IBeforeProxy, IHeaderFilter, IBodyFilter,
+    IEventFilter, IHolds
 {
     public static PluginInfo Info { get; } = new(
         Name: "streaming",
@@ -236,10 +238,12 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
     {
         Streams = config.Over(context.StreamDefaults) with { IsOfPlugin = true };
         _concurrent = config.Concurrent is { } entries ? new(entries, context) : null;
-        _budget = config.MaxEvents is null && config.MaxBytes is null ? null : new(config.MaxEvents ?? long.MaxValue, config.MaxBytes?.Bytes ?? long.MaxValue);
+        _budget = config.MaxEvents is null && config.MaxBytes is null ? null
+            : new(config.MaxEvents ?? long.MaxValue, config.MaxBytes?.Bytes ?? long.MaxValue);
     }
 
-    public static Streaming Create(StreamPolicy config, PluginContext context) => Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
+    public static Streaming Create(StreamPolicy config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
 
     public StreamPolicy Streams { get; }
 
@@ -298,13 +302,17 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
         ?? (config.MaxBytes is { Bytes: < 1 } ? "max_bytes must be at least 1" : null)
         ?? Refusal(config.Heartbeat)
         ?? Refusal(config.SlowConsumer)
-        ?? Pacing.Mistake("events_per_second", config.Rate?.EventsPerSecond) ?? Pacing.Mistake("bytes_per_second", config.Rate?.BytesPerSecond)
+        ?? Pacing.Mistake("events_per_second", config.Rate?.EventsPerSecond)
+        ?? Pacing.Mistake("bytes_per_second", config.Rate?.BytesPerSecond)
         ?? (config.Rate is { EventsPerSecond: null, BytesPerSecond: null } ? "rate needs events_per_second or bytes_per_second" : null)
-        ?? (config.Rate is { EventsPerSecond: null, BurstEvents: not null } ? "rate.burst_events has no meaning without rate.events_per_second" : null)
-        ?? (config.Rate is { BytesPerSecond: null, BurstBytes: not null } ? "rate.burst_bytes has no meaning without rate.bytes_per_second" : null)
+        ?? (config.Rate is { EventsPerSecond: null, BurstEvents: not null }
+            ? "rate.burst_events has no meaning without rate.events_per_second" : null)
+        ?? (config.Rate is { BytesPerSecond: null, BurstBytes: not null } ? "rate.burst_bytes has no meaning without rate.bytes_per_second"
+            : null)
         ?? (config.Rate is { BurstBytes.Bytes: < 1 } ? "rate.burst_bytes must be at least 1" : null)
         ?? (config.EarlyHead?.After is { Time.TotalSeconds: > 600 } ? "early_head.after must be 0 to 600 s" : null)
-        ?? (config.Ending is { } ending && (IsManyLines(ending.ErrorEvent) || IsManyLines(ending.EndEvent)) ? "ending: names of events must be one line" : null);
+        ?? (config.Ending is { } ending && (IsManyLines(ending.ErrorEvent) || IsManyLines(ending.EndEvent))
+            ? "ending: names of events must be one line" : null);
 
     static string? Refusal(StreamPolicy.HeartbeatPolicy? heartbeat) => heartbeat switch
     {
@@ -339,16 +347,19 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
     }
 
     static readonly string[] s_timeouts =
-        ["first_byte_timeout", "first_event_timeout", "idle_timeout", "event_idle_timeout", "max_duration", "client_idle_timeout", "send_timeout"];
+        ["first_byte_timeout", "first_event_timeout", "idle_timeout", "event_idle_timeout", "max_duration", "client_idle_timeout",
+            "send_timeout"];
 
     /// <summary>What is accepted, and cannot be meant.</summary>
     static IEnumerable<string> Warnings(JsonObject config, JsonObject resource)
     {
         foreach (var name in s_timeouts)
         {
-            if (config[name] is JsonValue value && value.GetValueKind() == JsonValueKind.Number && Number(value) is >= 3600 and var seconds && seconds % 1000 == 0)
+            if (config[name] is JsonValue value && value.GetValueKind() == JsonValueKind.Number && Number(value) is >= 3600 and var seconds
+                && seconds % 1000 == 0)
             {
-                yield return string.Create(CultureInfo.InvariantCulture, $"plugins.streaming.{name}: {seconds} seconds are {Spelled(seconds)}; for milliseconds write \"{seconds}ms\"");
+                yield return string.Create(CultureInfo.InvariantCulture,
+                    $"plugins.streaming.{name}: {seconds} seconds are {Spelled(seconds)}; for milliseconds write \"{seconds}ms\"");
             }
         }
         var policy = StreamPolicy.Parse(config);
@@ -356,7 +367,8 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
         {
             yield return "hold \"event\" has no unit to wait for on a route with enable_websocket";
         }
-        if (policy is { FirstEventTimeout: { IsOff: false, Time.TotalSeconds: < 60 } } && resource["plugins"] is JsonObject plugins && plugins.ContainsKey("ai-proxy"))
+        if (policy is { FirstEventTimeout: { IsOff: false, Time.TotalSeconds: < 60 } } && resource["plugins"] is JsonObject plugins
+            && plugins.ContainsKey("ai-proxy"))
         {
             yield return "first_event_timeout below 60 s cuts models that think";
         }
@@ -371,7 +383,8 @@ internal sealed class Streaming : IPlugin<Streaming, StreamPolicy>, IStreamRule,
         }
     }
 
-    static double Number(JsonValue value) => value.TryGetValue(out double number) ? number : double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture);
+    static double Number(JsonValue value) =>
+        value.TryGetValue(out double number) ? number : double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture);
 
     /// <summary><c>16 h 40 min</c>.</summary>
     static string Spelled(double seconds)

@@ -134,7 +134,8 @@ internal sealed class ApiBreaker : IPlugin<ApiBreaker, ApiBreaker.Config>, IAcce
         }
     }
 
-    /// <summary>Of hosts and paths that have failed. Clients choose the paths, so there is a limit to them: the one that failed longest ago goes.</summary>
+    /// <summary>Of hosts and paths that have failed. Clients choose the paths, so there is a limit to them: the one that failed longest ago
+    /// goes.</summary>
     sealed class Counts
     {
         const int Most = 20_000;

@@ -18,7 +18,8 @@ internal sealed class ClientControl : IPlugin<ClientControl, ClientControl.Confi
               }
             }
             """,
-        Summary: "Sets how large the bodies of a route's requests may be, in the place of `client_max_body_size`, which may be less or more. Larger ones are answered 413, at once when `Content-Length` tells, else when the limit is passed.")
+        Summary: "Sets how large the bodies of a route's requests may be, in the place of `client_max_body_size`, which may be less or "
+            + "more. Larger ones are answered 413, at once when `Content-Length` tells, else when the limit is passed.")
     {
         Example = """
             ```json

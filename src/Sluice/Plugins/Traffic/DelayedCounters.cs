@@ -5,8 +5,8 @@ using Sluice.Pipeline;
 namespace Sluice.Plugins.Traffic;
 
 /// <summary>
-/// Quotas in Redis that are asked in this process and told to Redis every <c>sync_interval</c>: faster, and a little more than the limit passes when several
-/// gateways count. While Redis is away each gateway counts for itself.
+/// Quotas in Redis that are asked in this process and told to Redis every <c>sync_interval</c>: faster, and a little more than the limit
+/// passes when several gateways count. While Redis is away each gateway counts for itself.
 /// </summary>
 sealed partial class DelayedCounters : ICounters, IAsyncDisposable
 {
@@ -172,7 +172,8 @@ sealed partial class DelayedCounters : ICounters, IAsyncDisposable
     {
         var now = _time.GetTimestamp();
         var warned = Volatile.Read(ref _warned);
-        if ((warned == 0 || _time.GetElapsedTime(warned, now) >= BetweenWarnings) && Interlocked.CompareExchange(ref _warned, now, warned) == warned)
+        if ((warned == 0 || _time.GetElapsedTime(warned, now) >= BetweenWarnings)
+            && Interlocked.CompareExchange(ref _warned, now, warned) == warned)
         {
             LogSaturated(MostKeys);
         }
@@ -189,6 +190,7 @@ sealed partial class DelayedCounters : ICounters, IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Error, Message = "sync to redis failed: {Error}")]
     partial void LogFailed(string error);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "delayed-sync queue saturated, more than {Most} keys: the others ask Redis each time")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "delayed-sync queue saturated, more than {Most} keys: the others ask Redis each time")]
     partial void LogSaturated(int most);
 }

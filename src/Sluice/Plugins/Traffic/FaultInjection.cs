@@ -51,7 +51,8 @@ internal sealed class FaultInjection : IPlugin<FaultInjection, FaultInjection.Co
               "minProperties": 1
             }
             """,
-        Summary: "Holds requests up (`delay`), or answers them without asking the upstream (`abort`), or both, so that one can see how clients take it. It runs before nearly all other plugins.")
+        Summary: "Holds requests up (`delay`), or answers them without asking the upstream (`abort`), or both, so that one can see how "
+            + "clients take it. It runs before nearly all other plugins.")
     {
         Example = """
             ```json
@@ -62,9 +63,11 @@ internal sealed class FaultInjection : IPlugin<FaultInjection, FaultInjection.Co
 
     public sealed record Config(AbortConfig? Abort = null, DelayConfig? Delay = null);
 
-    public sealed record AbortConfig(int HttpStatus, string? Body = null, JsonObject? Headers = null, int? Percentage = null, [property: JsonConverter(typeof(RulesConverter))] Expression[]? Vars = null);
+    public sealed record AbortConfig(int HttpStatus, string? Body = null, JsonObject? Headers = null, int? Percentage = null,
+        [property: JsonConverter(typeof(RulesConverter))] Expression[]? Vars = null);
 
-    public sealed record DelayConfig(double Duration, int? Percentage = null, [property: JsonConverter(typeof(RulesConverter))] Expression[]? Vars = null);
+    public sealed record DelayConfig(double Duration, int? Percentage = null, [property: JsonConverter(typeof(RulesConverter))]
+    Expression[]? Vars = null);
 
     /// <summary>Conditions of which one is enough.</summary>
     internal sealed class RulesConverter : ParsedConverter<Expression[]>
@@ -86,16 +89,19 @@ internal sealed class FaultInjection : IPlugin<FaultInjection, FaultInjection.Co
         var abort = _config.Abort is { } wanted && Hits(exchange, wanted.Percentage, wanted.Vars) ? wanted : null;
         if (_config.Delay is { Duration: > 0 } delay && Hits(exchange, delay.Percentage, delay.Vars))
         {
-            await Task.Delay(TimeSpan.FromSeconds(Math.Min(delay.Duration, int.MaxValue / 1000)), exchange.Services.Time, exchange.ClientGone);
+            await Task.Delay(TimeSpan.FromSeconds(Math.Min(delay.Duration, int.MaxValue / 1000)), exchange.Services.Time,
+                exchange.ClientGone);
         }
         if (abort is null)
         {
             return null;
         }
-        var answer = abort.Body is { } body ? Answer.Text(abort.HttpStatus, Template.Expand(body, exchange)) : Answer.Bare(abort.HttpStatus);
+        var answer = abort.Body is { } body ? Answer.Text(abort.HttpStatus, Template.Expand(body, exchange))
+            : Answer.Bare(abort.HttpStatus);
         foreach (var (name, value) in abort.Headers ?? [])
         {
-            var text = LuaText.Type(value) == "string" ? Template.ExpandHeader((string)value!, exchange) : LuaText.Number(LuaText.ToDouble(value!));
+            var text = LuaText.Type(value) == "string" ? Template.ExpandHeader((string)value!, exchange)
+                : LuaText.Number(LuaText.ToDouble(value!));
             answer = HeaderName.Is(name, "Content-Type") ? answer with { ContentType = text } : answer.With(name, text);
         }
         return answer;

@@ -2,7 +2,8 @@ using Sluice.Pipeline;
 
 namespace Sluice.Plugins.Traffic;
 
-/// <summary>Buckets by key that leak a request each so and so long, as lua-resty-limit-traffic's <c>resty.limit.req</c> counts. As bounded as counters are.</summary>
+/// <summary>Buckets by key that leak a request each so and so long, as lua-resty-limit-traffic's <c>resty.limit.req</c> counts. As bounded
+/// as counters are.</summary>
 sealed class LeakyBuckets(TimeProvider time, int capacity = FixedCounters.DefaultCapacity) : BoundedCounters<LeakyBuckets.Bucket>(capacity)
 {
     public sealed class Bucket : Counter

@@ -12,7 +12,8 @@ namespace Sluice.Plugins.Traffic;
 /// <summary>Bounds how many requests, or connections of a stream route, are under way at a time.</summary>
 internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, IAccess, ILog, IHolds, IStreamAccess, IStreamEnd
 {
-    const string KeyTtl = """ "key_ttl": { "type": "integer", "default": 3600, "description": "seconds after which a request that Redis hears nothing of is no longer counted: 90 at most, and every third of it those that go on are told again" } """;
+    const string KeyTtl =
+        """ "key_ttl": { "type": "integer", "default": 3600, "description": "seconds after which a request that Redis hears nothing of is no longer counted: 90 at most, and every third of it those that go on are told again" } """;
 
     public static PluginInfo Info { get; } = new(
         Name: "limit-conn",
@@ -65,7 +66,8 @@ internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, 
     };
 
     public sealed record Config(
-        double DefaultConnDelay, JsonNode? Conn = null, JsonNode? Burst = null, string Key = "", bool OnlyUseDefaultDelay = false, string KeyType = "var", string Policy = "local",
+        double DefaultConnDelay, JsonNode? Conn = null, JsonNode? Burst = null, string Key = "", bool OnlyUseDefaultDelay = false,
+        string KeyType = "var", string Policy = "local",
         int RejectedCode = 503, string? RejectedMsg = null, bool AllowDegradation = false, RuleConfig[]? Rules = null, int KeyTtl = 3600);
 
     public sealed record RuleConfig(JsonNode Conn, JsonNode Burst, string Key);
@@ -102,7 +104,8 @@ internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, 
         _counts = context.Share($"limit-conn/{context.Scope}/{context.ConfigHash}", () => new Counts(config.DefaultConnDelay));
         if (RedisSettings.Connect(context) is { } redis)
         {
-            _shared = context.Share($"limit-conn/{redis.Name}/{config.KeyTtl}", () => new RedisSlots(redis, "limit_conn:", TimeSpan.FromSeconds(config.KeyTtl), context.Services));
+            _shared = context.Share($"limit-conn/{redis.Name}/{config.KeyTtl}",
+                () => new RedisSlots(redis, "limit_conn:", TimeSpan.FromSeconds(config.KeyTtl), context.Services));
         }
         _rules = config.Rules is { } rules
             ? [.. rules.Select((rule, index) => new Rule(new(rule.Conn), new(rule.Burst, least: 0), rule.Key, LimitKey.Rule, $"{index}:"))]
@@ -113,9 +116,11 @@ internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, 
 
     static string? Refusal(Config config) =>
         Quantity.Check("conn", config.Conn) ?? Quantity.Check("burst", config.Burst, least: 0)
-            ?? (config.Rules ?? []).Select((rule, index) => Quantity.Check("conn", rule.Conn) ?? Quantity.Check("burst", rule.Burst, least: 0)).FirstOrDefault(error => error is not null);
+            ?? (config.Rules ?? []).Select((rule, index) => Quantity.Check("conn", rule.Conn)
+                ?? Quantity.Check("burst", rule.Burst, least: 0)).FirstOrDefault(error => error is not null);
 
-    public static LimitConn Create(Config config, PluginContext context) => Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
+    public static LimitConn Create(Config config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
 
     public async ValueTask<Answer?> AccessAsync(Exchange exchange)
     {
@@ -125,7 +130,8 @@ internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, 
             case Admission.Unknown:
                 return _config.AllowDegradation ? null : Answer.Bare(500);
             case Admission.Refused:
-                return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message) : Answer.Bare(_config.RejectedCode);
+                return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message)
+                    : Answer.Bare(_config.RejectedCode);
         }
         if (delay >= TimeSpan.FromMilliseconds(1))
         {
@@ -275,7 +281,8 @@ internal sealed partial class LimitConn : IPlugin<LimitConn, LimitConn.Config>, 
         }
 
         /// <summary>For how long one waits who finds so many inside.</summary>
-        public TimeSpan Delay(long inside, int max) => inside >= max ? TimeSpan.FromSeconds(Volatile.Read(ref _unit) * (inside / max)) : default;
+        public TimeSpan Delay(long inside, int max) =>
+            inside >= max ? TimeSpan.FromSeconds(Volatile.Read(ref _unit) * (inside / max)) : default;
 
         /// <param name="seconds">What it took; null: not known, or of no interest.</param>
         public void Leave(string key, double? seconds)

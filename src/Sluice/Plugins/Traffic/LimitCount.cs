@@ -101,7 +101,8 @@ internal sealed partial class LimitCount : IPlugin<LimitCount, LimitCount.Config
     public sealed record Config(
         JsonNode? Count = null, JsonNode? TimeWindow = null, RuleConfig[]? Rules = null, string? Group = null,
         string Key = "remote_addr", string KeyType = "var", int RejectedCode = 503, string? RejectedMsg = null,
-        string Policy = "local", string WindowType = "fixed", double SyncInterval = DirectSync, bool AllowDegradation = false, bool ShowLimitQuotaHeader = true);
+        string Policy = "local", string WindowType = "fixed", double SyncInterval = DirectSync, bool AllowDegradation = false,
+        bool ShowLimitQuotaHeader = true);
 
     public sealed record RuleConfig(JsonNode Count, JsonNode TimeWindow, string Key, string? HeaderPrefix = null);
 
@@ -150,7 +151,8 @@ internal sealed partial class LimitCount : IPlugin<LimitCount, LimitCount.Config
     static Rule RuleOf(RuleConfig rule, int number, HeaderNames names)
     {
         var prefix = rule.HeaderPrefix ?? number.ToString(CultureInfo.InvariantCulture);
-        return new Rule(new(rule.Count), new(rule.TimeWindow), rule.Key, LimitKey.Rule, new(Own(names.Limit), Own(names.Remaining), Own(names.Reset)), $"{prefix}:");
+        return new Rule(new(rule.Count), new(rule.TimeWindow), rule.Key, LimitKey.Rule,
+            new(Own(names.Limit), Own(names.Remaining), Own(names.Reset)), $"{prefix}:");
 
         string Own(string name)
         {
@@ -161,7 +163,8 @@ internal sealed partial class LimitCount : IPlugin<LimitCount, LimitCount.Config
 
     static HeaderNames Names(JsonObject? metadata)
     {
-        return new(Name("limit_header") ?? "X-RateLimit-Limit", Name("remaining_header") ?? "X-RateLimit-Remaining", Name("reset_header") ?? "X-RateLimit-Reset");
+        return new(Name("limit_header") ?? "X-RateLimit-Limit", Name("remaining_header") ?? "X-RateLimit-Remaining",
+            Name("reset_header") ?? "X-RateLimit-Reset");
 
         string? Name(string property) => metadata?[property]?.ToString() is { } name && HeaderName.IsToken(name) ? name : null;
     }
@@ -212,7 +215,8 @@ internal sealed partial class LimitCount : IPlugin<LimitCount, LimitCount.Config
         return null;
     }
 
-    public static LimitCount Create(Config config, PluginContext context) => Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
+    public static LimitCount Create(Config config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config, context);
 
     public async ValueTask<Answer?> AccessAsync(Exchange exchange)
     {

@@ -9,7 +9,8 @@ static class LimitKey
     /// <summary>A rule's key: a text with variables, and when none has a value the rule is not for this request.</summary>
     public const string Rule = "rule";
 
-    /// <summary>The value of a key for a request; without one it is the client's address. Null: a rule that is not for this request.</summary>
+    /// <summary>The value of a key for a request; without one it is the client's address. Null: a rule that is not for this
+    /// request.</summary>
     public static string? Of(string key, string type, IVariables variables)
     {
         var resolved = 1;

@@ -51,7 +51,8 @@ internal sealed partial class LimitReq : IPlugin<LimitReq, LimitReq.Config>, IAc
     };
 
     public sealed record Config(
-        double Rate, double Burst, string Key, string KeyType = "var", string Policy = "local", int RejectedCode = 503, string? RejectedMsg = null, bool Nodelay = false,
+        double Rate, double Burst, string Key, string KeyType = "var", string Policy = "local", int RejectedCode = 503,
+        string? RejectedMsg = null, bool Nodelay = false,
         bool AllowDegradation = false);
 
     readonly Config _config;
@@ -90,7 +91,8 @@ internal sealed partial class LimitReq : IPlugin<LimitReq, LimitReq.Config>, IAc
         }
         if (excess is not { } before)
         {
-            return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message) : Answer.Bare(_config.RejectedCode);
+            return _config.RejectedMsg is { } message ? Answer.ErrorMessage(_config.RejectedCode, message)
+                : Answer.Bare(_config.RejectedCode);
         }
         var delay = before / _config.Rate;
         if (delay >= 0.001 && !_config.Nodelay)
@@ -122,7 +124,8 @@ internal sealed partial class LimitReq : IPlugin<LimitReq, LimitReq.Config>, IAc
     async ValueTask<double?> AddAsync(RedisLink redis, string key)
     {
         var seconds = (long)Math.Min(Math.Ceiling(_config.Burst / _config.Rate) + 1, int.MaxValue);
-        var excess = (long)await redis.RunAsync(Bucket, "limit_req:" + RedisCounters.Bounded(key), [_config.Rate * 1000, _config.Burst * 1000, seconds]);
+        var excess = (long)await redis.RunAsync(Bucket, "limit_req:" + RedisCounters.Bounded(key),
+            [_config.Rate * 1000, _config.Burst * 1000, seconds]);
         return excess < 0 ? null : excess / 1000.0;
     }
 

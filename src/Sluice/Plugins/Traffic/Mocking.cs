@@ -34,7 +34,8 @@ internal sealed class Mocking : IPlugin<Mocking, Mocking.Config>, IAccess
               "anyOf": [ { "required": ["response_example"] }, { "required": ["response_schema"] } ]
             }
             """,
-        Summary: "Answers requests itself, with a body that is written down (`response_example`) or made up by a JSON schema (`response_schema`): for an API whose upstream is not there yet.")
+        Summary: "Answers requests itself, with a body that is written down (`response_example`) or made up by a JSON schema "
+            + "(`response_schema`): for an API whose upstream is not there yet.")
     {
         Example = """
             ```json
@@ -46,7 +47,8 @@ internal sealed class Mocking : IPlugin<Mocking, Mocking.Config>, IAccess
     };
 
     public sealed record Config(
-        int Delay = 0, int ResponseStatus = 200, string ContentType = "application/json;charset=utf8", string? ResponseExample = null, JsonObject? ResponseSchema = null,
+        int Delay = 0, int ResponseStatus = 200, string ContentType = "application/json;charset=utf8", string? ResponseExample = null,
+        JsonObject? ResponseSchema = null,
         bool WithMockHeader = true, JsonObject? ResponseHeaders = null);
 
     readonly Config _config;
@@ -74,14 +76,16 @@ internal sealed class Mocking : IPlugin<Mocking, Mocking.Config>, IAccess
         {
             await Task.Delay(TimeSpan.FromSeconds(_config.Delay), exchange.Services.Time, exchange.ClientGone);
         }
-        var answer = Answer.Text(_config.ResponseStatus, Template.Expand(_config.ResponseExample ?? MadeUp(), exchange), _config.ContentType);
+        var answer = Answer.Text(_config.ResponseStatus, Template.Expand(_config.ResponseExample ?? MadeUp(), exchange),
+            _config.ContentType);
         if (_config.WithMockHeader)
         {
             answer = answer.With("x-mock-by", "APISIX/3.18.0");
         }
         foreach (var (name, value) in _config.ResponseHeaders ?? [])
         {
-            answer = answer.With(name, LuaText.Type(value) == "string" ? Template.ExpandHeader((string)value!, exchange) : LuaText.Number(LuaText.ToDouble(value!)));
+            answer = answer.With(name, LuaText.Type(value) == "string" ? Template.ExpandHeader((string)value!, exchange)
+                : LuaText.Number(LuaText.ToDouble(value!)));
         }
         return answer;
     }
@@ -111,9 +115,11 @@ internal sealed class Mocking : IPlugin<Mocking, Mocking.Config>, IAccess
         var kind = LuaText.Type(example);
         return (LuaText.Type(property["type"]) == "string" ? ((string)property["type"]!).ToLowerInvariant() : "") switch
         {
-            "array" => property["items"] is { } items ? new JsonArray([.. Enumerable.Range(0, Random.Shared.Next(1, 4)).Select(_ => Make(items))]) : null,
+            "array" => property["items"] is { } items
+                ? new JsonArray([.. Enumerable.Range(0, Random.Shared.Next(1, 4)).Select(_ => Make(items))]) : null,
             "object" => MakeObject(property),
-            "string" => kind == "string" ? (string)example! : new string([.. Enumerable.Range(0, Random.Shared.Next(1, 11)).Select(_ => (char)Random.Shared.Next('a', 'z' + 1))]),
+            "string" => kind == "string" ? (string)example!
+                : new string([.. Enumerable.Range(0, Random.Shared.Next(1, 11)).Select(_ => (char)Random.Shared.Next('a', 'z' + 1))]),
             "number" => kind == "number" ? example!.DeepClone() : Math.Round(Random.Shared.NextDouble() * 10000, 10),
             "integer" => kind == "number" ? (long)Math.Floor(LuaText.ToDouble(example!)) : Random.Shared.Next(1, 10001),
             "boolean" => kind == "boolean" ? (bool)example! : Random.Shared.Next(2) == 1,
@@ -153,7 +159,8 @@ internal sealed class Mocking : IPlugin<Mocking, Mocking.Config>, IAccess
                 xml.Append(indent).Append(CultureInfo.InvariantCulture, $"</{name}>\n");
                 break;
             case not null:
-                xml.Append(indent).Append(CultureInfo.InvariantCulture, $"<{name}>{System.Security.SecurityElement.Escape(value.ToString())}</{name}>\n");
+                xml.Append(indent).Append(CultureInfo.InvariantCulture,
+                    $"<{name}>{System.Security.SecurityElement.Escape(value.ToString())}</{name}>\n");
                 break;
         }
     }

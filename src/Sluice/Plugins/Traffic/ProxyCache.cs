@@ -72,8 +72,10 @@ internal sealed class ProxyCache : IPlugin<ProxyCache, ProxyCache.Config>, IAcce
     };
 
     public sealed record Config(
-        string[]? CacheKey = null, int[]? CacheHttpStatus = null, string[]? CacheMethod = null, string[]? CacheBypass = null, string[]? NoCache = null,
-        long MaxRespBodySize = 67108864, string CacheZone = "disk_cache_one", string CacheStrategy = "disk", bool HideCacheHeaders = false, bool CacheControl = false,
+        string[]? CacheKey = null, int[]? CacheHttpStatus = null, string[]? CacheMethod = null, string[]? CacheBypass = null,
+        string[]? NoCache = null,
+        long MaxRespBodySize = 67108864, string CacheZone = "disk_cache_one", string CacheStrategy = "disk", bool HideCacheHeaders = false,
+        bool CacheControl = false,
         int CacheTtl = 300, bool ConsumerIsolation = true, bool CacheSetCookie = false);
 
     readonly ResponseCache _cache;
@@ -93,7 +95,8 @@ internal sealed class ProxyCache : IPlugin<ProxyCache, ProxyCache.Config>, IAcce
         _cache = new(this, context, config.CacheZone, inMemory, new(
             config.CacheMethod ?? ["GET", "HEAD"], config.CacheHttpStatus ?? [200, 301, 404],
             config.CacheBypass is { } bypass ? new(bypass) : null, config.NoCache is { } no ? new(no) : null,
-            inMemory ? TimeSpan.FromSeconds(config.CacheTtl) : null, inMemory && config.CacheControl, config.HideCacheHeaders, inMemory && config.CacheSetCookie,
+            inMemory ? TimeSpan.FromSeconds(config.CacheTtl) : null, inMemory && config.CacheControl, config.HideCacheHeaders,
+            inMemory && config.CacheSetCookie,
             config.MaxRespBodySize));
     }
 
@@ -109,7 +112,8 @@ internal sealed class ProxyCache : IPlugin<ProxyCache, ProxyCache.Config>, IAcce
         {
             key = $"{identity}\u0001{key}";
         }
-        return new(exchange.Request.Method == "PURGE" ? Answer.Bare(_cache.Purge(key) ? 200 : 404) : _cache.Ask(exchange, key, _isolates && identity is null));
+        return new(exchange.Request.Method == "PURGE" ? Answer.Bare(_cache.Purge(key) ? 200 : 404)
+            : _cache.Ask(exchange, key, _isolates && identity is null));
     }
 
     public void FilterHeaders(Exchange exchange) => _cache.FilterHeaders(exchange);

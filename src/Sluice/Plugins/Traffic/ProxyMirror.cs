@@ -67,7 +67,8 @@ internal sealed partial class ProxyMirror : IPlugin<ProxyMirror, ProxyMirror.Con
     }
 
     static TimeSpan TimeOf(JsonObject? attributes, string name) =>
-        attributes?["timeout"]?[name] is { } text && NginxUnits.TryParseTime(text.ToString(), out var time) ? time : TimeSpan.FromSeconds(60);
+        attributes?["timeout"]?[name] is { } text && NginxUnits.TryParseTime(text.ToString(), out var time) ? time
+        : TimeSpan.FromSeconds(60);
 
     public static JsonTypeInfo<Config> ConfigType => ProxyMirrorJson.Default.Config;
 
@@ -111,7 +112,8 @@ internal sealed partial class ProxyMirror : IPlugin<ProxyMirror, ProxyMirror.Con
             }
             foreach (var (name, values) in exchange.Request.Headers)
             {
-                if (!HopByHop.ContainsOfRequest(name) && !HeaderName.Is(name, "Content-Length") && !name.StartsWith(':') && HeaderName.IsToken(name)
+                if (!HopByHop.ContainsOfRequest(name) && !HeaderName.Is(name, "Content-Length") && !name.StartsWith(':')
+                    && HeaderName.IsToken(name)
                     && !request.Headers.TryAddWithoutValidation(name, values.ToArray()))
                 {
                     request.Content?.Headers.TryAddWithoutValidation(name, values.ToArray());
@@ -131,7 +133,8 @@ internal sealed partial class ProxyMirror : IPlugin<ProxyMirror, ProxyMirror.Con
         {
             using var response = await _services.Http.OpenAsync(request, _options, CancellationToken.None);
         }
-        catch (Exception e) when (e is OutgoingException or IOException or HttpRequestException or InvalidOperationException or OperationCanceledException)
+        catch (Exception e)
+            when (e is OutgoingException or IOException or HttpRequestException or InvalidOperationException or OperationCanceledException)
         {
             LogFailed(_config.Host, e.Message);
         }
@@ -197,7 +200,8 @@ internal sealed partial class ProxyMirror : IPlugin<ProxyMirror, ProxyMirror.Con
             }
         }
 
-        public override async ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) => Seen(await _inner.ReadAsync(cancellationToken));
+        public override async ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) =>
+            Seen(await _inner.ReadAsync(cancellationToken));
 
         public override bool TryRead(out ReadResult result)
         {

@@ -37,13 +37,15 @@ sealed class Quantity(JsonNode value, int least = 1)
     }
 
     /// <summary>What is wrong with a quantity that the schema took: a text that never gives a number; or null.</summary>
-    public static string? Check(string property, JsonNode? value, int least = 1) => value is null || Number(value, least) is not null || Template.HasVariables(value.ToString())
+    public static string? Check(string property, JsonNode? value, int least = 1) =>
+        value is null || Number(value, least) is not null || Template.HasVariables(value.ToString())
         ? null
         : $"property \"{property}\" validation failed: expected a {(least > 0 ? "positive " : "")}integer or a text with a variable such as \"${{http_x_quota ?? 10}}\", got \"{value}\"";
 
     static double? Number(JsonNode value, int least)
     {
-        var number = LuaText.Type(value) == "number" ? LuaText.ToDouble(value) : LuaText.TryToNumber(value.ToString(), out var text) ? text : double.NaN;
+        var number = LuaText.Type(value) == "number" ? LuaText.ToDouble(value) : LuaText.TryToNumber(value.ToString(), out var text) ? text
+            : double.NaN;
         return number >= least && number <= Most && number % 1 == 0 ? number : null;
     }
 }

@@ -4,8 +4,8 @@ using StackExchange.Redis;
 namespace Sluice.Plugins.Traffic;
 
 /// <summary>
-/// Quotas in Redis, for all gateways that ask it: one script and one round trip for each request. Time is Redis's, so gateways' clocks need not agree. As in
-/// memory, who is refused takes nothing.
+/// Quotas in Redis, for all gateways that ask it: one script and one round trip for each request. Time is Redis's, so gateways' clocks need
+/// not agree. As in memory, who is refused takes nothing.
 /// </summary>
 sealed class RedisCounters(RedisLink redis, string prefix, bool sliding) : ICounters
 {
@@ -63,7 +63,8 @@ sealed class RedisCounters(RedisLink redis, string prefix, bool sliding) : ICoun
         return {1, math.floor(limit - present - before), math.ceil(left)}
         """);
 
-    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) => RunAsync(key, limit, window, cost, must: false);
+    public ValueTask<Quota> TakeAsync(string key, long limit, TimeSpan window, long cost, CancellationToken cancellation) =>
+        RunAsync(key, limit, window, cost, must: false);
 
     /// <summary>Counts what was let through already, whatever the limit says now; also nothing, which begins a window.</summary>
     /// <exception cref="IOException">Redis cannot be asked.</exception>
@@ -73,7 +74,8 @@ sealed class RedisCounters(RedisLink redis, string prefix, bool sliding) : ICoun
     {
         // keys come from clients: a long one is kept as its hash
         var name = $"{prefix}:{(sliding ? "sliding" : "fixed")}:{Bounded(key)}";
-        var answer = await redis.RunAsync(sliding ? SlidingWindow : FixedWindow, name, [limit, (long)window.TotalMilliseconds, cost, must ? 1 : 0]);
+        var answer = await redis.RunAsync(sliding ? SlidingWindow : FixedWindow, name,
+            [limit, (long)window.TotalMilliseconds, cost, must ? 1 : 0]);
         var numbers = (long[]?)answer is { Length: 3 } three ? three : throw new IOException("malformed redis response");
         return new(numbers[0] == 1, numbers[1], TimeSpan.FromMilliseconds(numbers[2]));
     }

@@ -6,7 +6,8 @@ using StackExchange.Redis;
 
 namespace Sluice.Plugins.Traffic;
 
-/// <summary>A script that runs in Redis on one key: whatever it reads and writes, it is one round trip and nobody comes in between.</summary>
+/// <summary>A script that runs in Redis on one key: whatever it reads and writes, it is one round trip and nobody comes in
+/// between.</summary>
 sealed class RedisScript(string text)
 {
     public string Text => text;
@@ -16,7 +17,8 @@ sealed class RedisScript(string text)
     public byte[] Sha { get; } = SHA1.HashData(Encoding.UTF8.GetBytes(text));
 }
 
-/// <summary>A connection to Redis, to a cluster or to the master that sentinels name; made when the first request needs it, and made again when it breaks.</summary>
+/// <summary>A connection to Redis, to a cluster or to the master that sentinels name; made when the first request needs it, and made again
+/// when it breaks.</summary>
 sealed partial class RedisLink(RedisSettings settings, string name, PluginServices services) : IAsyncDisposable
 {
     static readonly TimeSpan BetweenAttempts = TimeSpan.FromSeconds(1);
@@ -75,7 +77,8 @@ sealed partial class RedisLink(RedisSettings settings, string name, PluginServic
         try
         {
             var options = settings.Options();
-            return await VerifyAsync(settings.Policy == "redis-sentinel" ? await OfSentinelsAsync(options) : await ConnectionMultiplexer.ConnectAsync(options));
+            return await VerifyAsync(settings.Policy == "redis-sentinel" ? await OfSentinelsAsync(options)
+                : await ConnectionMultiplexer.ConnectAsync(options));
         }
         catch
         {
@@ -110,7 +113,8 @@ sealed partial class RedisLink(RedisSettings settings, string name, PluginServic
         ask.CommandMap = CommandMap.Sentinel;
         ask.TieBreaker = "";
         ask.DefaultDatabase = null;
-        (ask.User, ask.Password) = (settings.SentinelUsername, string.IsNullOrEmpty(settings.SentinelPassword) ? null : settings.SentinelPassword);
+        (ask.User, ask.Password) = (settings.SentinelUsername,
+            string.IsNullOrEmpty(settings.SentinelPassword) ? null : settings.SentinelPassword);
         var sentinels = await ConnectionMultiplexer.SentinelConnectAsync(ask);
         try
         {
@@ -127,7 +131,8 @@ sealed partial class RedisLink(RedisSettings settings, string name, PluginServic
         }
     }
 
-    /// <summary>What the library says, without its statistics; the innermost reason is the one that helps (<c>WRONGPASS …</c>, <c>connection refused</c>).</summary>
+    /// <summary>What the library says, without its statistics; the innermost reason is the one that helps (<c>WRONGPASS …</c>,
+    /// <c>connection refused</c>).</summary>
     static string Reason(Exception e)
     {
         var text = Short(e.Message);
@@ -141,7 +146,8 @@ sealed partial class RedisLink(RedisSettings settings, string name, PluginServic
         }
         return text;
 
-        static string Short(string message) => message.Split([", mc: ", ", v: ", ", command="], 2, StringSplitOptions.None)[0].ReplaceLineEndings(" ");
+        static string Short(string message) =>
+            message.Split([", mc: ", ", v: ", ", command="], 2, StringSplitOptions.None)[0].ReplaceLineEndings(" ");
     }
 
     public async ValueTask DisposeAsync()

@@ -8,17 +8,21 @@ using StackExchange.Redis;
 
 namespace Sluice.Plugins.Traffic;
 
-/// <summary>Which Redis a limit is shared over: those of a plugin's properties that say so. Plugins that say the same share one connection.</summary>
+/// <summary>Which Redis a limit is shared over: those of a plugin's properties that say so. Plugins that say the same share one
+/// connection.</summary>
 sealed record RedisSettings(
-    string Policy, string? RedisHost = null, int RedisPort = 6379, string? RedisUsername = null, string? RedisPassword = null, int RedisDatabase = 0, int RedisTimeout = 1000,
+    string Policy, string? RedisHost = null, int RedisPort = 6379, string? RedisUsername = null, string? RedisPassword = null,
+    int RedisDatabase = 0, int RedisTimeout = 1000,
     bool RedisSsl = false, bool RedisSslVerify = false,
     string[]? RedisClusterNodes = null, string? RedisClusterName = null, bool RedisClusterSsl = false, bool RedisClusterSslVerify = false,
-    RedisSettings.Sentinel[]? RedisSentinels = null, string? RedisMasterName = null, string RedisRole = "master", int RedisConnectTimeout = 1000, int RedisReadTimeout = 1000,
+    RedisSettings.Sentinel[]? RedisSentinels = null, string? RedisMasterName = null, string RedisRole = "master",
+    int RedisConnectTimeout = 1000, int RedisReadTimeout = 1000,
     string? SentinelUsername = null, string? SentinelPassword = null)
 {
     public sealed record Sentinel(string Host, int Port);
 
-    const string Password = """ "redis_password": { "type": "string", "minLength": 0, "description": "`$secret://` and `$env://` references work" } """;
+    const string Password =
+        """ "redis_password": { "type": "string", "minLength": 0, "description": "`$secret://` and `$env://` references work" } """;
 
     const string Timeouts = """
         "redis_timeout": { "type": "integer", "minimum": 1, "default": 1000, "description": "milliseconds, for connecting and for an answer" },
@@ -123,11 +127,13 @@ sealed record RedisSettings(
         }
         var settings = config.Deserialize(RedisSettingsJson.Default.RedisSettings)!;
         // the name has a digest of the passwords, never the passwords
-        var digest = Convert.ToHexStringLower(SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(settings, RedisSettingsJson.Default.RedisSettings)));
+        var digest = Convert.ToHexStringLower(
+            SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(settings, RedisSettingsJson.Default.RedisSettings)));
         return context.Share($"redis/{digest}", () => new RedisLink(settings, digest, context.Services));
     }
 
-    /// <summary>The same for the library. Whoever is not connected fails at once: a request that waits for Redis to come back helps nobody.</summary>
+    /// <summary>The same for the library. Whoever is not connected fails at once: a request that waits for Redis to come back helps
+    /// nobody.</summary>
     public ConfigurationOptions Options()
     {
         var (connect, answer) = Policy == "redis-sentinel" ? (RedisConnectTimeout, RedisReadTimeout) : (RedisTimeout, RedisTimeout);
@@ -171,7 +177,8 @@ sealed record RedisSettings(
         return options;
     }
 
-    [System.Diagnostics.CodeAnalysis.SuppressMessage("Security", "CA5359", Justification = "without verify any certificate is good, as in APISIX")]
+    [System.Diagnostics.CodeAnalysis.SuppressMessage("Security", "CA5359",
+        Justification = "without verify any certificate is good, as in APISIX")]
     static void Secure(ConfigurationOptions options, bool tls, bool verify)
     {
         options.Ssl = tls;

@@ -6,8 +6,8 @@ using StackExchange.Redis;
 namespace Sluice.Plugins.Traffic;
 
 /// <summary>
-/// Who is under way, in Redis: a sorted set for each key, a member for each request, its score the time at which it is no longer believed. Members of requests
-/// that go on are told anew, so a stream of any length is counted; those of a gateway that died are not, and go.
+/// Who is under way, in Redis: a sorted set for each key, a member for each request, its score the time at which it is no longer believed.
+/// Members of requests that go on are told anew, so a stream of any length is counted; those of a gateway that died are not, and go.
 /// </summary>
 sealed partial class RedisSlots : IAsyncDisposable
 {

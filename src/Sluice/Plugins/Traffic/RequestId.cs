@@ -57,7 +57,8 @@ internal sealed class RequestId(RequestId.Config config, TimeProvider time) : IP
             """,
     };
 
-    public sealed record Config(string HeaderName = "X-Request-Id", bool IncludeInResponse = true, string Algorithm = "uuid", RangeConfig? RangeId = null);
+    public sealed record Config(string HeaderName = "X-Request-Id", bool IncludeInResponse = true, string Algorithm = "uuid",
+        RangeConfig? RangeId = null);
 
     public sealed record RangeConfig(int Length = 16, string CharSet = RangeCharacters);
 
@@ -67,8 +68,10 @@ internal sealed class RequestId(RequestId.Config config, TimeProvider time) : IP
 
     static string? Refusal(Config config) =>
         !HeaderName.IsToken(config.HeaderName) ? $"property \"header_name\" validation failed: not a header name: \"{config.HeaderName}\""
-        : config.RangeId?.Length > MaxLength ? $"property \"range_id\" validation failed: property \"length\" validation failed: expected {config.RangeId.Length} to be at most {MaxLength}"
-        : config.RangeId?.CharSet.Any(c => c is <= ' ' or > '~') == true ? "property \"range_id\" validation failed: property \"char_set\" validation failed: only visible ASCII characters fit a header"
+        : config.RangeId?.Length > MaxLength
+        ? $"property \"range_id\" validation failed: property \"length\" validation failed: expected {config.RangeId.Length} to be at most {MaxLength}"
+        : config.RangeId?.CharSet.Any(c => c is <= ' ' or > '~') == true
+        ? "property \"range_id\" validation failed: property \"char_set\" validation failed: only visible ASCII characters fit a header"
         : null;
 
     public static RequestId Create(Config config, PluginContext context) =>

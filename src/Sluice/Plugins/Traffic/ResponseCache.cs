@@ -14,7 +14,8 @@ namespace Sluice.Plugins.Traffic;
 /// <param name="OfRequests">Requests and responses say how long, with <c>Cache-Control</c> and <c>Expires</c>.</param>
 /// <param name="SetsCookies">Also responses that set cookies are stored.</param>
 sealed record CacheRules(
-    string[] Methods, int[] Statuses, CacheText? Bypass, CacheText? NoCache, TimeSpan? Lifetime, bool OfRequests, bool HideHeaders, bool SetsCookies, long MaxBody);
+    string[] Methods, int[] Statuses, CacheText? Bypass, CacheText? NoCache, TimeSpan? Lifetime, bool OfRequests, bool HideHeaders,
+    bool SetsCookies, long MaxBody);
 
 /// <summary>Text made of values: variables and what stands for itself, one behind the other.</summary>
 sealed class CacheText(string[] parts)
@@ -36,7 +37,8 @@ sealed class CacheText(string[] parts)
     public bool Holds(Exchange exchange) => Of(exchange) is not ("" or "0");
 }
 
-/// <summary>The stored responses of a plugin: gives them, and copies those that pass. What APISIX leaves open is as RFC 9111 says.</summary>
+/// <summary>The stored responses of a plugin: gives them, and copies those that pass. What APISIX leaves open is as RFC 9111
+/// says.</summary>
 sealed class ResponseCache
 {
     public const string StatusHeader = "Apisix-Cache-Status";
@@ -51,7 +53,8 @@ sealed class ResponseCache
     /// <exception cref="ConfigException">The zone is none for this.</exception>
     public ResponseCache(object owner, PluginContext context, string zone, bool inMemory, CacheRules rules)
     {
-        var settings = context.ProxyCache.Zones.FirstOrDefault(one => one.Name == zone) ?? throw new ConfigException($"cache_zone {zone} not found");
+        var settings = context.ProxyCache.Zones.FirstOrDefault(one => one.Name == zone)
+            ?? throw new ConfigException($"cache_zone {zone} not found");
         if (settings.Directory is null != inMemory)
         {
             throw new ConfigException($"invalid or empty cache_zone for cache_strategy: {(inMemory ? "memory" : "disk")}");
@@ -59,12 +62,14 @@ sealed class ResponseCache
         (_owner, _rules, _zoneLifetime, _time) = (owner, rules, context.ProxyCache.Lifetime, context.Services.Time);
         _zone = context.Share(
             $"proxy-cache/{zone}/{settings.Directory}/{string.Join(':', settings.Levels)}/{settings.Bytes}",
-            () => new CacheZone(settings.Directory, settings.Levels, settings.Bytes, _time, context.Services.Loggers.CreateLogger<CacheZone>()).Load());
+            () => new CacheZone(settings.Directory, settings.Levels, settings.Bytes, _time,
+                context.Services.Loggers.CreateLogger<CacheZone>()).Load());
     }
 
     /// <summary>Whose response it is, where responses of one are not for another; null: everybody's.</summary>
     public static string? IdentityOf(Exchange exchange) =>
-        exchange.Consumer?.Username is { Length: > 0 } consumer ? consumer : exchange.Get("remote_user") is { Length: > 0 } user ? user : null;
+        exchange.Consumer?.Username is { Length: > 0 } consumer ? consumer : exchange.Get("remote_user") is { Length: > 0 } user ? user
+        : null;
 
     sealed record Asked(string Key, bool MayKeep, bool IsPersonal)
     {
@@ -73,7 +78,8 @@ sealed class ResponseCache
 
     public bool Purge(string key) => _zone.Purge(key);
 
-    /// <summary>In the access phase: the stored response goes out in the place of the upstream's, or the upstream's may be copied.</summary>
+    /// <summary>In the access phase: the stored response goes out in the place of the upstream's, or the upstream's may be
+    /// copied.</summary>
     /// <param name="isPersonal">The key has no identity in it, and its plugin wants one.</param>
     public Answer? Ask(Exchange exchange, string key, bool isPersonal)
     {
@@ -177,7 +183,8 @@ sealed class ResponseCache
             || _rules.NoCache?.Holds(exchange) == true
             || of.Has("private") || of.Has("no-store") || of.Has("no-cache")
             || (!_rules.SetsCookies && response.Headers.SetCookie.Count > 0)
-            || (asked.IsPersonal && exchange.Request.Headers.Authorization.Count > 0 && !of.Has("public") && !of.Has("s-maxage") && !of.Has("must-revalidate"))
+            || (asked.IsPersonal && exchange.Request.Headers.Authorization.Count > 0 && !of.Has("public") && !of.Has("s-maxage")
+                && !of.Has("must-revalidate"))
             || VaryOf(response.Headers.Vary) is not { } vary)
         {
             return null;
@@ -187,12 +194,14 @@ sealed class ResponseCache
         var lifetime = LifetimeOf(exchange, of, now, age);
         return lifetime <= TimeSpan.Zero ? null : new(
             asked.Key, vary, CacheZone.VariantOf(vary, name => exchange.Request.Headers[name].ToString()), response.StatusCode,
-            [.. exchange.SourceHeaders.Where(static header => IsKept(header.Key)).Select(static header => new CachedHeader(header.Key, [.. header.Value.Select(static value => value ?? "")]))],
+            [.. exchange.SourceHeaders.Where(static header => IsKept(header.Key))
+                .Select(static header => new CachedHeader(header.Key, [.. header.Value.Select(static value => value ?? "")]))],
             now.ToUnixTimeMilliseconds(), (long)lifetime.TotalMilliseconds, (long)age.TotalMilliseconds);
     }
 
     static bool IsKept(string name) => !HopByHop.Contains(name) && !HeaderName.Is(name, "Age") && !HeaderName.Is(name, StatusHeader)
-        && !HeaderName.Is(name, "Proxy-Authenticate") && !HeaderName.Is(name, "Trailer") && !name.Contains("ratelimit-remaining", StringComparison.OrdinalIgnoreCase);
+        && !HeaderName.Is(name, "Proxy-Authenticate") && !HeaderName.Is(name, "Trailer")
+        && !name.Contains("ratelimit-remaining", StringComparison.OrdinalIgnoreCase);
 
     TimeSpan LifetimeOf(Exchange exchange, Directives of, DateTimeOffset now, TimeSpan age)
     {
@@ -225,7 +234,8 @@ sealed class ResponseCache
     static string[]? VaryOf(StringValues vary)
     {
         var names = vary.ToString().Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        return names.Contains("*") ? null : [.. names.Select(static name => name.ToLowerInvariant()).Distinct().Order(StringComparer.Ordinal)];
+        return names.Contains("*") ? null
+            : [.. names.Select(static name => name.ToLowerInvariant()).Distinct().Order(StringComparer.Ordinal)];
     }
 
     sealed class Copy(CacheFill fill) : ResponseCopy
@@ -273,13 +283,15 @@ sealed class ResponseCache
             Say(exchange, "HIT");
         }
 
-        string? Header(string name) => Array.Find(head.Headers, header => HeaderName.Is(header.Name, name)) is { Values: [var value, ..] } ? value : null;
+        string? Header(string name) =>
+            Array.Find(head.Headers, header => HeaderName.Is(header.Name, name)) is { Values: [var value, ..] } ? value : null;
 
         bool IsKnown(IHeaderDictionary request)
         {
             if (request.IfNoneMatch is { Count: > 0 } tags)
             {
-                return Header("ETag") is { } tag && tags.ToString().Split(',', StringSplitOptions.TrimEntries).Any(one => one == "*" || Weak(one) == Weak(tag));
+                return Header("ETag") is { } tag
+                    && tags.ToString().Split(',', StringSplitOptions.TrimEntries).Any(one => one == "*" || Weak(one) == Weak(tag));
             }
             return HttpDate(request.IfModifiedSince) is { } since && HttpDate(Header("Last-Modified")) is { } changed && changed <= since;
 
@@ -319,6 +331,7 @@ sealed class ResponseCache
         public long? Seconds(string name) => all?.TryGetValue(name, out var text) == true ? Number(text) ?? 0 : null;
 
         /// <summary>No longer than a few decades.</summary>
-        public static long? Number(string text) => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? Math.Min(number, int.MaxValue) : null;
+        public static long? Number(string text) =>
+            long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? Math.Min(number, int.MaxValue) : null;
     }
 }

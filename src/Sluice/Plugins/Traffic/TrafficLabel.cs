@@ -65,13 +65,15 @@ internal sealed class TrafficLabel : IPlugin<TrafficLabel, TrafficLabel.Config>,
 
     public sealed record Config(RuleConfig[] Rules);
 
-    public sealed record RuleConfig([property: JsonConverter(typeof(ActionsConverter))] ActionConfig[] Actions, [property: JsonConverter(typeof(MatchConverter))] Expression? Match = null);
+    public sealed record RuleConfig([property: JsonConverter(typeof(ActionsConverter))]
+    ActionConfig[] Actions, [property: JsonConverter(typeof(MatchConverter))] Expression? Match = null);
 
     public sealed record ActionConfig(int Weight, HeaderChanges? SetHeaders);
 
     internal sealed class MatchConverter : VarsConverter
     {
-        protected override string Describe(JsonNode value, string problem) => $"failed to validate the 'match' expression: {value.ToJsonString(Readable)} err: {problem}";
+        protected override string Describe(JsonNode value, string problem) =>
+            $"failed to validate the 'match' expression: {value.ToJsonString(Readable)} err: {problem}";
     }
 
     internal sealed class ActionsConverter : ParsedConverter<ActionConfig[]>

@@ -78,7 +78,8 @@ internal sealed partial class BodyTransformer
 
     public sealed record Transform(string Template, string? InputFormat = null, bool TemplateIsBase64 = false);
 
-    public sealed record Config(Transform? Request = null, Transform? Response = null, int MaxReqBodySize = 64 << 20, int MaxRespBodySize = 64 << 20);
+    public sealed record Config(Transform? Request = null, Transform? Response = null, int MaxReqBodySize = 64 << 20,
+        int MaxRespBodySize = 64 << 20);
 
     /// <summary>Elements inside elements.</summary>
     const int MaxDepth = 200;
@@ -92,7 +93,8 @@ internal sealed partial class BodyTransformer
     BodyTransformer(Config config, PluginContext context)
     {
         _config = config;
-        _unit = LuaUnit.OfFunctions(context.Services.Lua, "body-transformer", $"{context.Scope}, plugin body-transformer", context.Config.DeepClone(), [Glue]);
+        _unit = LuaUnit.OfFunctions(context.Services.Lua, "body-transformer", $"{context.Scope}, plugin body-transformer",
+            context.Config.DeepClone(), [Glue]);
         _logger = context.Services.Loggers.CreateLogger<BodyTransformer>();
     }
 
@@ -117,7 +119,8 @@ internal sealed partial class BodyTransformer
         }
         var body = await exchange.Body.ReadAsync(_config.MaxReqBodySize);
         var isGet = HttpMethods.IsGet(exchange.Request.Method);
-        var (made, status, error) = Make(exchange, "request", LuaPhase.Rewrite, isGet ? "args" : request.InputFormat, body, exchange.Request.ContentType);
+        var (made, status, error) = Make(exchange, "request", LuaPhase.Rewrite, isGet ? "args" : request.InputFormat, body,
+            exchange.Request.ContentType);
         if (made is null)
         {
             LogFailure(error, body.Length);
@@ -134,7 +137,8 @@ internal sealed partial class BodyTransformer
             return;
         }
         var headers = exchange.Response.Headers;
-        if (headers.ContentEncoding.ToString() is { Length: > 0 } encoding && !encoding.Equals("identity", StringComparison.OrdinalIgnoreCase))
+        if (headers.ContentEncoding.ToString() is { Length: > 0 } encoding
+            && !encoding.Equals("identity", StringComparison.OrdinalIgnoreCase))
         {
             LogCompressed(encoding);
             return;
@@ -149,7 +153,8 @@ internal sealed partial class BodyTransformer
 
     public ReadOnlyMemory<byte> FilterBody(Exchange exchange, ReadOnlyMemory<byte> body)
     {
-        var (made, _, error) = Make(exchange, "response", LuaPhase.BodyFilter, _config.Response!.InputFormat, body, exchange.Response.ContentType);
+        var (made, _, error) = Make(exchange, "response", LuaPhase.BodyFilter, _config.Response!.InputFormat, body,
+            exchange.Response.ContentType);
         if (made is null)
         {
             LogFailure(error, body.Length);
@@ -158,7 +163,8 @@ internal sealed partial class BodyTransformer
         return made;
     }
 
-    (byte[]? Made, int Status, string Error) Make(Exchange exchange, string side, LuaPhase phase, string? format, ReadOnlyMemory<byte> body, string? contentType)
+    (byte[]? Made, int Status, string Error) Make(Exchange exchange, string side, LuaPhase phase, string? format, ReadOnlyMemory<byte> body,
+        string? contentType)
     {
         format ??= FormatOf(contentType);
         if (format is null && !body.IsEmpty)
@@ -192,20 +198,22 @@ internal sealed partial class BodyTransformer
 
     static string? FormatOf(string? contentType)
     {
-        return Has("text/xml") ? "xml" : Has("application/json") ? "json" : Has("application/x-www-form-urlencoded") ? "encoded" : Has("multipart/") ? "multipart" : null;
+        return Has("text/xml") ? "xml" : Has("application/json") ? "json" : Has("application/x-www-form-urlencoded") ? "encoded"
+            : Has("multipart/") ? "multipart" : null;
 
         bool Has(string type) => contentType?.Contains(type, StringComparison.OrdinalIgnoreCase) == true;
     }
 
     /// <summary>
-    /// A document as templates see it: prefixes dropped, text for elements that have nothing else, lists for repeated ones, <c>_attr</c> for attributes; the text of an element that has
-    /// more is <c>#text</c> here and at 1 there.
+    /// A document as templates see it: prefixes dropped, text for elements that have nothing else, lists for repeated ones, <c>_attr</c>
+    /// for attributes; the text of an element that has more is <c>#text</c> here and at 1 there.
     /// </summary>
     static JsonObject ReadXml(ReadOnlyMemory<byte> body)
     {
         using var reader = XmlReader.Create(
             new MemoryStream(body.TrimStart(" \t\r\n"u8).ToArray()),
-            new XmlReaderSettings { DtdProcessing = DtdProcessing.Prohibit, XmlResolver = null, IgnoreComments = true, IgnoreProcessingInstructions = true });
+            new XmlReaderSettings { DtdProcessing = DtdProcessing.Prohibit, XmlResolver = null, IgnoreComments = true,
+                IgnoreProcessingInstructions = true });
         var root = new JsonObject();
         var open = new Stack<(string Name, JsonObject Members, StringBuilder Text)>();
         while (reader.Read())

@@ -40,7 +40,8 @@ internal sealed class Brotli : IPlugin<Brotli, Brotli.Config>, ICompressor
     };
 
     public sealed record Config(
-        JsonNode? Types = null, int MinLength = 20, double HttpVersion = 1.1, int Mode = 0, int CompLevel = 6, int Lgwin = 19, int Lgblock = 0, bool Vary = false);
+        JsonNode? Types = null, int MinLength = 20, double HttpVersion = 1.1, int Mode = 0, int CompLevel = 6, int Lgwin = 19,
+        int Lgblock = 0, bool Vary = false);
 
     readonly Compression _compression;
     readonly int _quality;
@@ -59,7 +60,8 @@ internal sealed class Brotli : IPlugin<Brotli, Brotli.Config>, ICompressor
 
     public void FilterHeaders(Exchange exchange)
     {
-        if (Compression.CanCompress(exchange) && _compression.IsFor(exchange) && (Compression.Weight(exchange, "br") ?? Compression.Weight(exchange, "*")) > 0)
+        if (Compression.CanCompress(exchange) && _compression.IsFor(exchange)
+            && (Compression.Weight(exchange, "br") ?? Compression.Weight(exchange, "*")) > 0)
         {
             _compression.Vary(exchange);
             Compression.Begin(exchange, "br");

@@ -17,14 +17,16 @@ sealed class Compression(JsonNode? types, int minLength, double httpVersion, boo
         "http_version": { "enum": [1.1, 1.0], "default": 1.1, "description": "the least version that a request must have" }
         """;
 
-    readonly HashSet<string>? _types = types is JsonArray list ? [.. list.Select(type => type!.GetValue<string>())] : types is null ? ["text/html"] : null;
+    readonly HashSet<string>? _types = types is JsonArray list ? [.. list.Select(type => type!.GetValue<string>())] : types is null
+        ? ["text/html"] : null;
 
     /// <summary>Whether a response is one of those that the configuration means, whatever its client takes.</summary>
     public bool IsFor(Exchange exchange)
     {
         var response = exchange.Response;
         return response.ContentType is { Length: > 0 } type
-            && (_types is null || _types.GetAlternateLookup<ReadOnlySpan<char>>().Contains(type.AsSpan(0, type.IndexOf(';', StringComparison.Ordinal) is >= 0 and var end ? end : type.Length)))
+            && (_types is null || _types.GetAlternateLookup<ReadOnlySpan<char>>()
+                .Contains(type.AsSpan(0, type.IndexOf(';', StringComparison.Ordinal) is >= 0 and var end ? end : type.Length)))
             && !(exchange.ResponseLength < minLength)
             && (httpVersion < 1.1 || exchange.Request.Protocol is not "HTTP/1.0");
     }
@@ -58,7 +60,8 @@ sealed class Compression(JsonNode? types, int minLength, double httpVersion, boo
 
     /// <summary>There is a body that may be compressed, and nobody has done so.</summary>
     public static bool CanCompress(Exchange exchange) =>
-        exchange.Response.Headers.ContentEncoding.Count == 0 && !HttpMethods.IsHead(exchange.Request.Method) && exchange.Response.StatusCode is >= 200 and not (204 or 206 or 304);
+        exchange.Response.Headers.ContentEncoding.Count == 0 && !HttpMethods.IsHead(exchange.Request.Method)
+        && exchange.Response.StatusCode is >= 200 and not (204 or 206 or 304);
 
     /// <summary>The weight that <c>Accept-Encoding</c> gives to a coding (RFC 9110, section 12.5.3); null: it does not name it.</summary>
     public static double? Weight(Exchange exchange, string coding)
@@ -76,7 +79,8 @@ sealed class Compression(JsonNode? types, int minLength, double httpVersion, boo
                 }
                 var parameter = semicolon < 0 ? default : item[(semicolon + 1)..].Trim();
                 return !parameter.StartsWith("q=", StringComparison.OrdinalIgnoreCase) ? 1
-                    : double.TryParse(parameter[2..], System.Globalization.NumberStyles.AllowDecimalPoint, System.Globalization.CultureInfo.InvariantCulture, out var weight) ? weight : 0;
+                    : double.TryParse(parameter[2..], System.Globalization.NumberStyles.AllowDecimalPoint,
+                        System.Globalization.CultureInfo.InvariantCulture, out var weight) ? weight : 0;
             }
         }
         return null;

@@ -41,7 +41,8 @@ internal sealed class Degraphql : IPlugin<Degraphql, Degraphql.Config>, IAccess,
             """,
     };
 
-    public sealed record Config(string Query, int MaxReqBodySize = 64 * 1024 * 1024, string[]? Variables = null, string? OperationName = null);
+    public sealed record Config(string Query, int MaxReqBodySize = 64 * 1024 * 1024, string[]? Variables = null,
+        string? OperationName = null);
 
     readonly Config _config;
 
@@ -54,7 +55,8 @@ internal sealed class Degraphql : IPlugin<Degraphql, Degraphql.Config>, IAccess,
         try
         {
             var document = Parser.Parse(config.Query, new ParserOptions { Ignore = IgnoreOptions.All, MaxDepth = 128 });
-            return document.Definitions.Count > 1 && config.OperationName is null ? "operation_name is required if multiple operations are present in the query" : null;
+            return document.Definitions.Count > 1 && config.OperationName is null
+                ? "operation_name is required if multiple operations are present in the query" : null;
         }
         catch (GraphQLSyntaxErrorException e)
         {
@@ -66,7 +68,8 @@ internal sealed class Degraphql : IPlugin<Degraphql, Degraphql.Config>, IAccess,
         }
     }
 
-    public static Degraphql Create(Config config, PluginContext context) => Refusal(config) is { } error ? throw new ConfigException(error) : new(config);
+    public static Degraphql Create(Config config, PluginContext context) =>
+        Refusal(config) is { } error ? throw new ConfigException(error) : new(config);
 
     public int MaxRequestBodyBytes => _config.MaxReqBodySize;
 
@@ -91,7 +94,8 @@ internal sealed class Degraphql : IPlugin<Degraphql, Degraphql.Config>, IAccess,
             }
             else
             {
-                variables = new(names.Select(name => KeyValuePair.Create(name, (JsonNode?)Argument(exchange.Args, name))).Where(pair => pair.Value is not null));
+                variables = new(names.Select(name => KeyValuePair.Create(name, (JsonNode?)Argument(exchange.Args, name)))
+                    .Where(pair => pair.Value is not null));
             }
         }
         if (isPost)

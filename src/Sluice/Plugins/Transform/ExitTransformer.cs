@@ -13,7 +13,8 @@ using Sluice.Scripting;
 namespace Sluice.Plugins.Transform;
 
 /// <summary>Lets Lua functions change the answers that the gateway and its plugins give.</summary>
-internal sealed partial class ExitTransformer(ExitTransformer.Config config, PluginContext context) : IPlugin<ExitTransformer, ExitTransformer.Config>, IRewrite
+internal sealed partial class ExitTransformer(ExitTransformer.Config config, PluginContext context)
+    : IPlugin<ExitTransformer, ExitTransformer.Config>, IRewrite
 {
     public static PluginInfo Info { get; } = new(
         Name: "exit-transformer",
@@ -63,7 +64,8 @@ internal sealed partial class ExitTransformer(ExitTransformer.Config config, Plu
     public static JsonTypeInfo<Config> ConfigType => ExitTransformerJson.Default.Config;
 
     public static ExitTransformer Create(Config config, PluginContext context) =>
-        config.Functions.Select(LuaCheck.Syntax).FirstOrDefault(error => error is not null) is { } error ? throw new ConfigException(error) : new(config, context);
+        config.Functions.Select(LuaCheck.Syntax).FirstOrDefault(error => error is not null) is { } error ? throw new ConfigException(error)
+        : new(config, context);
 
     public ValueTask<Answer?> RewriteAsync(Exchange exchange)
     {
@@ -75,7 +77,8 @@ internal sealed partial class ExitTransformer(ExitTransformer.Config config, Plu
     Answer Transform(Exchange exchange, Answer answer)
     {
         // the page for a bare status is no body that anybody has given
-        var given = answer.IsPlainError && answer.ContentType?.StartsWith("text/html", StringComparison.Ordinal) == true ? default : answer.Body;
+        var given = answer.IsPlainError && answer.ContentType?.StartsWith("text/html", StringComparison.Ordinal) == true ? default
+            : answer.Body;
         var isTable = given.Length > 0 && given.Span[0] is (byte)'{' or (byte)'[';
         var results = exchange.OpenScript().Apply(_unit, LuaPhase.HeaderFilter, "exit-transformer",
         [
@@ -97,13 +100,15 @@ internal sealed partial class ExitTransformer(ExitTransformer.Config config, Plu
             "none" => Answer.Bare((int)status),
             "set" => answer with
             {
-                Status = (int)status, Body = results[2]!, IsPlainError = false, ContentType = given.IsEmpty ? Answer.PlainText : answer.ContentType ?? Answer.PlainText,
+                Status = (int)status, Body = results[2]!, IsPlainError = false,
+                    ContentType = given.IsEmpty ? Answer.PlainText : answer.ContentType ?? Answer.PlainText,
             },
             _ when given.IsEmpty && status != answer.Status => Answer.Bare((int)status),
             _ => answer with { Status = (int)status },
         };
         made = made with { Headers = answer.Headers, Reason = answer.Reason };
-        return results[3] is { } headers && CjsonReader.Parse(headers) is JsonObject changes ? Set(exchange.Response.Headers, made, changes) : made;
+        return results[3] is { } headers && CjsonReader.Parse(headers) is JsonObject changes ? Set(exchange.Response.Headers, made, changes)
+            : made;
     }
 
     Answer Set(IHeaderDictionary response, Answer answer, JsonObject changes)
@@ -126,7 +131,8 @@ internal sealed partial class ExitTransformer(ExitTransformer.Config config, Plu
             {
                 Headers =
                 [
-                    .. answer.Headers.Where(header => !HeaderName.Is(header.Key, name)), .. values.Select(text => KeyValuePair.Create(name, text)),
+                    .. answer.Headers.Where(header => !HeaderName.Is(header.Key, name)),
+                    .. values.Select(text => KeyValuePair.Create(name, text)),
                 ],
             };
         }
@@ -136,10 +142,12 @@ internal sealed partial class ExitTransformer(ExitTransformer.Config config, Plu
     static string Text(JsonValue value) =>
         HeaderText.Escape(LuaText.Type(value) == "number" ? LuaText.Number(LuaText.ToDouble(value)) : value.ToString());
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Where}: a function has returned the status {Status}, which cannot be sent; the answer stays as it was")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "{Where}: a function has returned the status {Status}, which cannot be sent; the answer stays as it was")]
     partial void LogStatus(string where, double status);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "{Where}: a function has set the header {Name}, which is no name or the gateway's own; it is left out")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "{Where}: a function has set the header {Name}, which is no name or the gateway's own; it is left out")]
     partial void LogHeader(string where, string name);
 }
 

@@ -91,7 +91,8 @@ internal sealed partial class GrpcTranscode
     };
 
     public sealed record Config(
-        JsonValue ProtoId, string Service, string Method, double Deadline = 0, string[]? PbOption = null, bool ShowStatusInBody = false, string? StatusDetailType = null,
+        JsonValue ProtoId, string Service, string Method, double Deadline = 0, string[]? PbOption = null, bool ShowStatusInBody = false,
+        string? StatusDetailType = null,
         int MaxRespBodySize = 64 << 20);
 
     const int MaxBody = 64 << 20;
@@ -202,7 +203,8 @@ internal sealed partial class GrpcTranscode
     {
         var (method, type) = (exchange.Request.Method, exchange.Request.ContentType ?? "");
         var isPost = HttpMethods.IsPost(method);
-        if (type.Contains("application/json", StringComparison.Ordinal) && (isPost || HttpMethods.IsPut(method) || HttpMethods.IsPatch(method)))
+        if (type.Contains("application/json", StringComparison.Ordinal)
+            && (isPost || HttpMethods.IsPut(method) || HttpMethods.IsPatch(method)))
         {
             try
             {
@@ -219,13 +221,16 @@ internal sealed partial class GrpcTranscode
         }
         var text = isPost ? Encoding.UTF8.GetString((await exchange.Body.ReadAsync(MaxBody)).Span) : exchange.Args;
         return new JsonObject(QueryHelpers.ParseQuery(text).DistinctBy(static pair => pair.Key)
-            .Select(static pair => KeyValuePair.Create(pair.Key, pair.Value.Count == 1 ? (JsonNode?)pair.Value[0] : new JsonArray([.. pair.Value.Select(static value => (JsonNode?)value)]))));
+            .Select(static pair => KeyValuePair.Create(pair.Key,
+                pair.Value.Count == 1 ? (JsonNode?)pair.Value[0]
+                : new JsonArray([.. pair.Value.Select(static value => (JsonNode?)value)]))));
     }
 
     static IEnumerable<JsonObject> MessagesOf(JsonNode? data, ProtoMethod method) => data switch
     {
         JsonObject json => [json],
-        JsonArray items when method.ClientStreams => items.Select(static item => item as JsonObject ?? throw new ProtoException("a message must be an object")),
+        JsonArray items when method.ClientStreams =>
+            items.Select(static item => item as JsonObject ?? throw new ProtoException("a message must be an object")),
         _ => throw new ProtoException("the message must be an object"),
     };
 
@@ -237,7 +242,8 @@ internal sealed partial class GrpcTranscode
         output.Write(message.WrittenSpan);
     }
 
-    public IPieceFilter? OpenRequestBody(Exchange exchange) => exchange.TrailersInBody is Call { ReadsLines: true } call ? new Lines(this, call.Method.Input, new LineFramer()) : null;
+    public IPieceFilter? OpenRequestBody(Exchange exchange) =>
+        exchange.TrailersInBody is Call { ReadsLines: true } call ? new Lines(this, call.Method.Input, new LineFramer()) : null;
 
     /// <summary>Each line is a message, and goes on as it comes.</summary>
     sealed class Lines(GrpcTranscode plugin, ProtoMessage type, LineFramer framer) : IPieceFilter
@@ -279,7 +285,8 @@ internal sealed partial class GrpcTranscode
         {
             try
             {
-                WriteMessage(type, CjsonReader.Parse(line, ProtoWriter.MaxDepth * 2) as JsonObject ?? throw new ProtoException("the message must be an object"), output);
+                WriteMessage(type, CjsonReader.Parse(line, ProtoWriter.MaxDepth * 2) as JsonObject
+                    ?? throw new ProtoException("the message must be an object"), output);
             }
             catch (Exception e) when (e is ProtoException or JsonTextException)
             {
@@ -393,7 +400,8 @@ internal sealed partial class GrpcTranscode
             {
                 if (whole.WrittenCount + piece.Length > (long)_plugin._config.MaxRespBodySize + MessageCursor.Prefix)
                 {
-                    throw new BodyFilterException($"plugin grpc-transcode: the message is over its limit of {_plugin._config.MaxRespBodySize} bytes");
+                    throw new BodyFilterException(
+                        $"plugin grpc-transcode: the message is over its limit of {_plugin._config.MaxRespBodySize} bytes");
                 }
                 whole.Write(piece.Span);
             }
@@ -462,7 +470,8 @@ internal sealed partial class GrpcTranscode
             }
         }
 
-        IEnumerable<KeyValuePair<string, string>> HeadersAsTrailers() => _exchange.Response.Headers.Select(static header => KeyValuePair.Create(header.Key, header.Value.ToString()));
+        IEnumerable<KeyValuePair<string, string>> HeadersAsTrailers() =>
+            _exchange.Response.Headers.Select(static header => KeyValuePair.Create(header.Key, header.Value.ToString()));
 
         void Show(string name, string? value)
         {
@@ -492,7 +501,8 @@ internal sealed partial class GrpcTranscode
             }
         }
 
-        static ReadOnlySpan<byte> MessageOf(ReadOnlySpan<byte> raw) => raw[0] == 0 ? MessageFramer.MessageOf(raw) : throw new ProtoException("it is compressed");
+        static ReadOnlySpan<byte> MessageOf(ReadOnlySpan<byte> raw) =>
+            raw[0] == 0 ? MessageFramer.MessageOf(raw) : throw new ProtoException("it is compressed");
 
         void Drain(IBufferWriter<byte> output)
         {
@@ -501,7 +511,9 @@ internal sealed partial class GrpcTranscode
                 if (frame.Kind != FrameKind.Event)
                 {
                     throw frame.Kind == FrameKind.TooLarge
-                        ? new BodyFilterException($"plugin grpc-transcode: a message is over the limit of {_plugin._config.MaxRespBodySize} bytes", "event_too_large")
+                        ? new BodyFilterException(
+                            $"plugin grpc-transcode: a message is over the limit of {_plugin._config.MaxRespBodySize} bytes",
+                            "event_too_large")
                         : new BodyFilterException("plugin grpc-transcode: the stream ends in the middle of a message");
                 }
                 var json = new ArrayBufferWriter<byte>(frame.Raw.Length + 64);
@@ -543,14 +555,16 @@ internal sealed partial class GrpcTranscode
             {
                 return Json(writer =>
                 {
-                    writer.WriteNumber("code", int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) ? code : 2);
+                    writer.WriteNumber("code", int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out var code) ? code
+                        : 2);
                     writer.WriteString("message", Uri.UnescapeDataString(message ?? ""));
                 }).Span;
             }
             string problem;
             try
             {
-                return Json(writer => WriteDetails(Convert.FromBase64String(details.PadRight((details.Length + 3) & ~3, '=')), writer)).Span;
+                return Json(writer => WriteDetails(Convert.FromBase64String(details.PadRight((details.Length + 3) & ~3, '=')),
+                    writer)).Span;
             }
             catch (FormatException e) when (e is not ProtoException)
             {
@@ -605,7 +619,8 @@ internal sealed partial class GrpcTranscode
             writer.WriteNumber("code", code);
             writer.WriteString("message", message);
             writer.WriteStartArray("details");
-            var type = _plugin._config.StatusDetailType is { } name ? _schema.FindMessage(name) ?? throw new ProtoException($"type {name} does not exists") : null;
+            var type = _plugin._config.StatusDetailType is { } name
+                ? _schema.FindMessage(name) ?? throw new ProtoException($"type {name} does not exists") : null;
             foreach (var detail in details)
             {
                 if (type is not null)

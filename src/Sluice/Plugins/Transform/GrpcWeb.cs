@@ -80,7 +80,8 @@ internal sealed partial class GrpcWeb : IPlugin<GrpcWeb, GrpcWeb.Config>, IAcces
             return Answer.Bare(405);
         }
         var type = request.ContentType;
-        if (type is not ("application/grpc-web" or "application/grpc-web+proto" or "application/grpc-web-text" or "application/grpc-web-text+proto"))
+        if (type is not ("application/grpc-web" or "application/grpc-web+proto" or "application/grpc-web-text"
+            or "application/grpc-web-text+proto"))
         {
             LogContentType(type);
             return Answer.Bare(400);
@@ -248,10 +249,12 @@ internal sealed partial class GrpcWeb : IPlugin<GrpcWeb, GrpcWeb.Config>, IAcces
                     others.Append(name.ToLowerInvariant()).Append(':').Append(value).Append("\r\n");
                 }
             }
-            return Frame(string.IsNullOrEmpty(status) ? Line(2, "upstream grpc status not received") + others : $"grpc-status:{status}\r\ngrpc-message:{message}\r\n{others}");
+            return Frame(string.IsNullOrEmpty(status) ? Line(2, "upstream grpc status not received") + others
+                : $"grpc-status:{status}\r\ngrpc-message:{message}\r\n{others}");
         }
 
-        static string Line(int status, string message) => string.Create(CultureInfo.InvariantCulture, $"grpc-status:{status}\r\ngrpc-message:{message}\r\n");
+        static string Line(int status, string message) =>
+            string.Create(CultureInfo.InvariantCulture, $"grpc-status:{status}\r\ngrpc-message:{message}\r\n");
 
         byte[] Frame(string trailers)
         {

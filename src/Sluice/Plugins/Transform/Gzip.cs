@@ -42,7 +42,8 @@ internal sealed class Gzip : IPlugin<Gzip, Gzip.Config>, ICompressor
             """,
     };
 
-    public sealed record Config(JsonNode? Types = null, int MinLength = 20, double HttpVersion = 1.1, int CompLevel = 1, JsonObject? Buffers = null, bool Vary = false);
+    public sealed record Config(JsonNode? Types = null, int MinLength = 20, double HttpVersion = 1.1, int CompLevel = 1,
+        JsonObject? Buffers = null, bool Vary = false);
 
     readonly Compression _compression;
     readonly ZLibCompressionOptions _options;

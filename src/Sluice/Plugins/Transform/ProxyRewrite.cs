@@ -239,13 +239,15 @@ internal sealed class ProxyRewrite : IPlugin<ProxyRewrite, ProxyRewrite.Config>,
     }
 
     /// <summary>A variable must not end the request line.</summary>
-    static string WithoutControls(string text) => HeaderText.Escape(text).Replace(" ", "%20", StringComparison.Ordinal).Replace("\t", "%09", StringComparison.Ordinal);
+    static string WithoutControls(string text) =>
+        HeaderText.Escape(text).Replace(" ", "%20", StringComparison.Ordinal).Replace("\t", "%09", StringComparison.Ordinal);
 
     /// <summary><c>$1</c> in a header's value: a group of the expression in regex_uri that matched.</summary>
     static string WithGroups(string template, Match? match) => match is null || !template.Contains('$', StringComparison.Ordinal)
         ? template
         : GroupPattern.Replace(template, reference =>
-            int.TryParse(reference.ValueSpan[1..], NumberStyles.None, CultureInfo.InvariantCulture, out var group) ? match.Groups[group].Value : "");
+            int.TryParse(reference.ValueSpan[1..], NumberStyles.None, CultureInfo.InvariantCulture, out var group)
+            ? match.Groups[group].Value : "");
 
     static readonly Regex GroupPattern = new(@"\$[0-9]+", RegexOptions.NonBacktracking);
 }

@@ -57,7 +57,8 @@ internal sealed class Redirect : IPlugin<Redirect, Redirect.Config>, IRewrite
     };
 
     public sealed record Config(
-        int RetCode = 302, string? Uri = null, RegexPair? RegexUri = null, bool HttpToHttps = false, bool EncodeUri = false, bool AppendQueryString = false);
+        int RetCode = 302, string? Uri = null, RegexPair? RegexUri = null, bool HttpToHttps = false, bool EncodeUri = false,
+        bool AppendQueryString = false);
 
     /// <summary>An expression and what stands in the place of its match.</summary>
     [JsonConverter(typeof(PairConverter))]

@@ -118,7 +118,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
     };
 
     public sealed record Config(
-        HeaderChanges? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, Expression? Vars = null, Filter[]? Filters = null,
+        HeaderChanges? Headers = null, string? Body = null, bool BodyBase64 = false, int? StatusCode = null, Expression? Vars = null,
+        Filter[]? Filters = null,
         int MaxRespBodySize = 64 << 20);
 
     /// <summary>An expression that changes a body, and how.</summary>
@@ -132,7 +133,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             var regex = value["regex"]!.GetValue<string>();
             try
             {
-                return Compile(regex, value["replace"]!.GetValue<string>(), (string?)value["scope"] ?? "once", (string?)value["options"] ?? "jo");
+                return Compile(regex, value["replace"]!.GetValue<string>(), (string?)value["scope"] ?? "once",
+                    (string?)value["options"] ?? "jo");
             }
             catch (FormatException e)
             {
@@ -250,7 +252,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             {
                 if (output.Length + read > limit)
                 {
-                    throw new BodyFilterException($"plugin response-rewrite needs the whole body, which is over its limit of {limit} bytes once decompressed");
+                    throw new BodyFilterException(
+                        $"plugin response-rewrite needs the whole body, which is over its limit of {limit} bytes once decompressed");
                 }
                 output.Write(buffer, 0, read);
             }
@@ -279,7 +282,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
             };
         }
         var isUtf8 = flags.Contains('u', StringComparison.OrdinalIgnoreCase);
-        var inline = string.Concat(new[] { (RegexOptions.Multiline, "m"), (RegexOptions.Singleline, "s"), (RegexOptions.IgnorePatternWhitespace, "x") }
+        var inline = string.Concat(new[] { (RegexOptions.Multiline, "m"), (RegexOptions.Singleline, "s"),
+            (RegexOptions.IgnorePatternWhitespace, "x") }
             .Where(pair => options.HasFlag(pair.Item1)).Select(pair => pair.Item2));
         var pattern = (inline.Length > 0 ? $"(?{inline})" : "") + regex;
         return new Filter(
@@ -291,7 +295,8 @@ internal sealed partial class ResponseRewrite : IPlugin<ResponseRewrite, Respons
 
     static string Bytes(string text) => Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(text));
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "filters may not work as expected due to unsupported compression encoding type: {Encoding}")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "filters may not work as expected due to unsupported compression encoding type: {Encoding}")]
     partial void LogEncoding(string encoding);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "regex \"{Regex}\" substitutes failed: it ran out of time, the body is left as it is")]

@@ -8,8 +8,9 @@ using Microsoft.Extensions.Logging;
 namespace Sluice.Relay.Cache;
 
 /// <summary>
-/// Stored responses of one zone, in memory or in files, the ones that were used last. A key has a response for each variant of the request headers that the
-/// responses depend on. What is being stored cannot be found before it is complete, and one that was purged meanwhile is not stored.
+/// Stored responses of one zone, in memory or in files, the ones that were used last. A key has a response for each variant of the request
+/// headers that the responses depend on. What is being stored cannot be found before it is complete, and one that was purged meanwhile is
+/// not stored.
 /// </summary>
 /// <param name="directory">Where the files are; null: all is in memory.</param>
 /// <param name="levels">How many digits of a file's name each directory above it has, as nginx's <c>levels</c>.</param>
@@ -96,7 +97,8 @@ internal sealed partial class CacheZone(string? directory, int[] levels, long mo
     }
 
     /// <summary>What a request has for the headers that a response depends on, as one text.</summary>
-    public static string VariantOf(string[] vary, Func<string, string> header) => vary.Length == 0 ? "" : string.Join('\0', vary.Select(header));
+    public static string VariantOf(string[] vary, Func<string, string> header) =>
+        vary.Length == 0 ? "" : string.Join('\0', vary.Select(header));
 
     /// <summary>Whether it is fresh now.</summary>
     public bool IsFresh(CacheEntry entry) => Now - entry.Head.Stored <= entry.Head.Lifetime;
@@ -282,7 +284,8 @@ internal sealed partial class CacheZone(string? directory, int[] levels, long mo
             path = Path.Combine(path, name[(end - digits)..end]);
             end -= digits;
         }
-        return Path.Combine(path, string.Create(CultureInfo.InvariantCulture, $"{name}.{Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(6))}"));
+        return Path.Combine(path,
+            string.Create(CultureInfo.InvariantCulture, $"{name}.{Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(6))}"));
     }
 
     async Task WriteAsync(CacheEntry entry, byte[][] blocks)
@@ -296,7 +299,8 @@ internal sealed partial class CacheZone(string? directory, int[] levels, long mo
             Magic.CopyTo(preface);
             BinaryPrimitives.WriteInt32LittleEndian(preface.AsSpan(16), head.Length);
             BinaryPrimitives.WriteInt64LittleEndian(preface.AsSpan(20), entry.Length);
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Options = FileOptions.Asynchronous };
+            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write,
+                Options = FileOptions.Asynchronous };
             if (!OperatingSystem.IsWindows())
             {
                 options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
@@ -386,7 +390,9 @@ internal sealed partial class CacheZone(string? directory, int[] levels, long mo
             {
                 return;
             }
-            if (known && slot!.Variants.Exists(other => other.Head.Stored >= entry.Head.Stored && (other.Head.Variant == entry.Head.Variant || !slot.Vary.AsSpan().SequenceEqual(entry.Head.Vary))))
+            if (known
+                && slot!.Variants.Exists(other => other.Head.Stored >= entry.Head.Stored
+                    && (other.Head.Variant == entry.Head.Variant || !slot.Vary.AsSpan().SequenceEqual(entry.Head.Vary))))
             {
                 Delete(entry.File!);
                 return;
@@ -406,14 +412,16 @@ internal sealed partial class CacheZone(string? directory, int[] levels, long mo
             {
                 return null;
             }
-            var (headLength, length) = (BinaryPrimitives.ReadInt32LittleEndian(preface.AsSpan(16)), BinaryPrimitives.ReadInt64LittleEndian(preface.AsSpan(20)));
+            var (headLength, length) = (BinaryPrimitives.ReadInt32LittleEndian(preface.AsSpan(16)),
+                BinaryPrimitives.ReadInt64LittleEndian(preface.AsSpan(20)));
             if (headLength is <= 0 or > 1 << 20 || RandomAccess.GetLength(handle) != Preface + headLength + length)
             {
                 Delete(path);
                 return null;
             }
             var bytes = new byte[headLength];
-            if (await RandomAccess.ReadAsync(handle, bytes, Preface) != headLength || JsonSerializer.Deserialize(bytes, CachedHeadJson.Default.CachedHead) is not { } head)
+            if (await RandomAccess.ReadAsync(handle, bytes, Preface) != headLength
+                || JsonSerializer.Deserialize(bytes, CachedHeadJson.Default.CachedHead) is not { } head)
             {
                 return null;
             }

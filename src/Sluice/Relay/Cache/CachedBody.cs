@@ -23,7 +23,8 @@ sealed class CachedBody(byte[][]? blocks, SafeFileHandle? file, long start, long
         {
             return 0;
         }
-        var read = blocks is null ? await RandomAccess.ReadAsync(file!, destination[..wanted], start + _at) : Copy(blocks, destination.Span[..wanted]);
+        var read = blocks is null ? await RandomAccess.ReadAsync(file!, destination[..wanted], start + _at)
+            : Copy(blocks, destination.Span[..wanted]);
         if (read == 0)
         {
             throw new UpstreamException(UpstreamFailureKind.EarlyClose, "the file of the stored response ends too early");

@@ -9,10 +9,14 @@ namespace Sluice.Relay.Cache;
 /// <param name="Stored">When it came, in milliseconds since 1970.</param>
 /// <param name="Lifetime">For how many milliseconds from then on it is fresh.</param>
 /// <param name="Age">How old it was when it came, in milliseconds: another cache had it.</param>
-internal sealed record CachedHead(string Key, string[] Vary, string Variant, int Status, CachedHeader[] Headers, long Stored, long Lifetime, long Age)
+internal sealed record CachedHead(string Key, string[] Vary, string Variant, int Status, CachedHeader[] Headers, long Stored, long Lifetime,
+    long Age)
 {
     /// <summary>So much memory it takes about.</summary>
-    public int Bytes => 512 + (2 * (Key.Length + Variant.Length + Headers.Sum(static header => header.Name.Length + header.Values.Sum(static value => value.Length) + 16)));
+    public int Bytes =>
+        512
+        + (2 * (Key.Length + Variant.Length
+            + Headers.Sum(static header => header.Name.Length + header.Values.Sum(static value => value.Length) + 16)));
 }
 
 /// <summary>A header of a stored response.</summary>

@@ -3,8 +3,8 @@ using Sluice.Net;
 namespace Sluice.Relay;
 
 /// <summary>
-/// Knows where a stream is between two of its units, so that bytes of the gateway's own (a heartbeat, last words) can stand there. It needs no framer: it looks at the
-/// payload as the client gets it, and keeps next to nothing.
+/// Knows where a stream is between two of its units, so that bytes of the gateway's own (a heartbeat, last words) can stand there. It needs
+/// no framer: it looks at the payload as the client gets it, and keeps next to nothing.
 /// </summary>
 abstract class EdgeWatch : IPieceObserver
 {
@@ -15,8 +15,9 @@ abstract class EdgeWatch : IPieceObserver
 }
 
 /// <summary>
-/// Between events there is no payload yet, or it ends in a blank line: behind one line end (CRLF before LF before CR) another. A lone CR counts: an LF that comes
-/// later is one more blank line, harmless. Comments alone between events (heartbeats of many servers) leave it there.
+/// Between events there is no payload yet, or it ends in a blank line: behind one line end (CRLF before LF before CR) another. A lone CR
+/// counts: an LF that comes later is one more blank line, harmless. Comments alone between events (heartbeats of many servers) leave it
+/// there.
 /// </summary>
 sealed class SseEdge : EdgeWatch
 {

@@ -4,8 +4,8 @@ using Sluice.Net;
 namespace Sluice.Relay;
 
 /// <summary>
-/// Tells a clock of each unit, and counts it; the bytes go on as they came. While it holds, nothing goes on: the first unit lets everything through, and so do more bytes than may
-/// be held.
+/// Tells a clock of each unit, and counts it; the bytes go on as they came. While it holds, nothing goes on: the first unit lets everything
+/// through, and so do more bytes than may be held.
 /// </summary>
 /// <param name="holds">At most so many bytes before the first unit; 0: none.</param>
 sealed class UnitStage(IEventFramer framer, StreamClock? clock, IUnitCounter? counter, long holds) : IPieceFilter

@@ -36,7 +36,8 @@ interface IStreamClockOwner
     void HeartbeatDue();
 }
 
-/// <summary>All limits of one stream, and its heartbeat, behind one timer. A piece costs one or two field writes; the timer looks at them when it falls due.</summary>
+/// <summary>All limits of one stream, and its heartbeat, behind one timer. A piece costs one or two field writes; the timer looks at them
+/// when it falls due.</summary>
 sealed class StreamClock : WheelTimer, IDisposable
 {
     static readonly TimeSpan Longest = TimeSpan.FromDays(45);

@@ -6,14 +6,16 @@ using Sluice.Net.Epoll;
 
 namespace Sluice.Relay.Queues;
 
-/// <summary>A body that is given no faster than it may be; its source is read no faster than that. The filters of the body run here, before.</summary>
+/// <summary>A body that is given no faster than it may be; its source is read no faster than that. The filters of the body run here,
+/// before.</summary>
 /// <param name="framer">Cuts it into units; null: nobody counts them.</param>
 /// <param name="units">How many units; null: as many as come.</param>
 /// <param name="bytes">How many bytes; null: as many as come.</param>
 /// <param name="counter">Told of each unit that goes on; null: nobody counts them here.</param>
 /// <param name="tooFast">Called when there is more than there may be, and gives what ends the stream; null: what is too much waits.</param>
 sealed class PacedBody(
-    IBodySource inner, IPieceFilter? filters, IEventFramer? framer, TokenBucket? units, TokenBucket? bytes, IUnitCounter? counter, Func<Exception>? tooFast, TimeProvider time,
+    IBodySource inner, IPieceFilter? filters, IEventFramer? framer, TokenBucket? units, TokenBucket? bytes, IUnitCounter? counter,
+    Func<Exception>? tooFast, TimeProvider time,
     EventLoop? loop) : IBodySource, IValueTaskSource, IDisposable
 {
     const int PieceSize = 16 * 1024;
@@ -40,7 +42,8 @@ sealed class PacedBody(
     public bool Ended => _isRead && _parts.Count == 0;
 
     /// <summary>What measures the source's silence, which is not held against it while it may not go on.</summary>
-    public void Measure(IdleDeadline silence, StreamClock? clock, TimeSpan readTimeout) => (_silence, _clock, _readTimeout) = (silence, clock, readTimeout);
+    public void Measure(IdleDeadline silence, StreamClock? clock, TimeSpan readTimeout) =>
+        (_silence, _clock, _readTimeout) = (silence, clock, readTimeout);
 
     public void Follow(CancellationToken clientGone) =>
         _clientGone = clientGone.UnsafeRegister(static body => ((PacedBody)body!).Abort(UpstreamFailureKind.ClientGone), this);

@@ -7,10 +7,11 @@ using Sluice.Net.Epoll;
 namespace Sluice.Relay.Queues;
 
 /// <summary>
-/// A body whose source is read at its own pace, whatever the client takes: between the two stands a queue of whole units. The filters of the body run here, before the
-/// queue.
+/// A body whose source is read at its own pace, whatever the client takes: between the two stands a queue of whole units. The filters of
+/// the body run here, before the queue.
 /// </summary>
-sealed class QueuedBody(IBodySource inner, IPieceFilter? filters, IEventFramer framer, UnitQueue queue, IUnitCounter counter) : IBodySource, IValueTaskSource
+sealed class QueuedBody(IBodySource inner, IPieceFilter? filters, IEventFramer framer, UnitQueue queue, IUnitCounter counter) : IBodySource,
+    IValueTaskSource
 {
     const int PieceSize = 16 * 1024;
 
@@ -74,7 +75,8 @@ sealed class QueuedBody(IBodySource inner, IPieceFilter? filters, IEventFramer f
     // -- The source
 
     /// <summary>What measures the source's silence. It is read from when somebody first waits for something.</summary>
-    public void Measure(StreamClock? clock, IdleDeadline silence, TimeSpan readTimeout) => (_clock, _silence, _readTimeout) = (clock, silence, readTimeout);
+    public void Measure(StreamClock? clock, IdleDeadline silence, TimeSpan readTimeout) =>
+        (_clock, _silence, _readTimeout) = (clock, silence, readTimeout);
 
     async Task ReadSourceAsync()
     {

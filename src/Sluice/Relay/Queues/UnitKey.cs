@@ -4,7 +4,8 @@ using System.Text.Json;
 
 namespace Sluice.Relay.Queues;
 
-/// <summary>What a unit is of: its event's name, its id, or what stands at a path of its data. Of units with the same only the newest is worth waiting for.</summary>
+/// <summary>What a unit is of: its event's name, its id, or what stands at a path of its data. Of units with the same only the newest is
+/// worth waiting for.</summary>
 sealed class UnitKey
 {
     readonly string _text;
@@ -19,7 +20,8 @@ sealed class UnitKey
         {
             return new(text, []);
         }
-        return text.StartsWith("data.", StringComparison.Ordinal) && !text.Split('.').Contains("") ? new(text, [.. text.Split('.')[1..].Select(Encoding.UTF8.GetBytes)]) : null;
+        return text.StartsWith("data.", StringComparison.Ordinal) && !text.Split('.').Contains("")
+            ? new(text, [.. text.Split('.')[1..].Select(Encoding.UTF8.GetBytes)]) : null;
     }
 
     /// <param name="isLine">The unit is a line of JSON, and all of it data.</param>
@@ -85,7 +87,8 @@ sealed class UnitKey
             }
             return false;
         }
-        if (reader.TokenType != JsonTokenType.StartArray || !int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index))
+        if (reader.TokenType != JsonTokenType.StartArray
+            || !int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index))
         {
             return false;
         }

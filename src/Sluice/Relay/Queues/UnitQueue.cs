@@ -32,12 +32,13 @@ enum GapNotice
 sealed record QueueLimits(SlowPolicy Policy, UnitKey? Key, long Bytes, int Units, TimeSpan Lag, GapNotice Notice, bool IsLines);
 
 /// <summary>
-/// Units that wait for a client that is behind: whole ones, in their order, never more than may wait. Of what is dropped the client is told before the next unit.
-/// Not for two at once.
+/// Units that wait for a client that is behind: whole ones, in their order, never more than may wait. Of what is dropped the client is told
+/// before the next unit. Not for two at once.
 /// </summary>
 sealed class UnitQueue(QueueLimits limits, QueueMemory memory, TimeProvider time) : IDisposable
 {
-    /// <summary>Bytes of the queue are counted in such steps, and the first few not at all: who keeps up has nothing to do with others.</summary>
+    /// <summary>Bytes of the queue are counted in such steps, and the first few not at all: who keeps up has nothing to do with
+    /// others.</summary>
     const int Step = 16 * 1024, Free = 4 * 1024;
 
     struct Waiting
@@ -116,7 +117,8 @@ sealed class UnitQueue(QueueLimits limits, QueueMemory memory, TimeProvider time
         key.CopyTo(bytes.AsSpan(raw.Length));
         var hash = default(HashCode);
         hash.AddBytes(key);
-        return new() { Bytes = bytes, Length = raw.Length, KeyLength = hasKey ? key.Length : -1, Hash = hash.ToHashCode(), IsUnit = isUnit, Since = time.GetTimestamp() };
+        return new() { Bytes = bytes, Length = raw.Length, KeyLength = hasKey ? key.Length : -1, Hash = hash.ToHashCode(), IsUnit = isUnit,
+            Since = time.GetTimestamp() };
     }
 
     int? Find(in Waiting one)

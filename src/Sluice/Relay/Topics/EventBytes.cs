@@ -10,10 +10,12 @@ internal static class EventBytes
 
     /// <summary>The same, with the numbers of the first and the last unit that is missing.</summary>
     public static byte[] Gap(string reason, long from, long to) =>
-        Encoding.UTF8.GetBytes(FormattableString.Invariant($"event: gap\ndata: {{\"reason\":\"{reason}\",\"from\":\"{from}\",\"to\":\"{to}\"}}\n\n"));
+        Encoding.UTF8.GetBytes(
+            FormattableString.Invariant($"event: gap\ndata: {{\"reason\":\"{reason}\",\"from\":\"{from}\",\"to\":\"{to}\"}}\n\n"));
 
     /// <summary>An id alone: an EventSource keeps it and fires nothing. With an empty message it fires one.</summary>
-    public static byte[] Prime(string stream, bool withMessage) => Encoding.UTF8.GetBytes($"id: {stream}.0\n{(withMessage ? "data:\n" : "")}\n");
+    public static byte[] Prime(string stream, bool withMessage) =>
+        Encoding.UTF8.GetBytes($"id: {stream}.0\n{(withMessage ? "data:\n" : "")}\n");
 
     /// <summary>A block without its id lines.</summary>
     internal static byte[] WithoutIds(ReadOnlySpan<byte> block)

@@ -18,11 +18,12 @@ internal enum EntryKind
 /// <param name="Number">The unit's number, from 1; of what is no unit, the number of the unit before it.</param>
 /// <param name="SourceId">The id that the source's receivers have after it; null: none so far.</param>
 /// <param name="Added">Timestamp.</param>
-internal readonly record struct HistoryEntry(long Sequence, long Number, EntryKind Kind, ReadOnlyMemory<byte> Raw, string? SourceId, long Added);
+internal readonly record struct HistoryEntry(long Sequence, long Number, EntryKind Kind, ReadOnlyMemory<byte> Raw, string? SourceId,
+    long Added);
 
 /// <summary>
-/// The newest part of a stream, from which readers that come late are served. Whoever holds it sees to it that one at a time uses it; what an entry points to
-/// stays as it is for as long as somebody looks at it.
+/// The newest part of a stream, from which readers that come late are served. Whoever holds it sees to it that one at a time uses it; what
+/// an entry points to stays as it is for as long as somebody looks at it.
 /// </summary>
 internal interface IEventHistory
 {

@@ -1,6 +1,7 @@
 namespace Sluice.Relay.Topics;
 
-/// <summary>A history in this process's memory: entries point into shared segments, which go when the last of their entries has gone.</summary>
+/// <summary>A history in this process's memory: entries point into shared segments, which go when the last of their entries has
+/// gone.</summary>
 internal sealed class MemoryHistory(TailLimits limits, TimeProvider time) : IEventHistory
 {
     readonly Queue _entries = new();
@@ -25,7 +26,8 @@ internal sealed class MemoryHistory(TailLimits limits, TimeProvider time) : IEve
         get
         {
             ref readonly var entry = ref _entries[(int)(sequence - FirstSequence)];
-            return new(sequence, entry.Number, entry.Kind, entry.Segment.Bytes.AsMemory(entry.Offset, entry.Length), entry.SourceId, entry.Added);
+            return new(sequence, entry.Number, entry.Kind, entry.Segment.Bytes.AsMemory(entry.Offset, entry.Length), entry.SourceId,
+                entry.Added);
         }
     }
 

@@ -51,7 +51,8 @@ static class StreamIds
         for (var at = 0; at < text.Length; length++)
         {
             places[length] = at;
-            var isCode = text[at] == '%' && at + 2 < text.Length && char.IsAsciiHexDigit(text[at + 1]) && char.IsAsciiHexDigit(text[at + 2]);
+            var isCode = text[at] == '%' && at + 2 < text.Length && char.IsAsciiHexDigit(text[at + 1])
+                && char.IsAsciiHexDigit(text[at + 2]);
             plain[length] = isCode ? (char)Convert.ToByte(text.Substring(at + 1, 2), 16) : text[at];
             at += isCode ? 3 : 1;
         }

@@ -5,8 +5,8 @@ using Sluice.Net.Epoll;
 namespace Sluice.Relay.Topics;
 
 /// <summary>
-/// One client's place in a topic: what is kept from there on, then what comes, in one row, so that nothing is lost or doubled where the two meet. It is the body
-/// of that client's response.
+/// One client's place in a topic: what is kept from there on, then what comes, in one row, so that nothing is lost or doubled where the two
+/// meet. It is the body of that client's response.
 /// </summary>
 internal sealed class Subscriber : IBodySource, IValueTaskSource, IDisposable
 {
@@ -57,7 +57,8 @@ internal sealed class Subscriber : IBodySource, IValueTaskSource, IDisposable
     }
 
     /// <summary>Within the topic's lock.</summary>
-    bool HasSomething => !_rest.IsEmpty || _aborted is not null || _evicted is not null || Next < _topic.History.NextSequence || _topic.End is not null;
+    bool HasSomething => !_rest.IsEmpty || _aborted is not null || _evicted is not null || Next < _topic.History.NextSequence
+        || _topic.End is not null;
 
     public async ValueTask<int> ReadAsync(Memory<byte> destination)
     {

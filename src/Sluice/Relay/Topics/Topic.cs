@@ -31,8 +31,9 @@ internal sealed record TopicEnd(string Reason, string Detail, int Status)
 internal sealed record TopicOptions(bool GivesIds, TailLimits Tail, TimeSpan Detach, TimeSpan Keep, int MaxSubscribers);
 
 /// <summary>
-/// A stream with a history: one source writes (<see cref="TopicWriter"/>), clients read, each from where it wants (<see cref="Subscriber"/>). The source runs on
-/// for a while when the last client has gone. A client that falls behind by the whole tail holds the source back; nobody does when nobody is there.
+/// A stream with a history: one source writes (<see cref="TopicWriter"/>), clients read, each from where it wants
+/// (<see cref="Subscriber"/>). The source runs on for a while when the last client has gone. A client that falls behind by the whole tail
+/// holds the source back; nobody does when nobody is there.
 /// </summary>
 internal sealed class Topic
 {
@@ -145,7 +146,8 @@ internal sealed class Topic
                 headLength = _idStart.Length + digits + 1;
             }
             // what was cut away under a reader is lost to it already: that is nothing to wait for
-            if (_subscribers.Count > 0 && Math.Max(_history.FirstSequence, _subscribers.Min(static reader => reader.Next)) < _history.FirstAfter(kind, headLength + body.Length))
+            if (_subscribers.Count > 0 && Math.Max(_history.FirstSequence,
+                _subscribers.Min(static reader => reader.Next)) < _history.FirstAfter(kind, headLength + body.Length))
             {
                 // within the same lock: who reads from now on tells
                 _room ??= new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -217,7 +219,8 @@ internal sealed class Topic
                 return null;
             }
             _history.DropOld(_time.GetTimestamp());
-            subscriber = new(this, After(after), _history.NextSequence, after < 0 ? Math.Max(0, _history.FirstNumber - 1) : after, lead, loop);
+            subscriber = new(this, After(after), _history.NextSequence, after < 0 ? Math.Max(0, _history.FirstNumber - 1) : after, lead,
+                loop);
             if (_subscribers.Count >= _options.MaxSubscribers)
             {
                 evicted = _subscribers[0];
@@ -434,4 +437,5 @@ internal readonly record struct TopicPosition(long First, long Last, string? Sou
 /// <param name="Peer">Who must ask where nobody has to know a secret; the owner, or where there is none the client's address.</param>
 /// <param name="IdempotencyKey">The key that the request carried; null: none.</param>
 /// <param name="BodyHash">Of the request's body.</param>
-internal sealed record TopicKey(string Route, string? Owner, string Peer, string Path, string Args, string? IdempotencyKey, string? BodyHash);
+internal sealed record TopicKey(string Route, string? Owner, string Peer, string Path, string Args, string? IdempotencyKey,
+    string? BodyHash);

@@ -4,8 +4,8 @@ using System.Security.Cryptography;
 namespace Sluice.Relay.Topics;
 
 /// <summary>
-/// All streams with a history, and what they may take together: memory (ended ones go first, then the tails of detached ones are cut, then the longest), detached
-/// sources, streams of one owner.
+/// All streams with a history, and what they may take together: memory (ended ones go first, then the tails of detached ones are cut, then
+/// the longest), detached sources, streams of one owner.
 /// </summary>
 internal sealed class TopicStore(TimeProvider time) : IDisposable
 {
@@ -146,7 +146,8 @@ internal sealed class TopicStore(TimeProvider time) : IDisposable
                     _byOwner.Remove(topic.Key.Peer);
                 }
             }
-            if (topic.Key.IdempotencyKey is { } name && _byKey.TryGetValue((topic.Key.Route, topic.Key.Peer, name), out var other) && other == topic)
+            if (topic.Key.IdempotencyKey is { } name && _byKey.TryGetValue((topic.Key.Route, topic.Key.Peer, name), out var other)
+                && other == topic)
             {
                 _byKey.Remove((topic.Key.Route, topic.Key.Peer, name));
             }

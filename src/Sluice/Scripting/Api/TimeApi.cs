@@ -51,7 +51,8 @@ static partial class TimeApi
         return 0;
     }
 
-    [GeneratedRegex(@"^\w+(?:, ?(?<day>\d\d)[ -](?<month>\w{3})[ -](?<year>\d{4}|\d\d) (?<time>\d\d:\d\d:\d\d)| (?<month>\w{3}) +(?<day>\d{1,2}) (?<time>\d\d:\d\d:\d\d) (?<year>\d{4}))")]
+    [GeneratedRegex(
+        @"^\w+(?:, ?(?<day>\d\d)[ -](?<month>\w{3})[ -](?<year>\d{4}|\d\d) (?<time>\d\d:\d\d:\d\d)| (?<month>\w{3}) +(?<day>\d{1,2}) (?<time>\d\d:\d\d:\d\d) (?<year>\d{4}))")]
     private static partial Regex HttpTimes();
 
     static int FindTime(LuaLane lane, LuaStack stack)

@@ -13,7 +13,8 @@ namespace Sluice.Sources.Etcd;
 internal sealed class EtcdUnavailableException(string message) : StoreException(message);
 
 /// <summary>
-/// Calls to etcd's v3 interface: to the endpoint that answered last, and when it does not, to the others in turn. Logs in where a user is configured.
+/// Calls to etcd's v3 interface: to the endpoint that answered last, and when it does not, to the others in turn. Logs in where a user is
+/// configured.
 /// </summary>
 sealed class EtcdClient : IDisposable
 {
@@ -57,7 +58,8 @@ sealed class EtcdClient : IDisposable
         AtSomeEndpointAsync(async (endpoint, headers) =>
             await call(endpoint, new CallOptions(headers, Deadline(), cancel)).ResponseAsync, cancel);
 
-    /// <summary>Does something at the first endpoint that lets it; one that cannot be reached is asked again only after the others.</summary>
+    /// <summary>Does something at the first endpoint that lets it; one that cannot be reached is asked again only after the
+    /// others.</summary>
     public async Task<T> AtSomeEndpointAsync<T>(Func<Endpoint, Metadata, Task<T>> act, CancellationToken cancel)
     {
         var first = _preferred;
@@ -113,7 +115,8 @@ sealed class EtcdClient : IDisposable
             if (_token == old || _token is null)
             {
                 var answer = await endpoint.Auth.AuthenticateAsync(
-                    new AuthenticateRequest { Name = user, Password = _settings.Password ?? "" }, deadline: Deadline(), cancellationToken: cancel);
+                    new AuthenticateRequest { Name = user, Password = _settings.Password ?? "" }, deadline: Deadline(),
+                    cancellationToken: cancel);
                 _token = answer.Token;
             }
             return _token;
@@ -155,12 +158,14 @@ sealed class EtcdClient : IDisposable
         {
             (StatusCode.DeadlineExceeded, _) or (_, OperationCanceledException or TimeoutException) => "no answer in time",
             (_, SocketException { SocketErrorCode: SocketError.ConnectionRefused }) => "connection refused",
-            (_, SocketException { SocketErrorCode: SocketError.HostNotFound or SocketError.NoData or SocketError.TryAgain }) => "no such host",
+            (_, SocketException { SocketErrorCode: SocketError.HostNotFound or SocketError.NoData or SocketError.TryAgain }) =>
+                "no such host",
             (_, SocketException { SocketErrorCode: SocketError.TimedOut }) => "no answer in time",
             (_, SocketException { SocketErrorCode: var code }) => $"no connection ({code})",
             (_, System.Security.Authentication.AuthenticationException) => "no TLS with it: its certificate is not accepted, or ours",
             (_, HttpProtocolException or HttpRequestException or IOException) => "it closed the connection, or speaks no HTTP/2",
-            (_, RpcException rpc) when !rpc.Status.Detail.StartsWith("Error starting gRPC call", StringComparison.Ordinal) => rpc.Status.Detail,
+            (_, RpcException rpc) when !rpc.Status.Detail.StartsWith("Error starting gRPC call", StringComparison.Ordinal) =>
+                rpc.Status.Detail,
             _ => "the call failed",
         };
     }
@@ -226,7 +231,8 @@ sealed class EtcdClient : IDisposable
         }
         else if (settings.TrustedCaFile is { } file)
         {
-            options.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            options.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck };
             options.CertificateChainPolicy.CustomTrustStore.ImportFromPemFile(file);
         }
         return options;

@@ -16,7 +16,8 @@ internal sealed partial class EtcdSource : IConfigurationSource
     readonly EtcdStore _store;
     readonly ResourceStore _resources;
 
-    public EtcdSource(EtcdSettings settings, string dataDirectory, LiveConfiguration live, TimeProvider time, ILoggerFactory loggers, GatewayMetrics metrics)
+    public EtcdSource(EtcdSettings settings, string dataDirectory, LiveConfiguration live, TimeProvider time, ILoggerFactory loggers,
+        GatewayMetrics metrics)
     {
         (_settings, _time, _log) = (settings, time, loggers.CreateLogger<EtcdSource>());
         _copy = new LocalCopy(dataDirectory, settings.Prefix, time, loggers.CreateLogger<LocalCopy>());
@@ -78,6 +79,7 @@ internal sealed partial class EtcdSource : IConfigurationSource
         _store.Dispose();
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Problem}: starting with the local copy of its configuration, of revision {Revision}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "{Problem}: starting with the local copy of its configuration, of revision {Revision}")]
     partial void LogServingCopy(long revision, string problem);
 }

@@ -13,8 +13,8 @@ namespace Sluice.Sources.Etcd;
 internal sealed record EtcdHealth(string? Problem, DateTimeOffset Since);
 
 /// <summary>
-/// The key space in an etcd cluster. Reads and writes try every endpoint once; a watch is kept up for good: it goes on at another endpoint, or when
-/// one is back, from the revision where it stopped.
+/// The key space in an etcd cluster. Reads and writes try every endpoint once; a watch is kept up for good: it goes on at another endpoint,
+/// or when one is back, from the revision where it stopped.
 /// </summary>
 internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time, ILogger<EtcdStore> logger) : IKeyValueStore, IDisposable
 {
@@ -68,7 +68,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
 
     public async Task<StoreEntry?> GetAsync(string key, CancellationToken cancel = default)
     {
-        var answer = await CallAsync((endpoint, options) => endpoint.Keys.RangeAsync(new RangeRequest { Key = Bytes(key) }, options), cancel);
+        var answer = await CallAsync((endpoint, options) => endpoint.Keys.RangeAsync(new RangeRequest { Key = Bytes(key) }, options),
+            cancel);
         return answer.Kvs is [var found] ? Entry(found) : null;
     }
 
@@ -79,7 +80,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
         return (await CallAsync((endpoint, options) => endpoint.Keys.PutAsync(request, options), cancel)).Header.Revision;
     }
 
-    public async Task<StoreResult> Transaction(IReadOnlyList<StoreCompare> compares, IReadOnlyList<StoreOp> ops, CancellationToken cancel = default)
+    public async Task<StoreResult> Transaction(IReadOnlyList<StoreCompare> compares, IReadOnlyList<StoreOp> ops,
+        CancellationToken cancel = default)
     {
         var request = new TxnRequest();
         foreach (var (key, revision, isPrefix) in compares)
@@ -87,7 +89,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
             request.Compare.Add(isPrefix
                 ? new Compare
                 {
-                    Target = Compare.Types.CompareTarget.Mod, Result = Compare.Types.CompareResult.Less, Key = Bytes(key), RangeEnd = EndOf(key), ModRevision = revision + 1,
+                    Target = Compare.Types.CompareTarget.Mod, Result = Compare.Types.CompareResult.Less, Key = Bytes(key),
+                        RangeEnd = EndOf(key), ModRevision = revision + 1,
                 }
                 : new Compare { Target = Compare.Types.CompareTarget.Mod, Key = Bytes(key), ModRevision = revision });
         }
@@ -105,7 +108,9 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
         {
             case StoreOp.Put(var key, var value, var ttl):
                 var lease = ttl is { } given ? await LeaseAsync(given, cancel) : 0;
-                request.Success.Add(new RequestOp { RequestPut = new PutRequest { Key = Bytes(key), Value = ByteString.CopyFromUtf8(value), Lease = lease } });
+                request.Success.Add(
+                    new RequestOp { RequestPut = new PutRequest { Key = Bytes(key), Value = ByteString.CopyFromUtf8(value),
+                        Lease = lease } });
                 // tells the new entry's create revision
                 request.Success.Add(new RequestOp { RequestRange = new RangeRequest { Key = Bytes(key) } });
                 break;
@@ -162,7 +167,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
     }
 
     /// <summary>
-    /// Writes what APISIX's <c>init_etcd</c> writes: a mark for each kind's directory, where there is none yet. APISIX's own tools look for them.
+    /// Writes what APISIX's <c>init_etcd</c> writes: a mark for each kind's directory, where there is none yet. APISIX's own tools look for
+    /// them.
     /// </summary>
     public async Task InitialiseAsync(CancellationToken cancel = default)
     {
@@ -175,7 +181,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
 
     // -- Watch
 
-    public async IAsyncEnumerable<StoreChanges> Watch(string prefix, long fromRevision = 0, [EnumeratorCancellation] CancellationToken cancel = default)
+    public async IAsyncEnumerable<StoreChanges> Watch(string prefix, long fromRevision = 0, [EnumeratorCancellation]
+    CancellationToken cancel = default)
     {
         var next = fromRevision;
         for (var resumed = false; ; resumed = true)
@@ -214,7 +221,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
             cancel.ThrowIfCancellationRequested();
             try
             {
-                var session = await _client.AtSomeEndpointAsync((endpoint, headers) => OpenAtAsync(endpoint, headers, prefix, next, cancel), cancel);
+                var session = await _client.AtSomeEndpointAsync((endpoint, headers) => OpenAtAsync(endpoint, headers, prefix, next, cancel),
+                    cancel);
                 Note(null);
                 return session;
             }
@@ -229,11 +237,13 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
 
     async Task<WatchSession> OpenAtAsync(EtcdClient.Endpoint endpoint, Metadata headers, string prefix, long next, CancellationToken cancel)
     {
-        var session = new WatchSession(endpoint.Watches.Watch(headers, cancellationToken: cancel), settings.WatchTimeout, time, LogWatchLost);
+        var session = new WatchSession(endpoint.Watches.Watch(headers, cancellationToken: cancel), settings.WatchTimeout, time,
+            LogWatchLost);
         try
         {
             await session.CreateAsync(
-                new WatchCreateRequest { Key = Bytes(prefix), RangeEnd = EndOf(prefix), StartRevision = next, ProgressNotify = true, Fragment = true },
+                new WatchCreateRequest { Key = Bytes(prefix), RangeEnd = EndOf(prefix), StartRevision = next, ProgressNotify = true,
+                    Fragment = true },
                 settings.Timeout, cancel);
             return session;
         }
@@ -279,7 +289,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
         return ByteString.CopyFrom(bytes);
     }
 
-    static StoreEntry Entry(KeyValue pair) => new(pair.Key.ToStringUtf8(), pair.Value.ToStringUtf8(), pair.CreateRevision, pair.ModRevision, pair.Version);
+    static StoreEntry Entry(KeyValue pair) =>
+        new(pair.Key.ToStringUtf8(), pair.Value.ToStringUtf8(), pair.CreateRevision, pair.ModRevision, pair.Version);
 
     static StoreEvent Event(Event change) =>
         new(change.Type == Wire.Event.Types.EventType.Delete ? StoreEventKind.Delete : StoreEventKind.Put, Entry(change.Kv));
@@ -301,7 +312,8 @@ internal sealed partial class EtcdStore(EtcdSettings settings, TimeProvider time
 }
 
 /// <summary>One stream of changes from one endpoint, until it breaks.</summary>
-sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> call, TimeSpan silence, TimeProvider time, Action<string> lost) : IDisposable
+sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> call, TimeSpan silence, TimeProvider time,
+    Action<string> lost) : IDisposable
 {
     /// <exception cref="CompactedException">The revisions asked for are gone.</exception>
     /// <exception cref="OtherHistoryException">The store is another one than before.</exception>
@@ -371,7 +383,8 @@ sealed class WatchSession(AsyncDuplexStreamingCall<WatchRequest, WatchResponse> 
         if (response.Canceled)
         {
             throw new RpcException(new Status(
-                response.CancelReason.Contains("auth", StringComparison.Ordinal) ? StatusCode.Unauthenticated : StatusCode.Unavailable, response.CancelReason));
+                response.CancelReason.Contains("auth", StringComparison.Ordinal) ? StatusCode.Unauthenticated : StatusCode.Unavailable,
+                response.CancelReason));
         }
     }
 

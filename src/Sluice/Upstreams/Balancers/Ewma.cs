@@ -1,6 +1,7 @@
 namespace Sluice.Upstreams.Balancers;
 
-/// <summary>Of two nodes drawn by lot the one whose answers have come faster lately (APISIX's peak EWMA). Weights only tell whether a node takes part.</summary>
+/// <summary>Of two nodes drawn by lot the one whose answers have come faster lately (APISIX's peak EWMA). Weights only tell whether a node
+/// takes part.</summary>
 sealed class Ewma(Node[] nodes, TimeProvider time, Random random) : IBalancer
 {
     public Node? Pick(in Pick pick)

@@ -3,8 +3,9 @@ using System.Runtime.InteropServices;
 namespace Sluice.Upstreams.Balancers;
 
 /// <summary>
-/// Consistent hashing: every node has points on a ring, as many as its weight says, and a key belongs to the first point behind its own hash. Points depend
-/// on the node alone, so a node that leaves (gone, unhealthy, tried) hands over its own keys and nobody else's. The hash is the same on every gateway.
+/// Consistent hashing: every node has points on a ring, as many as its weight says, and a key belongs to the first point behind its own
+/// hash. Points depend on the node alone, so a node that leaves (gone, unhealthy, tried) hands over its own keys and nobody else's. The
+/// hash is the same on every gateway.
 /// </summary>
 sealed class HashRing : IBalancer
 {

@@ -9,8 +9,9 @@ using Sluice.Net;
 namespace Sluice.Upstreams.Discovery;
 
 /// <summary>
-/// Nodes from Consul: for every service that an upstream names a blocking query for its passing instances at each server, so that a change is known at
-/// once and costs nothing while there is none. While Consul is away the old nodes serve on; with a dump file also after a restart.
+/// Nodes from Consul: for every service that an upstream names a blocking query for its passing instances at each server, so that a change
+/// is known at once and costs nothing while there is none. While Consul is away the old nodes serve on; with a dump file also after a
+/// restart.
 /// </summary>
 internal sealed partial class ConsulDiscovery : IDiscovery
 {
@@ -144,7 +145,9 @@ internal sealed partial class ConsulDiscovery : IDiscovery
             };
             _watches[service] = watch;
             var stop = watch.Stop.Token;
-            watch.Polls = [.. _settings.Servers.Select((server, index) => Task.Run(() => PollAsync(watch, index, server, stop), CancellationToken.None))];
+            watch.Polls =
+                [.. _settings.Servers.Select((server, index) =>
+                    Task.Run(() => PollAsync(watch, index, server, stop), CancellationToken.None))];
             return watch;
         }
     }
@@ -215,7 +218,8 @@ internal sealed partial class ConsulDiscovery : IDiscovery
         }
         try
         {
-            var options = new OutgoingOptions { ConnectTimeout = _settings.ConnectTimeout, Timeout = limit, MaxResponseBytes = MaxResponse };
+            var options = new OutgoingOptions { ConnectTimeout = _settings.ConnectTimeout, Timeout = limit,
+                MaxResponseBytes = MaxResponse };
             var response = await _http.SendAsync(request, options, stop);
             if (!response.IsSuccess)
             {
@@ -293,13 +297,17 @@ internal sealed partial class ConsulDiscovery : IDiscovery
                 LogDumpExpired(file);
                 return [];
             }
-            return dump.RootElement.GetProperty("services").EnumerateObject().ToDictionary(service => service.Name, service => (NodeConfig[])
+            return dump.RootElement.GetProperty("services").EnumerateObject()
+                .ToDictionary(service => service.Name, service => (NodeConfig[])
             [
                 .. service.Value.EnumerateArray().Select(node => new NodeConfig(
-                    node.GetProperty("host").GetString()!, node.TryGetProperty("port", out var port) ? port.GetInt32() : null, node.GetProperty("weight").GetInt32())),
+                    node.GetProperty("host").GetString()!, node.TryGetProperty("port", out var port) ? port.GetInt32() : null,
+                    node.GetProperty("weight").GetInt32())),
             ]);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
+        catch (Exception e)
+            when (e is IOException or UnauthorizedAccessException or JsonException or InvalidOperationException or KeyNotFoundException
+                or FormatException)
         {
             LogDumpFailed(file, e.Message);
             return [];
@@ -355,7 +363,8 @@ internal sealed partial class ConsulDiscovery : IDiscovery
     [LoggerMessage(Level = LogLevel.Information, Message = "discovery consul: {Service} has {Count} nodes at {Server}")]
     partial void LogNodes(string service, Uri server, int count);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "discovery consul: {Service} cannot be asked for at {Server}, what is known of it serves on: {Failure}")]
+    [LoggerMessage(Level = LogLevel.Error,
+        Message = "discovery consul: {Service} cannot be asked for at {Server}, what is known of it serves on: {Failure}")]
     partial void LogFailed(string service, Uri server, string failure);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "discovery consul: {Service} can be asked for again at {Server}")]

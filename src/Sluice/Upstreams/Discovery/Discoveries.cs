@@ -36,7 +36,8 @@ internal sealed class Discoveries(TimeProvider time, ILoggerFactory loggers, Out
             if (_settings?.Consul is null != settings.Consul is null || Text(_settings?.Consul) != Text(settings.Consul))
             {
                 _ = _consul?.DisposeAsync().AsTask();
-                _consul = settings.Consul is { } consul ? new ConsulDiscovery(consul, time, http, loggers.CreateLogger<ConsulDiscovery>()) : null;
+                _consul = settings.Consul is { } consul ? new ConsulDiscovery(consul, time, http, loggers.CreateLogger<ConsulDiscovery>())
+                    : null;
                 _consul?.Follow(_consulServices);
             }
             _settings = settings;
@@ -55,7 +56,8 @@ internal sealed class Discoveries(TimeProvider time, ILoggerFactory loggers, Out
     {
         lock (_lock)
         {
-            var byType = upstreams.Where(upstream => upstream.Config.ServiceName is not null).ToLookup(upstream => upstream.Config.DiscoveryType, upstream => upstream.Config.ServiceName!);
+            var byType = upstreams.Where(upstream => upstream.Config.ServiceName is not null)
+                .ToLookup(upstream => upstream.Config.DiscoveryType, upstream => upstream.Config.ServiceName!);
             _dns?.Follow(_dnsServices = [.. byType["dns"].Distinct()]);
             _consulServices = [.. byType["consul"].Distinct()];
             _consul?.Follow(_consulServices);

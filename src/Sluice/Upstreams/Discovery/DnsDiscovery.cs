@@ -10,15 +10,16 @@ using Sluice.Net;
 namespace Sluice.Upstreams.Discovery;
 
 /// <summary>
-/// Nodes from DNS: all addresses of a name, or what its SRV records say (port, weight, priority). Answers hold as long as their TTL says; when the
-/// servers fail, the old nodes serve on. <c>service_name</c> may end with a port, which wins over SRV's.
+/// Nodes from DNS: all addresses of a name, or what its SRV records say (port, weight, priority). Answers hold as long as their TTL says;
+/// when the servers fail, the old nodes serve on. <c>service_name</c> may end with a port, which wins over SRV's.
 /// </summary>
 internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimeProvider time, ILogger<DnsDiscovery> logger) : IDiscovery
 {
     static readonly TimeSpan ShortestTime = TimeSpan.FromSeconds(1);
 
     readonly ConcurrentDictionary<string, Service> _services = new(StringComparer.OrdinalIgnoreCase);
-    readonly Lazy<NameServers> _servers = new(() => new NameServers(Servers(settings), settings.Timeout, time), LazyThreadSafetyMode.PublicationOnly);
+    readonly Lazy<NameServers> _servers = new(() => new NameServers(Servers(settings), settings.Timeout, time),
+        LazyThreadSafetyMode.PublicationOnly);
 
     static IPEndPoint[] Servers(DnsDiscoverySettings settings) =>
         settings.Servers is { Count: > 0 } servers ? [.. servers] : ResolvConf.Parse(File.ReadAllLines(settings.ResolvConf)).Servers;
@@ -115,7 +116,8 @@ internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimePr
             {
                 var hold = settings.Valid ?? ttl;
                 return new(
-                    old?.Nodes?.SequenceEqual(nodes) == true ? old.Nodes : nodes, null, type, After(hold > ShortestTime ? hold : ShortestTime));
+                    old?.Nodes?.SequenceEqual(nodes) == true ? old.Nodes : nodes, null, type,
+                    After(hold > ShortestTime ? hold : ShortestTime));
             }
         }
         return new(null, "no such name, or one without records", null, After(ShortestTime));
@@ -133,7 +135,8 @@ internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimePr
         {
             answers = await QueryAsync(name, QueryType.AAAA);
         }
-        return ([.. answers.OfType<AddressRecord>().Select(record => new NodeConfig(record.Address.ToString(), port)).OrderBy(node => node.Host, StringComparer.Ordinal)], Ttl(answers));
+        return ([.. answers.OfType<AddressRecord>().Select(record => new NodeConfig(record.Address.ToString(), port))
+            .OrderBy(node => node.Host, StringComparer.Ordinal)], Ttl(answers));
     }
 
     async Task<(NodeConfig[] Nodes, TimeSpan Ttl)> ServicesAsync(string name, int? port)
@@ -151,7 +154,9 @@ internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimePr
             ttl = targets.Length > 0 && targetTtl < ttl ? targetTtl : ttl;
             // a weight of 0 is a very small chance; the addresses of one target share its weight
             var weight = Math.Max(1, (int)record.Weight / Math.Max(1, targets.Length));
-            nodes.AddRange(targets.Select(target => new NodeConfig(target.Host, port ?? (record.Port == 0 ? null : record.Port), weight, -record.Priority)));
+            nodes.AddRange(
+                targets.Select(target => new NodeConfig(target.Host, port ?? (record.Port == 0 ? null : record.Port), weight,
+                    -record.Priority)));
         }
         return ([.. nodes.OrderBy(node => node.Host, StringComparer.Ordinal).ThenBy(node => node.Port)], ttl);
     }
@@ -160,11 +165,14 @@ internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimePr
     {
         var response = await _servers.Value.QueryAsync(name, type);
         return response.Header.ResponseCode == DnsHeaderResponseCode.NotExistentDomain ? []
-            : response.HasError ? throw new DnsResponseException((DnsResponseCode)response.Header.ResponseCode, $"the name server {response.NameServer} says: {response.ErrorMessage}")
+            : response.HasError
+            ? throw new DnsResponseException((DnsResponseCode)response.Header.ResponseCode,
+                $"the name server {response.NameServer} says: {response.ErrorMessage}")
             : response.Answers;
     }
 
-    static TimeSpan Ttl(IEnumerable<DnsResourceRecord> answers) => TimeSpan.FromSeconds(answers.Select(record => record.InitialTimeToLive).DefaultIfEmpty(0).Min());
+    static TimeSpan Ttl(IEnumerable<DnsResourceRecord> answers) =>
+        TimeSpan.FromSeconds(answers.Select(record => record.InitialTimeToLive).DefaultIfEmpty(0).Min());
 
     long After(TimeSpan hold) => time.GetTimestamp() + (long)(hold.TotalSeconds * time.TimestampFrequency);
 
@@ -199,6 +207,7 @@ internal sealed partial class DnsDiscovery(DnsDiscoverySettings settings, TimePr
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "discovery dns: {Service} could not be refreshed, its old nodes serve on: {Failure}")]
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "discovery dns: {Service} could not be refreshed, its old nodes serve on: {Failure}")]
     partial void LogStale(string service, string failure);
 }

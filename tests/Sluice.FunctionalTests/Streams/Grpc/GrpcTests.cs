@@ -21,14 +21,17 @@ public sealed class GrpcTests : IAsyncLifetime
 
     CallInvoker Client => _channel.CreateCallInvoker();
 
-    static Task<WebOrigin> StartOriginAsync(GrpcEcho echo, Microsoft.AspNetCore.Server.Kestrel.Https.HttpsConnectionAdapterOptions? https = null) => WebOrigin.StartAppAsync(
+    static Task<WebOrigin> StartOriginAsync(GrpcEcho echo,
+        Microsoft.AspNetCore.Server.Kestrel.Https.HttpsConnectionAdapterOptions? https = null) => WebOrigin.StartAppAsync(
         app => app.MapGrpcService<GrpcEcho>(), protocols: HttpProtocols.Http2, https: https,
         services: services => services.AddSingleton(echo).AddGrpc(options => options.MaxReceiveMessageSize = null));
 
     static GrpcChannel Channel(string address) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
     {
         MaxReceiveMessageSize = null,
-        HttpHandler = new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is not null } },
+        HttpHandler =
+            new SocketsHttpHandler { SslOptions =
+                { RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is not null } },
     });
 
     public async ValueTask InitializeAsync()
@@ -172,7 +175,8 @@ public sealed class GrpcTests : IAsyncLifetime
     [Fact]
     public async Task Many_calls_at_once_get_their_own_answers()
     {
-        await Parallel.ForEachAsync(Enumerable.Range(0, 300), new ParallelOptions { MaxDegreeOfParallelism = 64, CancellationToken = Cancellation }, async (number, _) =>
+        await Parallel.ForEachAsync(Enumerable.Range(0, 300),
+            new ParallelOptions { MaxDegreeOfParallelism = 64, CancellationToken = Cancellation }, async (number, _) =>
         {
             var text = $"{number} {new string('x', number * 40)}";
             if (number % 3 > 0)
@@ -194,7 +198,8 @@ public sealed class GrpcTests : IAsyncLifetime
 
     async Task<Status> FailsAsync(CallOptions options = default, string request = "hello")
     {
-        var error = await Assert.ThrowsAsync<RpcException>(async () => await Client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, options, request));
+        var error = await Assert.ThrowsAsync<RpcException>(
+            async () => await Client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, options, request));
         return error.Status;
     }
 
@@ -203,8 +208,10 @@ public sealed class GrpcTests : IAsyncLifetime
     {
         var status = await FailsAsync(request: "fail");
         Assert.Equal((StatusCode.NotFound, "gibt es nicht: ä %"), (status.StatusCode, status.Detail));
-        await _gateway.PutAsync("/routes/2", $$"""{"uri":"/test.Nothing/*","upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{_origin.Port}}":1} } }""");
-        var method = new Method<string, string>(MethodType.Unary, "test.Nothing", "Here", GrpcEcho.UnaryMethod.RequestMarshaller, GrpcEcho.UnaryMethod.ResponseMarshaller);
+        await _gateway.PutAsync("/routes/2",
+            $$"""{"uri":"/test.Nothing/*","upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{_origin.Port}}":1} } }""");
+        var method = new Method<string, string>(MethodType.Unary, "test.Nothing", "Here", GrpcEcho.UnaryMethod.RequestMarshaller,
+            GrpcEcho.UnaryMethod.ResponseMarshaller);
         var missing = await Assert.ThrowsAsync<RpcException>(async () => await Client.AsyncUnaryCall(method, null, default, ""));
         Assert.Equal((StatusCode.Unimplemented, "Service is unimplemented."), (missing.StatusCode, missing.Status.Detail));
     }
@@ -283,14 +290,19 @@ public sealed class GrpcTests : IAsyncLifetime
         gateway.Write("conf/server.crt", certificate.ExportCertificatePem());
         gateway.Write("conf/server.key", certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
         gateway.Write("conf/config.yaml", TestGateway.Config().Replace(
-            "  control: {ip", "  ssl: {listen: [{ip: 127.0.0.1, port: 0}], ssl_cert: conf/server.crt, ssl_cert_key: conf/server.key}\n  control: {ip", StringComparison.Ordinal));
+            "  control: {ip",
+            "  ssl: {listen: [{ip: 127.0.0.1, port: 0}], ssl_cert: conf/server.crt, ssl_cert_key: conf/server.key}\n  control: {ip",
+            StringComparison.Ordinal));
         await gateway.ReloadAsync();
-        await gateway.PutAsync("/routes/1", $$"""{"uri":"/test.Echo/*","upstream":{"scheme":"grpcs","nodes":{"127.0.0.1:{{origin.Port}}":1} } }""");
+        await gateway.PutAsync("/routes/1",
+            $$"""{"uri":"/test.Echo/*","upstream":{"scheme":"grpcs","nodes":{"127.0.0.1:{{origin.Port}}":1} } }""");
         using var channel = Channel($"https://{gateway.Gateway.ProxyEndpoints[1]}");
         Assert.Equal("echo hello", await channel.CreateCallInvoker().AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "hello"));
 
-        await gateway.PutAsync("/routes/1", $$"""{"uri":"/test.Echo/*","upstream":{"scheme":"grpcs","nodes":{"127.0.0.1:{{origin.Port}}":1},"tls":{"verify":true} } }""");
-        var error = await Assert.ThrowsAsync<RpcException>(async () => await channel.CreateCallInvoker().AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "hello"));
+        await gateway.PutAsync("/routes/1",
+            $$"""{"uri":"/test.Echo/*","upstream":{"scheme":"grpcs","nodes":{"127.0.0.1:{{origin.Port}}":1},"tls":{"verify":true} } }""");
+        var error = await Assert.ThrowsAsync<RpcException>(async () => await channel.CreateCallInvoker()
+            .AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "hello"));
         Assert.Equal(StatusCode.Unavailable, error.StatusCode);
         await gateway.ErrorLogSaysAsync("tls_failed");
     }

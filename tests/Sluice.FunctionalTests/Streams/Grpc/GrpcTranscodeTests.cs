@@ -38,7 +38,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         _origin = await WebOrigin.StartAppAsync(
-            app => app.MapGrpcService<GreeterService>(), protocols: HttpProtocols.Http2, services: services => services.AddSingleton(_service).AddGrpc());
+            app => app.MapGrpcService<GreeterService>(), protocols: HttpProtocols.Http2,
+            services: services => services.AddSingleton(_service).AddGrpc());
         _gateway = await TestGateway.StartAsync();
         await _gateway.PutAsync("/protos/1", new JsonObject { ["content"] = Proto }.ToJsonString());
         await RouteAsync("Say");
@@ -59,7 +60,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
          "upstream":{"scheme":"grpc","nodes":{"127.0.0.1:{{{port ?? _origin.Port}}}":1} } }
         """);
 
-    async Task<(int Status, string Body, HttpResponseMessage Response)> AskAsync(HttpMethod method, string path, string? body = null, string type = "application/json", string? accept = null)
+    async Task<(int Status, string Body, HttpResponseMessage Response)> AskAsync(HttpMethod method, string path, string? body = null,
+        string type = "application/json", string? accept = null)
     {
         var response = await OpenAsync(method, path, body is null ? null : new StringContent(body, new MediaTypeHeaderValue(type)), accept);
         return ((int)response.StatusCode, await response.Content.ReadAsStringAsync(Cancellation), response);
@@ -86,7 +88,9 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
         {
             Assert.Equal(Expected, (await AskAsync(method, "/Say", """{"name":"world","number":"#5","unknown":1}""")).Body);
         }
-        Assert.Equal("Hello world, Jo is 4", (string)JsonNode.Parse((await AskAsync(HttpMethod.Post, "/Say", """{"name":"world","person":{"name":"Jo","age":4} }""")).Body)!["message"]!);
+        Assert.Equal("Hello world, Jo is 4",
+            (string)JsonNode.Parse(
+                (await AskAsync(HttpMethod.Post, "/Say", """{"name":"world","person":{"name":"Jo","age":4} }""")).Body)!["message"]!);
     }
 
     [Fact]
@@ -110,7 +114,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     public async Task A_proto_is_read_anew_when_it_changes()
     {
         Assert.Contains("\"message\"", (await AskAsync(HttpMethod.Get, "/Say")).Body, StringComparison.Ordinal);
-        await _gateway.PutAsync("/protos/1", new JsonObject { ["content"] = Proto.Replace("string message", "string text", StringComparison.Ordinal) }.ToJsonString());
+        await _gateway.PutAsync("/protos/1",
+            new JsonObject { ["content"] = Proto.Replace("string message", "string text", StringComparison.Ordinal) }.ToJsonString());
         Assert.Contains("\"text\"", (await AskAsync(HttpMethod.Get, "/Say")).Body, StringComparison.Ordinal);
     }
 
@@ -118,14 +123,17 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     [InlineData("", null)]
     [InlineData(""","show_status_in_body":true""",
         """{"error":{"code":14,"message":"out of service","details":[{"type_url":"type.googleapis.com/greet.Detail","value":"\b\u0001\u0012\u0005night"}]}}""")]
-    [InlineData(""","show_status_in_body":true,"status_detail_type":"greet.Detail" """, """{"error":{"code":14,"message":"out of service","details":[{"code":1,"reason":"night"}]}}""")]
-    [InlineData(""","show_status_in_body":true,"status_detail_type":"greet.Nothing" """, "failed to call pb.decode to decode details in grpc-status-details-bin")]
+    [InlineData(""","show_status_in_body":true,"status_detail_type":"greet.Detail" """,
+        """{"error":{"code":14,"message":"out of service","details":[{"code":1,"reason":"night"}]}}""")]
+    [InlineData(""","show_status_in_body":true,"status_detail_type":"greet.Nothing" """,
+        "failed to call pb.decode to decode details in grpc-status-details-bin")]
     public async Task A_status_in_the_head_becomes_one_of_HTTP(string more, string? expected)
     {
         await RouteAsync("Say", more);
         var (status, body, response) = await AskAsync(HttpMethod.Get, "/Say?name=fail");
         Assert.Equal((503, expected ?? ""), (status, body));
-        Assert.Equal(("14", "out of service"), (response.Headers.GetValues("grpc-status").Single(), response.Headers.GetValues("grpc-message").Single()));
+        Assert.Equal(("14", "out of service"),
+            (response.Headers.GetValues("grpc-status").Single(), response.Headers.GetValues("grpc-message").Single()));
     }
 
     [Fact]
@@ -133,7 +141,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     {
         var asking = AskAsync(HttpMethod.Get, "/Say?name=late");
         // the head has come, and waits for the rest
-        await Eventually.HoldsAsync(async () => (await _gateway.ControlAsync("/v1/streams")).ToJsonString().Contains("/Say", StringComparison.Ordinal), "it is not under way");
+        await Eventually.HoldsAsync(async () => (await _gateway.ControlAsync("/v1/streams")).ToJsonString()
+            .Contains("/Say", StringComparison.Ordinal), "it is not under way");
         _service.Turns.Release();
         var (status, body, response) = await asking;
         Assert.Equal((404, "", "5"), (status, body, response.Headers.GetValues("grpc-status").Single()));
@@ -161,7 +170,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     public async Task Who_speaks_HTTP_2_is_told_of_a_node_that_is_not_there_in_the_words_of_HTTP()
     {
         await RouteAsync("Say", port: 1);
-        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
         using var response = await client.GetAsync(_gateway.Url("/Say"), Cancellation);
         Assert.Equal(HttpStatusCode.BadGateway, response.StatusCode);
     }
@@ -218,7 +228,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
         _service.Turns.Release(2);
         var (status, body, _) = await AskAsync(HttpMethod.Get, "/Count?number=1&name=enough", accept: accept);
         Assert.Equal(200, status);
-        Assert.EndsWith(form.Replace("{0}", """{"error":{"code":10,"message":"enough"}}""", StringComparison.Ordinal), body, StringComparison.Ordinal);
+        Assert.EndsWith(form.Replace("{0}", """{"error":{"code":10,"message":"enough"}}""", StringComparison.Ordinal), body,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -253,7 +264,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     public async Task Each_line_of_a_client_stream_arrives_before_the_next_is_sent()
     {
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
-        await client.SendAsync("POST /Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n");
+        await client.SendAsync(
+            "POST /Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n");
         foreach (var name in (string[])["a", "b", "c"])
         {
             var line = $"{{\"name\":\"{name}\"}}\n";
@@ -286,7 +298,9 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     public async Task Both_directions_flow_at_the_same_time()
     {
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
-        await client.SendAsync("POST /Chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\nAccept: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        await client.SendAsync(
+            "POST /Chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\nAccept: text/event-stream\r\nTransfer-Encoding: "
+                + "chunked\r\n\r\n");
         for (var number = 0; number < 3; number++)
         {
             var line = $"{{\"name\":\"{number}\"}}\n";
@@ -300,7 +314,8 @@ public sealed class GrpcTranscodeTests : IAsyncLifetime
     [Fact]
     public async Task An_answer_that_is_no_message_is_502()
     {
-        await _gateway.PutAsync("/protos/1", new JsonObject { ["content"] = Proto.Replace("string message", "int32 message", StringComparison.Ordinal) }.ToJsonString());
+        await _gateway.PutAsync("/protos/1",
+            new JsonObject { ["content"] = Proto.Replace("string message", "int32 message", StringComparison.Ordinal) }.ToJsonString());
         var (status, body, _) = await AskAsync(HttpMethod.Get, "/Say");
         Assert.Equal((502, "failed to decode response data by protobuf"), (status, body));
     }

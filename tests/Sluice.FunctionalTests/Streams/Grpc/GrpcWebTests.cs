@@ -23,7 +23,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
 
     /// <summary>Both forms, over both protocols.</summary>
     public static TheoryData<GrpcWebMode, string> Ways => new(
-        from mode in (GrpcWebMode[])[GrpcWebMode.GrpcWeb, GrpcWebMode.GrpcWebText] from version in (string[])["1.1", "2.0"] select (mode, version));
+        from mode in (GrpcWebMode[])[GrpcWebMode.GrpcWeb, GrpcWebMode.GrpcWebText] from version in (string[])["1.1", "2.0"] select (mode,
+            version));
 
     public async ValueTask InitializeAsync()
     {
@@ -68,7 +69,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
     [MemberData(nameof(Ways))]
     public async Task Unary_calls_carry_metadata_headers_and_trailers(GrpcWebMode mode, string version)
     {
-        using var call = (await OpenAsync(mode, version)).AsyncUnaryCall(GrpcEcho.UnaryMethod, null, new CallOptions(new Metadata { { "x-test", "yes" } }), "hello");
+        using var call = (await OpenAsync(mode, version)).AsyncUnaryCall(GrpcEcho.UnaryMethod, null,
+            new CallOptions(new Metadata { { "x-test", "yes" } }), "hello");
         Assert.Equal("before", (await call.ResponseHeadersAsync).GetValue("x-header"));
         Assert.Equal("echo hello", await call);
         Assert.Equal("after", call.GetTrailers().GetValue("x-trailer"));
@@ -96,9 +98,11 @@ public sealed class GrpcWebTests : IAsyncLifetime
     public async Task A_status_of_the_service_is_passed_on(GrpcWebMode mode, string version)
     {
         var client = await OpenAsync(mode, version);
-        var failed = await Assert.ThrowsAsync<RpcException>(async () => await client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "fail"));
+        var failed = await Assert.ThrowsAsync<RpcException>(
+            async () => await client.AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "fail"));
         Assert.Equal((StatusCode.NotFound, "gibt es nicht: ä %"), (failed.StatusCode, failed.Status.Detail));
-        var method = new Method<string, string>(MethodType.Unary, "test.Nothing", "Here", GrpcEcho.UnaryMethod.RequestMarshaller, GrpcEcho.UnaryMethod.ResponseMarshaller);
+        var method = new Method<string, string>(MethodType.Unary, "test.Nothing", "Here", GrpcEcho.UnaryMethod.RequestMarshaller,
+            GrpcEcho.UnaryMethod.ResponseMarshaller);
         var missing = await Assert.ThrowsAsync<RpcException>(async () => await client.AsyncUnaryCall(method, null, default, ""));
         Assert.Equal((StatusCode.Unimplemented, "Service is unimplemented."), (missing.StatusCode, missing.Status.Detail));
     }
@@ -116,7 +120,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
     public async Task A_node_that_is_not_there_is_a_status(GrpcWebMode mode, string version)
     {
         await RouteAsync(1, "/*");
-        var failed = await Assert.ThrowsAsync<RpcException>(async () => await Client(mode, version).AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "a"));
+        var failed = await Assert.ThrowsAsync<RpcException>(async () => await Client(mode, version)
+            .AsyncUnaryCall(GrpcEcho.UnaryMethod, null, default, "a"));
         Assert.Equal((StatusCode.Unavailable, "502 Bad Gateway"), (failed.StatusCode, failed.Status.Detail));
     }
 
@@ -155,7 +160,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
     public async Task What_stands_for_the_star_of_the_route_is_the_path_of_the_call()
     {
         await RouteAsync(_origin.Port, "/grpc/web/*");
-        using var response = await PostAsync("/grpc/web/test.Echo/Unary", "application/grpc-web", new ByteArrayContent("\0\0\0\0\u0001a"u8.ToArray()));
+        using var response = await PostAsync("/grpc/web/test.Echo/Unary", "application/grpc-web",
+            new ByteArrayContent("\0\0\0\0\u0001a"u8.ToArray()));
         var body = await response.Content.ReadAsByteArrayAsync(Cancellation);
         Assert.Equal("\0\0\0\0\u0006echo a", Encoding.Latin1.GetString(body.AsSpan(0, 11)));
         Assert.StartsWith("/test.Echo/Unary ", _echo.Seen.Single(), StringComparison.Ordinal);
@@ -167,7 +173,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
     Task<HttpResponseMessage> PostAsync(string path, string type, HttpContent content)
     {
         content.Headers.ContentType = new MediaTypeHeaderValue(type);
-        return _gateway.Client.SendAsync(new HttpRequestMessage(HttpMethod.Post, _gateway.Url(path)) { Content = content }, HttpCompletionOption.ResponseHeadersRead, Cancellation);
+        return _gateway.Client.SendAsync(new HttpRequestMessage(HttpMethod.Post, _gateway.Url(path)) { Content = content },
+            HttpCompletionOption.ResponseHeadersRead, Cancellation);
     }
 
     [Fact]
@@ -175,7 +182,8 @@ public sealed class GrpcWebTests : IAsyncLifetime
     {
         await RouteAsync(_origin.Port, "/*");
         using var client = await RawClient.ConnectAsync(_gateway.EndPoint);
-        await client.SendAsync("POST /test.Echo/Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web+proto\r\nTransfer-Encoding: chunked\r\n\r\n");
+        await client.SendAsync(
+            "POST /test.Echo/Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web+proto\r\nTransfer-Encoding: chunked\r\n\r\n");
         foreach (var part in (string[])["a", "b", "c"])
         {
             await client.SendAsync($"6\r\n\0\0\0\0\u0001{part}\r\n");

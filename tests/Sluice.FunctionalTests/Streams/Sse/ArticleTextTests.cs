@@ -43,7 +43,8 @@ public class ArticleTextTests
     {
         { "conf/nginx.conf", Http, "" },
         { "conf/nginx.conf with the fourth step", Http + "\n" + Chunked, "" },
-        { "http_configuration_snippet", null, "nginx_config:\n  http_configuration_snippet: |\n    " + InHttp.ReplaceLineEndings("\n    ") },
+        { "http_configuration_snippet", null,
+            "nginx_config:\n  http_configuration_snippet: |\n    " + InHttp.ReplaceLineEndings("\n    ") },
     };
 
     [Theory]
@@ -86,12 +87,15 @@ public class ArticleTextTests
         await using var origin = EchoOrigin.Start();
         await using var gateway = place == "conf/nginx.conf"
             ? await TestGateway.StartAsync(Debug, $"http {{\n{server}\n}}")
-            : await TestGateway.StartAsync(Debug + "nginx_config:\n  http_configuration_snippet: |\n    " + server.ReplaceLineEndings("\n    "));
+            : await TestGateway.StartAsync(Debug + "nginx_config:\n  http_configuration_snippet: |\n    "
+                + server.ReplaceLineEndings("\n    "));
         await gateway.RouteAsync("r1", "/*", origin.Port);
 
-        Assert.StartsWith("off; proxy_buffering off in server app1.example.com", await BufferingAsync(gateway, address, "app1.example.com"));
+        Assert.StartsWith("off; proxy_buffering off in server app1.example.com",
+            await BufferingAsync(gateway, address, "app1.example.com"));
         // the only server of its address is the default one there, as in nginx
-        Assert.StartsWith("off; proxy_buffering off in server app1.example.com", await BufferingAsync(gateway, address, "app2.example.com"));
+        Assert.StartsWith("off; proxy_buffering off in server app1.example.com",
+            await BufferingAsync(gateway, address, "app2.example.com"));
         Assert.StartsWith("on; ", await BufferingAsync(gateway, gateway.EndPoint, "app1.example.com"));
     }
 

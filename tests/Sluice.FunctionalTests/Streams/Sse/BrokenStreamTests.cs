@@ -4,7 +4,8 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Streams.Sse;
 
-/// <summary>An upstream that dies in the middle of its answer: the client sees that the answer is not whole, in the words of each framing.</summary>
+/// <summary>An upstream that dies in the middle of its answer: the client sees that the answer is not whole, in the words of each
+/// framing.</summary>
 public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<ProtocolsGateway>
 {
     static readonly Dictionary<string, (string Head, string Body)> Answers = new()
@@ -112,7 +113,8 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
     [InlineData(false)]
     public async Task A_close_delimited_answer_that_breaks_off_ends_with_a_reset(bool buffering)
     {
-        await using var gateway = await TestGateway.StartAsync(nginx: $"http {{ chunked_transfer_encoding off; proxy_buffering {(buffering ? "on" : "off")}; }}");
+        await using var gateway = await TestGateway.StartAsync(
+            nginx: $"http {{ chunked_transfer_encoding off; proxy_buffering {(buffering ? "on" : "off")}; }}");
         await using var broken = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
         await gateway.RouteAsync("r1", "/stream", broken.Port);
         var (client, head) = await RawConnection.GetAsync(gateway.EndPoint, "/stream");
@@ -134,7 +136,8 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
     public async Task A_silent_upstream_is_cut_off_after_the_read_timeout(bool buffering, bool filtered)
     {
         await using var silent = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
-        var path = await fixture.RouteAsync(silent.Port, """ "timeout":{"connect":10,"send":10,"read":0.3}, """ + Buffering(buffering, filtered));
+        var path = await fixture.RouteAsync(silent.Port,
+            """ "timeout":{"connect":10,"send":10,"read":0.3}, """ + Buffering(buffering, filtered));
         using var response = await fixture.SendAsync(Protocol.Http1, path);
         using var stream = await response.Content.ReadAsStreamAsync();
         await silent.SendAsync("data");
@@ -189,7 +192,8 @@ public sealed class BrokenStreamTests(ProtocolsGateway fixture) : IClassFixture<
         await using var origin = new EventOrigin(Framing.ChunkPerEvent, contentType: "text/plain");
         await gateway.RouteAsync("r1", "/big", origin.Port);
         async Task<HttpResponseMessage> GetAsync(string path) => await gateway.Client.SendAsync(
-            new HttpRequestMessage(HttpMethod.Get, gateway.Url(path)) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact },
+            new HttpRequestMessage(HttpMethod.Get, gateway.Url(path)) { Version = HttpVersion.Version20,
+                VersionPolicy = HttpVersionPolicy.RequestVersionExact },
             HttpCompletionOption.ResponseHeadersRead);
         using var response = await GetAsync("/big");
         // more than the stream's window

@@ -3,7 +3,8 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Streams.Sse;
 
-/// <summary>The same streams whatever the client speaks, and over TLS to the upstream: event by event, and never a clean end to a broken one.</summary>
+/// <summary>The same streams whatever the client speaks, and over TLS to the upstream: event by event, and never a clean end to a broken
+/// one.</summary>
 public sealed class ClientProtocolTests(ProtocolsGateway fixture) : IClassFixture<ProtocolsGateway>, IDisposable
 {
     const int Events = 5;
@@ -143,7 +144,8 @@ public sealed class ClientProtocolTests(ProtocolsGateway fixture) : IClassFixtur
     async Task<HttpResponseMessage> OpenAsync(EventOrigin origin, Protocol protocol, bool buffering, bool tlsUpstream)
     {
         var path = await fixture.RouteAsync(origin.Port,
-            $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}} } """, tlsUpstream ? "https" : "http");
+            $$""" "plugins":{"proxy-buffering":{"disable_proxy_buffering":{{(buffering ? "false" : "true")}}} } """,
+            tlsUpstream ? "https" : "http");
         var response = await fixture.SendAsync(protocol, path);
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
         return response;

@@ -55,7 +55,8 @@ public sealed class CurlTests(ProtocolsGateway fixture) : IClassFixture<Protocol
     {
         await using var origin = new EventOrigin(Framing.ChunkPerEvent);
         var path = await fixture.RouteAsync(origin.Port);
-        using var curl = Start("-N", "-s", protocol == Protocol.H2c ? "--http2-prior-knowledge" : "--http1.1", fixture.Url(protocol, path).ToString());
+        using var curl = Start("-N", "-s", protocol == Protocol.H2c ? "--http2-prior-knowledge" : "--http1.1",
+            fixture.Url(protocol, path).ToString());
         await origin.SendAsync(EventOrigin.Event(0));
         await LineAsync(curl);
         await origin.BreakOffAsync();

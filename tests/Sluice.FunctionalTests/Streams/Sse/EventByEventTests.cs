@@ -25,7 +25,8 @@ public class EventByEventTests
     {
         ["as it comes"] = (null, "", null),
         ["A1 nginx.conf http"] = ("http { proxy_buffering off; proxy_buffer_size 1k; proxy_buffers 4 1k; }", "", null),
-        ["A1 http_configuration_snippet"] = (null, "nginx_config:\n  http_configuration_snippet: |\n    proxy_buffering off;\n    proxy_buffer_size 1k;\n    proxy_buffers 4 1k;\n", null),
+        ["A1 http_configuration_snippet"] = (null,
+            "nginx_config:\n  http_configuration_snippet: |\n    proxy_buffering off;\n    proxy_buffer_size 1k;\n    proxy_buffers 4 1k;\n", null),
         ["A2 server block"] = ("http { proxy_buffering on; server { server_name app1.example.com; proxy_buffering off; } }", "", null),
         ["A3 proxy-rewrite off"] = (null, "", """ "plugins":{"proxy-rewrite":{"disable_buffering":true}} """),
         ["A3 proxy-rewrite on"] = (null, "", """ "plugins":{"proxy-rewrite":{"disable_buffering":false}} """),

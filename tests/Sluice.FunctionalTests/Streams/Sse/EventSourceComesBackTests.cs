@@ -3,7 +3,8 @@ using Sluice.FunctionalTests.Origins;
 
 namespace Sluice.FunctionalTests.Streams.Sse;
 
-/// <summary>A real Chromium's EventSource takes any answer but 200 for the end of everything, and an end of the stream for none at all.</summary>
+/// <summary>A real Chromium's EventSource takes any answer but 200 for the end of everything, and an end of the stream for none at
+/// all.</summary>
 public sealed class EventSourceComesBackTests(Chromium chromium) : IClassFixture<Chromium>
 {
     const string Page = """
@@ -19,7 +20,8 @@ public sealed class EventSourceComesBackTests(Chromium chromium) : IClassFixture
         await using var site = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {Page.Length}\r\nConnection: close\r\n\r\n{Page}");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {Page.Length}\r\nConnection: close\r\n\r\n{Page}");
         });
         await gateway.RouteAsync("page", "/page", site.Port);
         var page = await chromium.Browser.NewPageAsync();
@@ -39,8 +41,10 @@ public sealed class EventSourceComesBackTests(Chromium chromium) : IClassFixture
             await connection.SendAsync(response);
         };
         const string Refusal = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        static string Event(string data) => $"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 50\ndata: {data}\n\n";
-        await using var origin = ScriptedOrigin.Start(says(Event("before")), says(Refusal), says(Refusal), says(Refusal), async connection =>
+        static string Event(string data) =>
+            $"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 50\ndata: {data}\n\n";
+        await using var origin = ScriptedOrigin.Start(says(Event("before")), says(Refusal), says(Refusal), says(Refusal),
+            async connection =>
         {
             await connection.ReadHeadAsync();
             await connection.SendAsync(Event("after"));
@@ -69,7 +73,9 @@ public sealed class EventSourceComesBackTests(Chromium chromium) : IClassFixture
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n18\r\nretry: 50\ndata: result\n\n\r\n0\r\n\r\n");
+            await connection.SendAsync(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: "
+                    + "chunked\r\n\r\n18\r\nretry: 50\ndata: result\n\n\r\n0\r\n\r\n");
         });
         await using var gateway = await TestGateway.StartAsync("nginx_config:\n  http:\n    access_log_format: '$uri|$status'");
         await gateway.RouteAsync("live", "/live", origin.Port, "\"plugins\":{\"sse\":{\"finite\":true}}");
@@ -78,7 +84,8 @@ public sealed class EventSourceComesBackTests(Chromium chromium) : IClassFixture
         Assert.Equal(["result"], await page.EvaluateAsync<string[]>("received"));
         Assert.Equal(1, origin.Accepted);
         var log = Path.Combine(gateway.Prefix, "logs", "access.log");
-        await Eventually.TrueAsync(() => File.ReadAllLines(log).Where(static line => line.StartsWith("/live", StringComparison.Ordinal)).SequenceEqual(["/live|200", "/live|204"]), () => File.ReadAllText(log));
+        await Eventually.TrueAsync(() => File.ReadAllLines(log).Where(static line => line.StartsWith("/live", StringComparison.Ordinal))
+            .SequenceEqual(["/live|200", "/live|204"]), () => File.ReadAllText(log));
         await page.CloseAsync();
     }
 }

@@ -23,7 +23,8 @@ public sealed class ResumeRulesTests : IAsyncLifetime
             var at = head.IndexOf("Last-Event-ID: ", StringComparison.OrdinalIgnoreCase);
             var position = at < 0 ? "none" : head[(at + "Last-Event-ID: ".Length)..head.IndexOf("\r\n", at, StringComparison.Ordinal)];
             var unit = $"data: {head.Split(' ')[1]} {position}\n\n";
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{unit.Length:x}\r\n{unit}\r\n");
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{unit.Length:x}\r\n{unit}\r\n");
             await connection.ReadEndAsync();
         });
     }
@@ -34,7 +35,8 @@ public sealed class ResumeRulesTests : IAsyncLifetime
         await _origin.DisposeAsync();
     }
 
-    Task RouteAsync(string config, string more = "") => _gateway.RouteAsync("r", "/live", _origin.Port, $"\"plugins\":{{\"sse-resume\":{config}{more}}}");
+    Task RouteAsync(string config, string more = "") =>
+        _gateway.RouteAsync("r", "/live", _origin.Port, $"\"plugins\":{{\"sse-resume\":{config}{more}}}");
 
     async Task<HttpResponseMessage> OpenAsync(string path = "/live", params (string Name, string Value)[] headers)
     {
@@ -55,7 +57,8 @@ public sealed class ResumeRulesTests : IAsyncLifetime
         return Encoding.UTF8.GetString(buffer);
     }
 
-    static async Task ReadsAsync(HttpResponseMessage response, string expected) => Assert.Equal(expected, await ReadAsync(response, expected.Length));
+    static async Task ReadsAsync(HttpResponseMessage response, string expected) =>
+        Assert.Equal(expected, await ReadAsync(response, expected.Length));
 
     [Theory]
     [InlineData("none", "")]
@@ -87,7 +90,8 @@ public sealed class ResumeRulesTests : IAsyncLifetime
         var head = await elsewhere.ReadHeadAsync();
         Assert.StartsWith("HTTP/1.1 200 ", head, StringComparison.Ordinal);
         Assert.DoesNotContain(id, head, StringComparison.Ordinal);
-        Assert.EndsWith("event: gap\ndata: {\"reason\":\"unknown\"}\n\n", await elsewhere.ReadUntilAsync("}\n\n"), StringComparison.Ordinal);
+        Assert.EndsWith("event: gap\ndata: {\"reason\":\"unknown\"}\n\n", await elsewhere.ReadUntilAsync("}\n\n"),
+            StringComparison.Ordinal);
         using var stop = await AskFromAsync("127.0.0.2", $"DELETE /live HTTP/1.1\r\nHost: a\r\nX-Sluice-Stream-Id: {id}\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 404 ", await stop.ReadHeadAsync(), StringComparison.Ordinal);
     }
@@ -139,7 +143,8 @@ public sealed class ResumeRulesTests : IAsyncLifetime
         {
             using var response = await OpenAsync("/live", ("Last-Event-ID", one));
             // a stream from its beginning, and no gap
-            Assert.StartsWith($"id: {IdOf(response)}.1\ndata: /live ", await ReadAsync(response, $"id: {IdOf(response)}.1\ndata: /live ".Length), StringComparison.Ordinal);
+            Assert.StartsWith($"id: {IdOf(response)}.1\ndata: /live ",
+                await ReadAsync(response, $"id: {IdOf(response)}.1\ndata: /live ".Length), StringComparison.Ordinal);
         }
     }
 

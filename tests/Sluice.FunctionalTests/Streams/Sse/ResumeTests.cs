@@ -27,7 +27,8 @@ public sealed class ResumeTests : IAsyncLifetime
     static ScriptedOrigin Finite(int events, int status = 200) => ScriptedOrigin.Start(async connection =>
     {
         await connection.ReadHeadAsync();
-        await connection.SendAsync($"HTTP/1.1 {status} X\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+        await connection.SendAsync(
+            $"HTTP/1.1 {status} X\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
         for (var n = 1; n <= events; n++)
         {
             var unit = Unit(n);
@@ -39,11 +40,14 @@ public sealed class ResumeTests : IAsyncLifetime
 
     /// <summary>What a client of the stream gets, when ids are the gateway's.</summary>
     static string Numbered(string stream, int first, int last) => string.Concat(
-        Enumerable.Range(first, last - first + 1).Select(n => string.Create(CultureInfo.InvariantCulture, $"id: {stream}.{n}\nevent: tick\ndata: number {n}\n\n")));
+        Enumerable.Range(first, last - first + 1)
+        .Select(n => string.Create(CultureInfo.InvariantCulture, $"id: {stream}.{n}\nevent: tick\ndata: number {n}\n\n")));
 
-    async Task<HttpResponseMessage> OpenAsync(string path = "/live", string method = "GET", string? body = null, params (string Name, string Value)[] headers)
+    async Task<HttpResponseMessage> OpenAsync(string path = "/live", string method = "GET", string? body = null,
+        params (string Name, string Value)[] headers)
     {
-        using var request = new HttpRequestMessage(new(method), _gateway.Url(path)) { Content = body is null ? null : new StringContent(body) };
+        using var request = new HttpRequestMessage(new(method),
+            _gateway.Url(path)) { Content = body is null ? null : new StringContent(body) };
         foreach (var (name, value) in headers)
         {
             request.Headers.TryAddWithoutValidation(name, value);
@@ -52,7 +56,9 @@ public sealed class ResumeTests : IAsyncLifetime
     }
 
     static Task MetricsSayAsync(TestGateway gateway, string text) => Eventually.HoldsAsync(
-        async () => (await gateway.Client.GetStringAsync($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics", Cancel)).Contains(text, StringComparison.Ordinal),
+        async () =>
+        (await gateway.Client.GetStringAsync($"http://{gateway.Gateway.MetricsEndpoint}/apisix/prometheus/metrics", Cancel)).Contains(text,
+            StringComparison.Ordinal),
         $"no {text}");
 
     static string IdOf(HttpResponseMessage response) => response.Headers.GetValues("X-Sluice-Stream-Id").Single();
@@ -205,7 +211,8 @@ public sealed class ResumeTests : IAsyncLifetime
             var before = origin.Accepted;
             using var again = await OpenAsync("/live", headers: [("Last-Event-ID", position)]);
             Assert.NotEqual(IdOf(first), IdOf(again));
-            Assert.Equal("event: gap\ndata: {\"reason\":\"unknown\"}\n\n" + Numbered(IdOf(again), 1, 1), await again.Content.ReadAsStringAsync(Cancel));
+            Assert.Equal("event: gap\ndata: {\"reason\":\"unknown\"}\n\n" + Numbered(IdOf(again), 1, 1),
+                await again.Content.ReadAsStringAsync(Cancel));
             Assert.Equal(before + 1, origin.Accepted);
         }
         using var post = await OpenAsync("/live", "POST", "ask");
@@ -213,7 +220,8 @@ public sealed class ResumeTests : IAsyncLifetime
         foreach (var position in (string[])["s_pAAAAAAAAAAAAAAAAAAAAAA.1", $"{IdOf(post)}.2"])
         {
             using var again = await OpenAsync("/live", headers: [("Last-Event-ID", position)]);
-            Assert.Equal((HttpStatusCode.NotFound, "{\"error_msg\":\"no such stream\"}\n"), (again.StatusCode, await again.Content.ReadAsStringAsync(Cancel)));
+            Assert.Equal((HttpStatusCode.NotFound, "{\"error_msg\":\"no such stream\"}\n"),
+                (again.StatusCode, await again.Content.ReadAsStringAsync(Cancel)));
         }
         // what is no position of ours is none at all
         foreach (var position in (string[])["nonsense", $"{IdOf(first)}.x", new string('a', 2048), $"{IdOf(first)}.-1"])
@@ -236,7 +244,8 @@ public sealed class ResumeTests : IAsyncLifetime
         await post.Content.ReadAsStringAsync(Cancel);
         using var foreignGet = await OpenAsync("/live", headers: [("apikey", "b"), ("Last-Event-ID", $"{IdOf(get)}.1")]);
         Assert.NotEqual(IdOf(get), IdOf(foreignGet));
-        Assert.StartsWith("event: gap\ndata: {\"reason\":\"unknown\"}", await foreignGet.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
+        Assert.StartsWith("event: gap\ndata: {\"reason\":\"unknown\"}", await foreignGet.Content.ReadAsStringAsync(Cancel),
+            StringComparison.Ordinal);
         using var foreignPost = await OpenAsync("/live", headers: [("apikey", "b"), ("Last-Event-ID", $"{IdOf(post)}.1")]);
         Assert.Equal(HttpStatusCode.NotFound, foreignPost.StatusCode);
         using var stop = await OpenAsync("/live", "DELETE", null, ("apikey", "b"), ("X-Sluice-Stream-Id", IdOf(post)));
@@ -279,7 +288,8 @@ public sealed class ResumeTests : IAsyncLifetime
         }
         if (state == "attached")
         {
-            await Assert.ThrowsAnyAsync<IOException>(async () => await (await client.Content.ReadAsStreamAsync(Cancel)).ReadAsync(new byte[1], Cancel));
+            await Assert.ThrowsAnyAsync<IOException>(
+                async () => await (await client.Content.ReadAsStreamAsync(Cancel)).ReadAsync(new byte[1], Cancel));
         }
         // what there is can still be fetched
         using var all = await OpenAsync("/live", headers: [("Last-Event-ID", $"{stream}.1")]);
@@ -314,14 +324,16 @@ public sealed class ResumeTests : IAsyncLifetime
             async connection =>
             {
                 await connection.ReadHeadAsync();
-                await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{Unit(1).Length:x}\r\n{Unit(1)}\r\n");
+                await connection.SendAsync(
+                    $"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{Unit(1).Length:x}\r\n{Unit(1)}\r\n");
                 await seen.Task;
                 await connection.SendAsync("14\r\ndata: half an");
                 connection.ShutdownSend();
             },
             async connection =>
             {
-                Assert.Contains("\r\nlast-event-id: up-1\r\n", (await connection.ReadHeadAsync()).ToLowerInvariant(), StringComparison.Ordinal);
+                Assert.Contains("\r\nlast-event-id: up-1\r\n", (await connection.ReadHeadAsync()).ToLowerInvariant(),
+                    StringComparison.Ordinal);
                 await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{Unit(2)}");
             });
         await RouteAsync(origin.Port);
@@ -333,7 +345,8 @@ public sealed class ResumeTests : IAsyncLifetime
         Assert.Equal(Numbered(stream, 1, 1), unit);
         using var again = await OpenAsync("/live", headers: [("Last-Event-ID", $"{stream}.1")]);
         Assert.Equal(
-            $"event: gap\ndata: {{\"reason\":\"unknown\"}}\n\nid: {IdOf(again)}.1\nevent: tick\ndata: number 2\n\n", await again.Content.ReadAsStringAsync(Cancel));
+            $"event: gap\ndata: {{\"reason\":\"unknown\"}}\n\nid: {IdOf(again)}.1\nevent: tick\ndata: number 2\n\n",
+            await again.Content.ReadAsStringAsync(Cancel));
     }
 
     [Fact]
@@ -363,7 +376,8 @@ public sealed class ResumeTests : IAsyncLifetime
         await RouteAsync(origin.Port);
         using var response = await OpenAsync("/live", "POST", "ask");
         Assert.Equal((HttpStatusCode.Created, "hello", "b", 5L),
-            (response.StatusCode, await response.Content.ReadAsStringAsync(Cancel), response.Headers.GetValues("X-A").Single(), response.Content.Headers.ContentLength));
+            (response.StatusCode, await response.Content.ReadAsStringAsync(Cancel), response.Headers.GetValues("X-A").Single(),
+                response.Content.Headers.ContentLength));
         Assert.False(response.Headers.Contains("X-Sluice-Stream-Id"));
     }
 
@@ -386,8 +400,11 @@ public sealed class ResumeTests : IAsyncLifetime
         await again.Content.ReadAsStringAsync(Cancel);
         var log = Path.Combine(_gateway.Prefix, "logs", "access.log");
         string[] lines = ["GET /live HTTP/1.1|200|-|-|", "GET /live?last_event_id=*** HTTP/1.1|200|1|-|"];
-        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllLines(log).SequenceEqual(lines), () => File.Exists(log) ? File.ReadAllText(log) : "no line");
-        Assert.DoesNotContain(IdOf(first), File.ReadAllText(log) + _gateway.ErrorLog + (await _gateway.ControlAsync("/v1/streams")).ToJsonString(), StringComparison.Ordinal);
+        await Eventually.TrueAsync(() => File.Exists(log) && File.ReadAllLines(log).SequenceEqual(lines),
+            () => File.Exists(log) ? File.ReadAllText(log) : "no line");
+        Assert.DoesNotContain(IdOf(first),
+            File.ReadAllText(log) + _gateway.ErrorLog + (await _gateway.ControlAsync("/v1/streams")).ToJsonString(),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -439,7 +456,8 @@ public sealed class ResumeTests : IAsyncLifetime
         }
         var access = Path.Combine(gateway.Prefix, "logs", "access.log");
         // a stream has two lines
-        await Eventually.TrueAsync(() => File.Exists(access) && File.ReadAllLines(access).Length == asked.Length + 4, () => File.ReadAllText(access));
+        await Eventually.TrueAsync(() => File.Exists(access) && File.ReadAllLines(access).Length == asked.Length + 4,
+            () => File.ReadAllText(access));
         await Eventually.TrueAsync(() => File.ReadAllLines(file).Length == asked.Length + 1, () => File.ReadAllText(file));
         var (log, entries) = (File.ReadAllText(access), File.ReadAllText(file));
         Assert.Contains("GET /live?last_event_id=***&x=1 HTTP/1.1|", log, StringComparison.Ordinal);
@@ -457,7 +475,8 @@ public sealed class ResumeTests : IAsyncLifetime
         await using var origin = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            await connection.SendAsync("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
+            await connection.SendAsync(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
             await connection.ReadEndAsync();
         });
         await gateway.RouteAsync("r", "/live", origin.Port, """ "plugins":{"sse-resume":{"detach":0} } """);
@@ -466,7 +485,9 @@ public sealed class ResumeTests : IAsyncLifetime
         var (two, _) = await RawConnection.GetAsync(gateway.EndPoint, "/live");
         using var second = two;
         await MetricsSayAsync(gateway, "sluice_active_streams{route=\"r\",kind=\"sse\"} 2\n");
-        Assert.Equal((2, 2), ((int)(await gateway.ControlAsync("/v1/streams"))["total"]!, (await gateway.ControlAsync("/v1/streams"))["streams"]!.AsArray().Count));
+        Assert.Equal((2, 2),
+            ((int)(await gateway.ControlAsync("/v1/streams"))["total"]!,
+                (await gateway.ControlAsync("/v1/streams"))["streams"]!.AsArray().Count));
         foreach (var client in (OriginConnection[])[first, second])
         {
             await client.ReadUntilAsync("data: 1\n\n");
@@ -510,8 +531,10 @@ public sealed class ResumeBrowserTests(Chromium chromium) : IClassFixture<Chromi
         await using var site = ScriptedOrigin.Start(async connection =>
         {
             await connection.ReadHeadAsync();
-            const string Page = "<!doctype html><script>const received=[];const s=new EventSource('/live');s.onmessage=e=>received.push(e.data)</script>";
-            await connection.SendAsync($"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {Page.Length}\r\nConnection: close\r\n\r\n{Page}");
+            const string Page =
+                "<!doctype html><script>const received=[];const s=new EventSource('/live');s.onmessage=e=>received.push(e.data)</script>";
+            await connection.SendAsync(
+                $"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {Page.Length}\r\nConnection: close\r\n\r\n{Page}");
         });
         await gateway.RouteAsync("page", "/page", site.Port);
         await gateway.RouteAsync("r", "/live", origin.Port, """ "plugins":{"sse-resume":{}} """);
@@ -531,7 +554,8 @@ public sealed class ResumeBrowserTests(Chromium chromium) : IClassFixture<Chromi
                 await page.EvaluateAsync("received.pop()");
             }
         }
-        Assert.Equal(Enumerable.Range(1, 9).Select(n => n.ToString(CultureInfo.InvariantCulture)), await page.EvaluateAsync<string[]>("received"));
+        Assert.Equal(Enumerable.Range(1, 9).Select(n => n.ToString(CultureInfo.InvariantCulture)),
+            await page.EvaluateAsync<string[]>("received"));
         await page.CloseAsync();
     }
 }

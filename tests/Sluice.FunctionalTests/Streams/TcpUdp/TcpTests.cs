@@ -14,7 +14,8 @@ public class TcpTests
         TestGateway.StartAsync(apisix: $"proxy_mode: \"http&stream\"\nstream_proxy: {{tcp: {tcp}}}\n{more}", ssl: TestGateway.Https);
 
     static Task RouteAsync(TestGateway gateway, string id, int port, string more = "", string upstream = "") =>
-        gateway.PutAsync($"/stream_routes/{id}", $$"""{{{(more.Length > 0 ? more + "," : "")}}"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1}{{(upstream.Length > 0 ? "," + upstream : "")}} } }""");
+        gateway.PutAsync($"/stream_routes/{id}",
+            $$"""{{{(more.Length > 0 ? more + "," : "")}}"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1}{{(upstream.Length > 0 ? "," + upstream : "")}} } }""");
 
     static async Task<TcpClient> ConnectAsync(TestGateway gateway, int index = 0)
     {
@@ -76,10 +77,13 @@ public class TcpTests
         dns.Addresses("tcp.test", "127.0.0.1");
         await using var origin = Named("found");
         await using var gateway = await TestGateway.StartAsync(
-            $"discovery:\n  dns: {{servers: [\"{dns.EndPoint}\"]}}", apisix: "proxy_mode: stream\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}\n");
-        await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"tcp.test:{{origin.Port}}"} }""");
+            $"discovery:\n  dns: {{servers: [\"{dns.EndPoint}\"]}}",
+            apisix: "proxy_mode: stream\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}\n");
+        await gateway.PutAsync("/stream_routes/1",
+            $$"""{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"tcp.test:{{origin.Port}}"} }""");
         Assert.Equal("found:hello", await AskAsync(gateway, "hello"));
-        await gateway.PutAsync("/stream_routes/1", """{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"none.test:1"}}""");
+        await gateway.PutAsync("/stream_routes/1",
+            """{"upstream":{"type":"roundrobin","discovery_type":"dns","service_name":"none.test:1"}}""");
         Assert.Equal("", await AskAsync(gateway, "hello"));
         await gateway.ErrorLogSaysAsync("stream route 1: ");
     }
@@ -89,7 +93,8 @@ public class TcpTests
     {
         await using var origin = Named("a");
         await using var gateway = await TestGateway.StartAsync(
-            "nginx_config:\n  stream: {enable_access_log: true, access_log_format: '$remote_addr $protocol $status $bytes_sent $bytes_received $session_time $upstream_addr $route_id'}",
+            "nginx_config:\n  stream: {enable_access_log: true, access_log_format: '$remote_addr $protocol $status $bytes_sent "
+                + "$bytes_received $session_time $upstream_addr $route_id'}",
             apisix: "proxy_mode: stream\nstream_proxy: {tcp: [\"127.0.0.1:0\"]}\n");
         await AskAsync(gateway, "no route");
         await RouteAsync(gateway, "1", origin.Port);
@@ -137,7 +142,9 @@ public class TcpTests
         Assert.Equal("b:2", await AskTlsAsync("y.one.test"));
         Assert.Equal("c:3", await AskTlsAsync("x.one.test", "3"));
         Assert.Equal("", await AskTlsAsync("two.test"));
-        Assert.Contains("unrecognized name", (await Tool.RunAsync("openssl", "s_client", "-connect", $"127.0.0.1:{ports[1]}", "-servername", "none.test")).Output, StringComparison.Ordinal);
+        Assert.Contains("unrecognized name",
+            (await Tool.RunAsync("openssl", "s_client", "-connect", $"127.0.0.1:{ports[1]}", "-servername", "none.test")).Output,
+            StringComparison.Ordinal);
 
         async Task<string> AskTlsAsync(string name, string text = "2")
         {
@@ -208,7 +215,8 @@ public class TcpTests
         Assert.Equal("", await AskAsync(gateway, ""));
         await gateway.ErrorLogSaysAsync("stream route 1: plugin ip-restriction refused 127.0.0.1:");
 
-        await RouteAsync(gateway, "1", origin.Port, """ "plugins":{"limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.01,"key":"remote_addr"}} """);
+        await RouteAsync(gateway, "1", origin.Port,
+            """ "plugins":{"limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.01,"key":"remote_addr"}} """);
         using (var first = await ConnectAsync(gateway))
         {
             var buffer = new byte[2];
@@ -220,7 +228,8 @@ public class TcpTests
         {
             answer = await AskAsync(gateway, "");
         }
-        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/stream_routes/2", """{"plugins":{"cors":{}},"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:1":1} } }""");
+        var (status, body) = await gateway.AdminAsync(HttpMethod.Put, "/stream_routes/2",
+            """{"plugins":{"cors":{}},"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:1":1} } }""");
         Assert.Equal((HttpStatusCode.BadRequest, "unknown plugin [cors]"), (status, (string?)body!["error_msg"]));
     }
 
@@ -237,7 +246,8 @@ public class TcpTests
 
     /// <summary>An MQTT 3.1.1 CONNECT.</summary>
     static byte[] Connect(string client, byte level = 4) =>
-        [0x10, (byte)(12 + client.Length), 0, 4, (byte)'M', (byte)'Q', (byte)'T', (byte)'T', level, 2, 0, 60, 0, (byte)client.Length, .. Encoding.ASCII.GetBytes(client)];
+        [0x10, (byte)(12 + client.Length), 0, 4, (byte)'M', (byte)'Q', (byte)'T', (byte)'T', level, 2, 0, 60, 0, (byte)client.Length,
+            .. Encoding.ASCII.GetBytes(client)];
 
     [Fact]
     public async Task An_MQTT_client_comes_to_the_same_broker_each_time()
@@ -268,7 +278,8 @@ public class TcpTests
 
     [Theory]
     [InlineData("PROXY TCP4 192.0.2.7 198.51.100.9 4711 883\r\n", "PROXY TCP4 192.0.2.7 198.51.100.9 4711 883\r\n")]
-    [InlineData("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x09\x12\x67\x03\x73", "PROXY TCP4 192.0.2.7 198.51.100.9 4711 883\r\n")]
+    [InlineData("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x09\x12\x67\x03\x73",
+        "PROXY TCP4 192.0.2.7 198.51.100.9 4711 883\r\n")]
     [InlineData("PROXY UNKNOWN\r\n", "PROXY TCP4 127.0.0.1 127.0.0.1 ")]
     [InlineData("hello", null)]
     public async Task A_PROXY_header_is_taken_and_passed_on(string header, string? expected)
@@ -301,7 +312,8 @@ public class TcpTests
         using var client = await ConnectAsync(gateway);
         var buffer = new byte[3];
         Assert.Equal(2, await client.GetStream().ReadAsync(buffer, TestContext.Current.CancellationToken));
-        await Assert.ThrowsAsync<IOException>(async () => await client.GetStream().ReadExactlyAsync(buffer, TestContext.Current.CancellationToken));
+        await Assert.ThrowsAsync<IOException>(async () => await client.GetStream()
+            .ReadExactlyAsync(buffer, TestContext.Current.CancellationToken));
         await gateway.ErrorLogSaysAsync("stream route 1: upstream 127.0.0.1:1: ");
     }
 
@@ -348,7 +360,8 @@ public class TcpTests
         await Eventually.TrueAsync(() => origin.Accepted == 1, "not connected");
         var port = Processes.CommandFixture.FreePort();
 
-        gateway.Write("conf/config.yaml", TestGateway.Config(apisix: $"proxy_mode: \"http&stream\"\nstream_proxy: {{tcp: [\"127.0.0.1:{port}\"]}}"));
+        gateway.Write("conf/config.yaml",
+            TestGateway.Config(apisix: $"proxy_mode: \"http&stream\"\nstream_proxy: {{tcp: [\"127.0.0.1:{port}\"]}}"));
         await gateway.ReloadAsync();
 
         Assert.Equal(port, Assert.Single(gateway.Gateway.StreamEndpoints).Port);
@@ -361,9 +374,11 @@ public class TcpTests
     {
         await using var origin = EchoOrigin.Start();
         var port = Processes.CommandFixture.FreePort();
-        await using var gateway = await TestGateway.StartAsync("nginx_config: {http: {real_ip_header: proxy_protocol}}", apisix: $"proxy_protocol: {{listen_http_port: {port}}}");
+        await using var gateway = await TestGateway.StartAsync("nginx_config: {http: {real_ip_header: proxy_protocol}}",
+            apisix: $"proxy_protocol: {{listen_http_port: {port}}}");
         await gateway.RouteAsync("r1", "/*", origin.Port);
-        var (_, echo) = await Tool.RunAsync("curl", "-sS", "--max-time", "20", "--haproxy-clientip", "192.0.2.7", "--haproxy-protocol", $"http://127.0.0.1:{port}/x");
+        var (_, echo) = await Tool.RunAsync("curl", "-sS", "--max-time", "20", "--haproxy-clientip", "192.0.2.7", "--haproxy-protocol",
+            $"http://127.0.0.1:{port}/x");
         if (echo.Contains("is unknown", StringComparison.Ordinal))
         {
             // older curls send their own address

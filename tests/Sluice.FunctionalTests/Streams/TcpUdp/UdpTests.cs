@@ -22,7 +22,8 @@ public class UdpTests
                 while (true)
                 {
                     var received = await server.ReceiveAsync();
-                    await server.SendAsync(Encoding.ASCII.GetBytes($"{received.RemoteEndPoint.Port}:").Concat(received.Buffer).ToArray(), received.RemoteEndPoint);
+                    await server.SendAsync(Encoding.ASCII.GetBytes($"{received.RemoteEndPoint.Port}:").Concat(received.Buffer).ToArray(),
+                        received.RemoteEndPoint);
                 }
             }
             catch (Exception e) when (e is ObjectDisposedException or SocketException)
@@ -65,7 +66,8 @@ public class UdpTests
         var clock = new ManualClock();
         using var echo = Echo(out var port);
         await using var gateway = await StartAsync(clock);
-        await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{"type":"roundrobin","timeout":{"connect":5,"send":5,"read":1},"nodes":{"127.0.0.1:{{port}}":1} } }""");
+        await gateway.PutAsync("/stream_routes/1",
+            $$"""{"upstream":{"type":"roundrobin","timeout":{"connect":5,"send":5,"read":1},"nodes":{"127.0.0.1:{{port}}":1} } }""");
         var address = gateway.Gateway.StreamEndpoints[0];
         using var one = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
         using var two = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
@@ -93,12 +95,14 @@ public class UdpTests
     {
         using var echo = Echo(out var port);
         await using var gateway = await StartAsync();
-        await gateway.PutAsync("/stream_routes/1", $$"""{"plugins":{"ip-restriction":{"whitelist":["192.0.2.1"]} },"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1} } }""");
+        await gateway.PutAsync("/stream_routes/1",
+            $$"""{"plugins":{"ip-restriction":{"whitelist":["192.0.2.1"]} },"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1} } }""");
         using var client = new UdpClient(new IPEndPoint(IPAddress.Loopback, 0));
         await client.SendAsync("x"u8.ToArray(), gateway.Gateway.StreamEndpoints[0], TestContext.Current.CancellationToken);
         await gateway.ErrorLogSaysAsync("stream route 1: plugin ip-restriction refused 127.0.0.1:");
 
         await gateway.PutAsync("/stream_routes/1", $$"""{"upstream":{"type":"roundrobin","nodes":{"127.0.0.1:{{port}}":1} } }""");
-        Assert.EndsWith(":" + new string('x', 20_000), await AskAsync(client, gateway.Gateway.StreamEndpoints[0], new string('x', 20_000)), StringComparison.Ordinal);
+        Assert.EndsWith(":" + new string('x', 20_000), await AskAsync(client, gateway.Gateway.StreamEndpoints[0], new string('x', 20_000)),
+            StringComparison.Ordinal);
     }
 }

@@ -7,10 +7,11 @@ using Sluice.FunctionalTests.Origins;
 namespace Sluice.FunctionalTests.Streams.WebSocket;
 
 /// <summary>
-/// WebSocket in a real Chromium over HTTPS: the page came over HTTP/2, so the socket is an extended CONNECT on the same connection (RFC 8441). Plain,
-/// and as socket.io and SignalR make them.
+/// WebSocket in a real Chromium over HTTPS: the page came over HTTP/2, so the socket is an extended CONNECT on the same connection (RFC
+/// 8441). Plain, and as socket.io and SignalR make them.
 /// </summary>
-public sealed class BrowserWebSocketTests(Chromium chromium, ProtocolsGateway fixture) : IClassFixture<Chromium>, IClassFixture<ProtocolsGateway>
+public sealed class BrowserWebSocketTests(Chromium chromium, ProtocolsGateway fixture) : IClassFixture<Chromium>,
+    IClassFixture<ProtocolsGateway>
 {
     const string WebSocketAllowed = """ "enable_websocket":true """;
 
@@ -68,7 +69,8 @@ public sealed class BrowserWebSocketTests(Chromium chromium, ProtocolsGateway fi
     [Fact]
     public async Task SignalR_talks_over_a_WebSocket()
     {
-        await using var origin = await WebOrigin.StartAppAsync(app => app.MapHub<EchoHub>("/hub"), services: services => services.AddSignalR());
+        await using var origin = await WebOrigin.StartAppAsync(app => app.MapHub<EchoHub>("/hub"),
+            services: services => services.AddSignalR());
         await fixture.Gateway.RouteAsync("signalr", "/hub*", origin.Port, WebSocketAllowed);
         await using var page = await OpenAsync("@microsoft/signalr/dist/browser/signalr.min.js");
 
@@ -92,7 +94,8 @@ public sealed class BrowserWebSocketTests(Chromium chromium, ProtocolsGateway fi
     {
         var file = Path.Combine(fixture.Gateway.Prefix, "logs", "access.log");
         await Eventually.TrueAsync(
-            () => File.ReadLines(file).Any(line => line.Contains(part, StringComparison.Ordinal) && line.Contains(" HTTP/2", StringComparison.Ordinal) && line.Contains("\" 200 ", StringComparison.Ordinal)),
+            () => File.ReadLines(file).Any(line => line.Contains(part, StringComparison.Ordinal)
+                && line.Contains(" HTTP/2", StringComparison.Ordinal) && line.Contains("\" 200 ", StringComparison.Ordinal)),
             () => $"no {part} over HTTP/2 in the access log:\n{File.ReadAllText(file)}");
     }
 

@@ -13,8 +13,11 @@ namespace Sluice.FunctionalTests.Streams.WebSocket;
 /// <summary>WebSocket through the gateway: only where the route allows it, each message at once, ends passed on.</summary>
 public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<ProtocolsGateway>
 {
-    const string Ask = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    const string Switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    const string Ask =
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const string Switching =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            + "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     /// <summary>A server that sends back what it gets, over HTTP/1.1 and HTTP/2.</summary>
     internal static async Task EchoAsync(HttpContext context)
@@ -38,9 +41,11 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
     }
 
     static byte[] Connect(string path) => RawHttp2.Head(
-        1, (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", path), (":authority", "a"), ("sec-websocket-version", "13"));
+        1, (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", path), (":authority", "a"),
+        ("sec-websocket-version", "13"));
 
-    static Task<WebOrigin> StartEchoAsync(HttpProtocols protocols) => WebOrigin.StartAppAsync(app => app.UseWebSockets().Run(EchoAsync), protocols: protocols);
+    static Task<WebOrigin> StartEchoAsync(HttpProtocols protocols) =>
+        WebOrigin.StartAppAsync(app => app.UseWebSockets().Run(EchoAsync), protocols: protocols);
 
     static ClientWebSocket Client(Protocol protocol)
     {
@@ -56,7 +61,8 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
     {
         using var handler = new SocketsHttpHandler { UseProxy = false };
         handler.SslOptions.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
-        await client.ConnectAsync(new UriBuilder(url) { Scheme = url.Scheme == "http" ? "ws" : "wss" }.Uri, new HttpMessageInvoker(handler, disposeHandler: false), cancel);
+        await client.ConnectAsync(new UriBuilder(url) { Scheme = url.Scheme == "http" ? "ws" : "wss" }.Uri,
+            new HttpMessageInvoker(handler, disposeHandler: false), cancel);
     }
 
     Uri Url(Protocol protocol, string path) => fixture.Url(protocol, path);
@@ -64,7 +70,8 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
     [Fact]
     public async Task Over_Http2_the_servers_last_words_and_the_streams_end_come_before_anything_resets_it()
     {
-        await using var origin = ScriptedOrigin.Start(async connection => await connection.SendAsync(Accepting(await connection.ReadHeadAsync()) + "last words"));
+        await using var origin = ScriptedOrigin.Start(
+            async connection => await connection.SendAsync(Accepting(await connection.ReadHeadAsync()) + "last words"));
         var path = await fixture.RouteAsync(origin.Port, """ "enable_websocket":true """);
         using var socket = await RawHttp2.ConnectAsync(fixture.Gateway.EndPoint);
         await using var connection = new NetworkStream(socket);
@@ -85,7 +92,8 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
                 } + (ended ? " end" : ""));
                 if (ended)
                 {
-                    await socket.SendAsync(RawHttp2.Head(3, (":method", "GET"), (":scheme", "http"), (":path", "/nowhere"), (":authority", "a")));
+                    await socket.SendAsync(RawHttp2.Head(3, (":method", "GET"), (":scheme", "http"), (":path", "/nowhere"),
+                        (":authority", "a")));
                 }
             }
         }
@@ -161,7 +169,8 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
     {
         using var client = Client(Protocol.TlsHttp2);
         var path = await fixture.RouteAsync(port, more);
-        await Assert.ThrowsAsync<WebSocketException>(() => ConnectAsync(client, Url(Protocol.TlsHttp2, path), TestContext.Current.CancellationToken));
+        await Assert.ThrowsAsync<WebSocketException>(
+            () => ConnectAsync(client, Url(Protocol.TlsHttp2, path), TestContext.Current.CancellationToken));
         return (int)client.HttpStatusCode;
     }
 
@@ -202,7 +211,8 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
             Headers = { Protocol = "connect-udp" },
         };
-        using var response = await fixture.Client(Protocol.TlsHttp2).SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        using var response = await fixture.Client(Protocol.TlsHttp2)
+            .SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.NotImplemented, response.StatusCode);
     }
 

@@ -7,7 +7,8 @@ public class VerdictTests
 {
     static Leg Of(string name, int head, params int[] units)
     {
-        var leg = new Leg(name, new("http://127.0.0.1:1/x")) { Protocol = "HTTP/1.1", Status = 200, Head = Ms(head), ContentType = "text/event-stream", IsChunked = true };
+        var leg = new Leg(name, new("http://127.0.0.1:1/x")) { Protocol = "HTTP/1.1", Status = 200, Head = Ms(head),
+            ContentType = "text/event-stream", IsChunked = true };
         leg.Units.AddRange(units.Select(static at => new LegUnit(Ms(at), 10)));
         leg.Elapsed = Ms(units is [.., var last] ? last : head);
         return leg;
@@ -29,20 +30,23 @@ public class VerdictTests
     [Fact]
     public void Events_sent_apart_that_come_together_are_held()
     {
-        var finding = Assert.Single(Verdict.Of(Of("gateway", 900, 1201, 1201, 1202, 1203), _direct, "proxy_buffering on (conf/nginx.conf:3)"));
+        var finding = Assert.Single(Verdict.Of(Of("gateway", 900, 1201, 1201, 1202, 1203), _direct,
+            "proxy_buffering on (conf/nginx.conf:3)"));
         Assert.Equal("error D01 buffered: the gateway holds 4 events for 0.9 s", finding.ToString());
         Assert.Contains("proxy_buffering on (conf/nginx.conf:3)", finding.Evidence, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void Events_sent_together_may_come_together() => Assert.Empty(Codes(Of("gateway", 3, 301, 301, 301), Of("direct", 2, 300, 310, 320)));
+    public void Events_sent_together_may_come_together() =>
+        Assert.Empty(Codes(Of("gateway", 3, 301, 301, 301), Of("direct", 2, 300, 310, 320)));
 
     [Fact]
     public void A_burst_of_the_upstream_after_a_silence_is_its_own_hop()
     {
         var leg = Of("direct", 3000, 3000, 3001, 3002);
         leg.Server = "cloudfront";
-        Assert.Equal("error D01 buffered: the node 127.0.0.1:1 (Server: cloudfront) holds 3 events for 3.0 s", Assert.Single(Verdict.Of(leg, null, null)).ToString());
+        Assert.Equal("error D01 buffered: the node 127.0.0.1:1 (Server: cloudfront) holds 3 events for 3.0 s",
+            Assert.Single(Verdict.Of(leg, null, null)).ToString());
     }
 
     [Fact]
@@ -67,10 +71,12 @@ public class VerdictTests
     }
 
     [Fact]
-    public void A_head_that_waits_for_the_first_event_is_late() => Assert.Equal(["warn D03"], Codes(Of("gateway", 300, 301, 600, 900, 1200), _direct));
+    public void A_head_that_waits_for_the_first_event_is_late() =>
+        Assert.Equal(["warn D03"], Codes(Of("gateway", 300, 301, 600, 900, 1200), _direct));
 
     [Fact]
-    public void A_head_that_takes_a_second_longer_is_slow() => Assert.Equal(["warn D14"], Codes(Of("gateway", 1500, 1800, 2100, 2400, 2700), _direct));
+    public void A_head_that_takes_a_second_longer_is_slow() =>
+        Assert.Equal(["warn D14"], Codes(Of("gateway", 1500, 1800, 2100, 2400, 2700), _direct));
 
     [Theory]
     [InlineData("RST", false)]
@@ -79,7 +85,8 @@ public class VerdictTests
     {
         var leg = Of("gateway", 2, 300);
         (leg.Cut, leg.IsComplete, leg.LastSilence) = (how, complete, Ms(5000));
-        Assert.Equal($"error D04 cut_when_silent: the gateway closes the stream after 5.0 s of silence ({how ?? "FIN"})", Assert.Single(Verdict.Of(leg, _direct, null)).ToString());
+        Assert.Equal($"error D04 cut_when_silent: the gateway closes the stream after 5.0 s of silence ({how ?? "FIN"})",
+            Assert.Single(Verdict.Of(leg, _direct, null)).ToString());
     }
 
     [Fact]

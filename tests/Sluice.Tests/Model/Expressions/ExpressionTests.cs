@@ -107,7 +107,8 @@ public class ExpressionTests
     [InlineData("""[["http_name","==","cafe"]]""", false)]
     [InlineData("""[["uri","==","/café"]]""", true)]
     public void What_is_not_ASCII_is_the_same_bytes_on_both_sides(string rule, bool holds) =>
-        Assert.Equal(holds, Expression.Compile(JsonNode.Parse(rule)!.AsArray()).Matches(new Variables(("http_name", "caf\u00c3\u00a9"), ("uri", "/café"))));
+        Assert.Equal(holds, Expression.Compile(JsonNode.Parse(rule)!.AsArray())
+            .Matches(new Variables(("http_name", "caf\u00c3\u00a9"), ("uri", "/café"))));
 
     [Fact]
     public void A_malformed_regex_is_refused_when_compiled() =>

@@ -5,7 +5,8 @@ namespace Sluice.Tests.Model.Expressions;
 
 public class JsonPathTests
 {
-    const string Body = """{"model":"m","messages":[{"content":[{"type":"text"},{"type":"image_url"}]},{"content":[{"type":"audio"}]}],"a b":{"c":1},"deep":{"x":{"type":"inner"}}}""";
+    const string Body =
+        """{"model":"m","messages":[{"content":[{"type":"text"},{"type":"image_url"}]},{"content":[{"type":"audio"}]}],"a b":{"c":1},"deep":{"x":{"type":"inner"}}}""";
 
     [Theory]
     [InlineData("model", "m")]
@@ -27,5 +28,7 @@ public class JsonPathTests
     [InlineData("a[x]")]
     [InlineData("a]")]
     [InlineData("a[0]b")]
-    public void What_is_no_path_is_named(string path) => Assert.StartsWith("invalid expression near ", Assert.Throws<FormatException>(() => JsonPath.Parse(path)).Message, StringComparison.Ordinal);
+    public void What_is_no_path_is_named(string path) =>
+        Assert.StartsWith("invalid expression near ", Assert.Throws<FormatException>(() => JsonPath.Parse(path)).Message,
+            StringComparison.Ordinal);
 }

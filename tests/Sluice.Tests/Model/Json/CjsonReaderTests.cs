@@ -83,7 +83,8 @@ public class CjsonReaderTests
     public void Numbers_read_as_any_type_that_holds_them()
     {
         var number = Parse("[12]")![0]!;
-        Assert.Equal((12, 12L, 12.0, 12m), (number.GetValue<int>(), number.GetValue<long>(), number.GetValue<double>(), number.GetValue<decimal>()));
+        Assert.Equal((12, 12L, 12.0, 12m),
+            (number.GetValue<int>(), number.GetValue<long>(), number.GetValue<double>(), number.GetValue<decimal>()));
         Assert.Equal("123456789012345678901234567890", Parse("123456789012345678901234567890")!.ToJsonString());
     }
 
@@ -104,7 +105,8 @@ public class CjsonReaderTests
             (2, scalar),
             (1, inner.Array[0, 6].Select(items => (JsonNode?)new JsonArray([.. items.Select(item => item?.DeepClone())]))),
             (1, Gen.Select(text, inner).Array[0, 6].Select(members => (JsonNode?)new JsonObject(
-                members.DistinctBy(member => member.Item1).Select(member => KeyValuePair.Create(member.Item1, member.Item2?.DeepClone()))))));
+                members.DistinctBy(member => member.Item1)
+                .Select(member => KeyValuePair.Create(member.Item1, member.Item2?.DeepClone()))))));
     });
 
     [Fact]
@@ -117,7 +119,8 @@ public class CjsonReaderTests
 
     [Fact]
     public void Agrees_with_System_Text_Json_on_what_is_no_document() =>
-        Gen.Select(Documents, Gen.Int[0, 1000], Gen.OneOfConst("\"", "{", "}", "[", "]", ",", ":", "1", "-", ".", "e", "\\", "x", " ", "0", ""))
+        Gen.Select(Documents, Gen.Int[0, 1000],
+            Gen.OneOfConst("\"", "{", "}", "[", "]", ",", ":", "1", "-", ".", "e", "\\", "x", " ", "0", ""))
             .Sample((document, at, edit) =>
             {
                 var text = document?.ToJsonString() ?? "null";
@@ -131,7 +134,8 @@ public class CjsonReaderTests
     [Fact]
     public void A_big_document_takes_linear_time()
     {
-        var text = Encoding.UTF8.GetBytes("[" + string.Join(',', Enumerable.Range(0, 100_000).Select(i => $"{{\"k{i}\":\"\\n{i}\"}}")) + "]");
+        var text = Encoding.UTF8.GetBytes("[" + string.Join(',', Enumerable.Range(0, 100_000).Select(i => $"{{\"k{i}\":\"\\n{i}\"}}"))
+            + "]");
         var clock = Stopwatch.StartNew();
         Assert.Equal(100_000, CjsonReader.Parse(text)!.AsArray().Count);
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20));

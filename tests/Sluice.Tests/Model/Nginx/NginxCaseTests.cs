@@ -21,7 +21,8 @@ public class NginxCaseTests
             GatewayAddresses: golden["gateway"]?.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(IPEndPoint.Parse).ToList()));
         golden.Compare([
             .. problems.Select(problem => $"{problem.Severity}: {problem}"),
-            .. config.Listens.Select(listen => $"listen {listen.EndPoint}{(listen.Ssl ? " ssl" : "")}{(listen.Http2 ? " http2" : "")} {listen.Place}"),
+            .. config.Listens.Select(listen =>
+                $"listen {listen.EndPoint}{(listen.Ssl ? " ssl" : "")}{(listen.Http2 ? " http2" : "")} {listen.Place}"),
             .. problems.Any(problem => problem.Severity == Severity.Error) ? [] : Selections(config, golden["select"] ?? "")]);
     }
 

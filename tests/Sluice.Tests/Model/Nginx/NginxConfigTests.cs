@@ -35,14 +35,18 @@ public sealed class NginxConfigTests : IDisposable
         Write("sites/x/site.conf", "server { server_name x; include conf.d/deep/*.conf; }");
         Write("conf.d/deep/z.conf", "proxy_temp_path /z;");
         var (config, problems) = Read("http { include conf.d/*.conf; include sites/*/site.conf; include none/*.conf; }");
-        Assert.Equal(["conf/conf.d/a.conf:2: invalid value \"nope\" in \"proxy_send_timeout\" directive, it must be a time like 60s, 5m, 1h30m or 500ms"], problems);
+        Assert.Equal(
+            ["conf/conf.d/a.conf:2: invalid value \"nope\" in \"proxy_send_timeout\" directive, it must be a time like 60s, 5m, 1h30m or 500ms"], problems);
         var scope = config.Select(IPAddress.Loopback, 80, "x", "/");
-        Assert.Equal(("/z", TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2)), (scope.ProxyTempPath, scope.ProxyConnectTimeout, scope.ProxyReadTimeout));
+        Assert.Equal(("/z", TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2)),
+            (scope.ProxyTempPath, scope.ProxyConnectTimeout, scope.ProxyReadTimeout));
     }
 
     [Theory]
-    [InlineData("include a.conf;", "include b.conf;", "conf/b.conf:1: \"include a.conf\" goes round in a circle: conf/a.conf is being read already")]
-    [InlineData("include nginx.conf;", "", "conf/a.conf:1: \"include nginx.conf\" goes round in a circle: conf/nginx.conf is being read already")]
+    [InlineData("include a.conf;", "include b.conf;",
+        "conf/b.conf:1: \"include a.conf\" goes round in a circle: conf/a.conf is being read already")]
+    [InlineData("include nginx.conf;", "",
+        "conf/a.conf:1: \"include nginx.conf\" goes round in a circle: conf/nginx.conf is being read already")]
     [InlineData("include nope.conf;", "", "conf/a.conf:1: open() \"conf/nope.conf\" failed (No such file or directory)")]
     [InlineData("include \"\";", "", "conf/a.conf:1: invalid value \"\" in \"include\" directive")]
     public void Includes_that_cannot_be_followed_say_why(string a, string b, string problem)
@@ -114,8 +118,10 @@ public sealed class NginxConfigTests : IDisposable
     [Fact]
     public void Random_text_never_crashes_it()
     {
-        string[] words = ["http", "server", "location", "listen", "server_name", "proxy_buffering", "proxy_buffers", "add_header", "on", "off", "1k", "80",
-            "{", "}", ";", "\"", "'", "\\", "$", "#", "\n", " ", "~", "~*", "=", "^~", "/", "*.x", "(", "include", "content_by_lua_block", "\u00A0", "[::]:1", "if"];
+        string[] words = ["http", "server", "location", "listen", "server_name", "proxy_buffering", "proxy_buffers", "add_header", "on",
+            "off", "1k", "80",
+            "{", "}", ";", "\"", "'", "\\", "$", "#", "\n", " ", "~", "~*", "=", "^~", "/", "*.x", "(", "include", "content_by_lua_block",
+            "\u00A0", "[::]:1", "if"];
         Gen.OneOf(Gen.OneOfConst(words).Array[0, 60].Select(parts => string.Join(' ', parts)), Gen.String[0, 100],
             Gen.Byte.Array[0, 100].Select(bytes => Encoding.UTF8.GetString(bytes)))
             .Sample(text =>

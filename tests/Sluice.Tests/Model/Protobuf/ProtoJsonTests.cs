@@ -12,7 +12,8 @@ namespace Sluice.Tests.Model.Protobuf;
 /// <summary>Messages between JSON and the wire, against code that protoc has made.</summary>
 public class ProtoJsonTests
 {
-    static readonly ProtoSchema Schema = ProtoSchema.Parse(File.ReadAllText(Path.Combine(Repository.Root, "tests", "Sluice.Tests", "Model", "Protobuf", "types.proto")));
+    static readonly ProtoSchema Schema =
+        ProtoSchema.Parse(File.ReadAllText(Path.Combine(Repository.Root, "tests", "Sluice.Tests", "Model", "Protobuf", "types.proto")));
 
     static readonly ProtoMessage AllType = Schema.FindMessage("test.types.All")!;
 
@@ -25,7 +26,8 @@ public class ProtoJsonTests
         return output.WrittenSpan.ToArray();
     }
 
-    static JsonObject Json(IMessage message, ProtoForm? form = null) => JsonNode.Parse(Text(message.ToByteArray(), AllType, form))!.AsObject();
+    static JsonObject Json(IMessage message, ProtoForm? form = null) =>
+        JsonNode.Parse(Text(message.ToByteArray(), AllType, form))!.AsObject();
 
     static string Text(byte[] bytes, ProtoMessage type, ProtoForm? form = null)
     {
@@ -34,13 +36,16 @@ public class ProtoJsonTests
         return Encoding.UTF8.GetString(output.WrittenSpan);
     }
 
-    static readonly Gen<All> Plain = Gen.Select(Gen.Long, Gen.ULong, Gen.Double[-1e300, 1e300], Gen.Float[-1e30f, 1e30f], Gen.String[Gen.Char['a', 'ÿ'], 0, 20], Gen.Long.Array[0, 5])
+    static readonly Gen<All> Plain = Gen.Select(Gen.Long, Gen.ULong, Gen.Double[-1e300, 1e300], Gen.Float[-1e30f, 1e30f],
+        Gen.String[Gen.Char['a', 'ÿ'], 0, 20], Gen.Long.Array[0, 5])
         .Select((signed, unsigned, real, single, text, many) =>
         {
             var all = new All
             {
-                DoubleOne = real, FloatOne = single, Int32One = (int)signed, Int64One = signed, Uint32One = (uint)unsigned, Uint64One = unsigned, Sint32One = (int)unsigned,
-                Sint64One = -signed, Fixed32One = (uint)signed, Fixed64One = unsigned, Sfixed32One = (int)unsigned, Sfixed64One = signed, BoolOne = signed % 2 == 0,
+                DoubleOne = real, FloatOne = single, Int32One = (int)signed, Int64One = signed, Uint32One = (uint)unsigned,
+                    Uint64One = unsigned, Sint32One = (int)unsigned,
+                Sint64One = -signed, Fixed32One = (uint)signed, Fixed64One = unsigned, Sfixed32One = (int)unsigned, Sfixed64One = signed,
+                    BoolOne = signed % 2 == 0,
                 StringOne = text, Color = (Color)((signed % 3) - 1), Maybe = (int)signed,
             };
             all.Numbers.AddRange(many);
@@ -65,7 +70,8 @@ public class ProtoJsonTests
 
     [Fact]
     public void A_message_is_the_same_after_a_way_through_JSON() =>
-        Nested.Sample(all => Assert.Equal(Convert.ToHexString(all.ToByteArray()), Convert.ToHexString(Parse(Json(all).ToJsonString()).ToByteArray())), iter: 300);
+        Nested.Sample(all => Assert.Equal(Convert.ToHexString(all.ToByteArray()),
+            Convert.ToHexString(Parse(Json(all).ToJsonString()).ToByteArray())), iter: 300);
 
     [Fact]
     public void What_is_not_there_is_written_with_its_default_value_but_for_messages_and_choices() => Assert.Equal(
@@ -85,7 +91,9 @@ public class ProtoJsonTests
     [InlineData("-2147483649", Int64Form.Text, "\"#-2147483649\"")]
     [InlineData("-9223372036854775808", Int64Form.HexText, "\"#-0x8000000000000000\"")]
     public void Large_integers_have_the_form_that_is_asked_for(string number, object form, string expected) => Assert.Equal(
-        expected, Json(new All { Int64One = long.Parse(number, CultureInfo.InvariantCulture) }, new ProtoForm(Int64: (Int64Form)form))["int64_one"]!.ToJsonString());
+        expected,
+        Json(new All { Int64One = long.Parse(number, CultureInfo.InvariantCulture) },
+            new ProtoForm(Int64: (Int64Form)form))["int64_one"]!.ToJsonString());
 
     [Theory]
     [InlineData("1", 1)]
@@ -96,7 +104,8 @@ public class ProtoJsonTests
     [InlineData("\"0xabF\"", 0xABF)]
     [InlineData("\"#-0x123abcdef\"", -0x123abcdefL)]
     [InlineData("\"-#0x123abcdef\"", -0x123abcdefL)]
-    public void Integers_may_be_texts(string json, long expected) => Assert.Equal(expected, Parse($$"""{"int64_one":{{json}} }""").Int64One);
+    public void Integers_may_be_texts(string json, long expected) =>
+        Assert.Equal(expected, Parse($$"""{"int64_one":{{json}} }""").Int64One);
 
     [Theory]
     [InlineData("""{"int64_one":"#a"}""", "field int64_one must be an integer, got String")]
@@ -112,7 +121,8 @@ public class ProtoJsonTests
     [InlineData("""{"inners":{} }""", "field inners must be an array, got Object")]
     [InlineData("""{"numbers":[1,null]}""", "field numbers must be no null, got Null")]
     [InlineData("""{"counts":[1]}""", "field counts must be an object, got Array")]
-    public void What_is_no_value_of_its_field_is_refused_by_name(string json, string error) => Assert.Equal(error, Assert.Throws<ProtoException>(() => Bytes(json)).Message);
+    public void What_is_no_value_of_its_field_is_refused_by_name(string json, string error) =>
+        Assert.Equal(error, Assert.Throws<ProtoException>(() => Bytes(json)).Message);
 
     [Fact]
     public void Names_that_are_no_fields_and_nulls_are_left_out() => Assert.Empty(Bytes("""{"nothing":1,"string_one":null}"""));
@@ -133,7 +143,8 @@ public class ProtoJsonTests
     [Fact]
     public void Parts_of_a_message_are_merged()
     {
-        byte[] twice = [.. new All { Inner = new All { Int32One = 1, StringOne = "a" } }.ToByteArray(), .. new All { Inner = new All { Int32One = 2 } }.ToByteArray()];
+        byte[] twice = [.. new All { Inner = new All { Int32One = 1, StringOne = "a" } }.ToByteArray(),
+            .. new All { Inner = new All { Int32One = 2 } }.ToByteArray()];
         var inner = JsonNode.Parse(Text(twice, AllType))!["inner"]!;
         Assert.Equal((2, "a"), ((int)inner["int32_one"]!, (string)inner["string_one"]!));
     }
@@ -142,7 +153,8 @@ public class ProtoJsonTests
     public void Bytes_go_out_as_they_are()
     {
         var output = new ArrayBufferWriter<byte>();
-        new ProtoReader(new ProtoForm(Defaults: ProtoDefaults.None)).Write(AllType, new All { BytesOne = ByteString.CopyFrom(1, 0xFF, (byte)'"') }.ToByteArray(), output);
+        new ProtoReader(new ProtoForm(Defaults: ProtoDefaults.None)).Write(AllType,
+            new All { BytesOne = ByteString.CopyFrom(1, 0xFF, (byte)'"') }.ToByteArray(), output);
         Assert.Equal("{\"bytes_one\":\"\\u0001\u00ff\\u0022\"}", Encoding.Latin1.GetString(output.WrittenSpan));
     }
 
@@ -167,7 +179,8 @@ public class ProtoJsonTests
         {
             all = new All { Inner = all };
         }
-        Assert.Equal("messages are nested more than 100 deep", Assert.Throws<ProtoException>(() => Text(all.ToByteArray(), AllType)).Message);
+        Assert.Equal("messages are nested more than 100 deep",
+            Assert.Throws<ProtoException>(() => Text(all.ToByteArray(), AllType)).Message);
     }
 
     [Fact]
@@ -175,7 +188,8 @@ public class ProtoJsonTests
     {
         using var set = new MemoryStream();
         using var output = new CodedOutputStream(set);
-        foreach (var file in (ByteString[])[Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor.SerializedData, TypesReflection.Descriptor.SerializedData])
+        foreach (var file in (ByteString[])[Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor.SerializedData,
+            TypesReflection.Descriptor.SerializedData])
         {
             output.WriteTag(1, WireFormat.WireType.LengthDelimited);
             output.WriteBytes(file);

@@ -25,21 +25,27 @@ public class JsonSchemaTests
     [InlineData("""{"required":[]}""", """{"a":1}""", "the input data should be an empty table")]
     [InlineData("""{"required":[]}""", "5", "the input data should be an empty table")]
     [InlineData("""{"properties":{"a":{"type":"string"}},"required":["a"]}""", "{}", "property \"a\" is required")]
-    [InlineData("""{"properties":{"a":{"properties":{"b":{"type":"string"}}}}}""", """{"a":{"b":1}}""", "property \"a\" validation failed: property \"b\" validation failed: wrong type: expected string, got number")]
+    [InlineData("""{"properties":{"a":{"properties":{"b":{"type":"string"}}}}}""", """{"a":{"b":1}}""",
+        "property \"a\" validation failed: property \"b\" validation failed: wrong type: expected string, got number")]
     [InlineData("""{"additionalProperties":false}""", """{"a":1}""", "additional properties forbidden, found a")]
-    [InlineData("""{"additionalProperties":{"type":"string"}}""", """{"a":1}""", "failed to validate additional property a: wrong type: expected string, got number")]
-    [InlineData("""{"patternProperties":{"^x":{"type":"string"}}}""", """{"x1":1}""", "failed to validate x1 (matching \"^x\"): wrong type: expected string, got number")]
-    [InlineData("""{"patternProperties":{"^x":{}},"additionalProperties":false}""", """{"x1":1,"y":1}""", "additional properties forbidden, found y")]
+    [InlineData("""{"additionalProperties":{"type":"string"}}""", """{"a":1}""",
+        "failed to validate additional property a: wrong type: expected string, got number")]
+    [InlineData("""{"patternProperties":{"^x":{"type":"string"}}}""", """{"x1":1}""",
+        "failed to validate x1 (matching \"^x\"): wrong type: expected string, got number")]
+    [InlineData("""{"patternProperties":{"^x":{}},"additionalProperties":false}""", """{"x1":1,"y":1}""",
+        "additional properties forbidden, found y")]
     [InlineData("""{"minProperties":2}""", """{"a":1}""", "expect object to have at least 2 properties")]
     [InlineData("""{"maxProperties":1}""", """{"a":1,"b":1}""", "expect object to have at most 1 properties")]
     [InlineData("""{"dependencies":{"a":["b"]}}""", """{"a":1}""", "property \"b\" is required when \"a\" is set")]
     [InlineData("""{"properties":{"a":{}},"dependencies":{"a":["b"]}}""", """{"a":1}""", "property \"b\" is required when \"a\" is set")]
-    [InlineData("""{"dependencies":{"a":{"required":["b"]}}}""", """{"a":1}""", "failed to validate dependent schema for \"a\": property \"b\" is required")]
+    [InlineData("""{"dependencies":{"a":{"required":["b"]}}}""", """{"a":1}""",
+        "failed to validate dependent schema for \"a\": property \"b\" is required")]
     // arrays
     [InlineData("""{"items":{"type":"string"}}""", """["a",1]""", "failed to validate item 2: wrong type: expected string, got number")]
     [InlineData("""{"items":[{"type":"string"}]}""", "[1]", "failed to validate item 1: wrong type: expected string, got number")]
     [InlineData("""{"items":[{}],"additionalItems":false}""", "[1,2]", "found unexpected extra items in array")]
-    [InlineData("""{"items":[{}],"additionalItems":{"type":"string"}}""", "[1,2]", "failed to validate additional item 2: wrong type: expected string, got number")]
+    [InlineData("""{"items":[{}],"additionalItems":{"type":"string"}}""", "[1,2]",
+        "failed to validate additional item 2: wrong type: expected string, got number")]
     [InlineData("""{"minItems":1}""", "[]", "expect array to have at least 1 items")]
     [InlineData("""{"minItems":1}""", "{}", "expect array to have at least 1 items")]
     [InlineData("""{"maxItems":1}""", "[1,2]", "expect array to have at most 1 items")]
@@ -70,15 +76,19 @@ public class JsonSchemaTests
     // combinations
     [InlineData("""{"allOf":[{},{"type":"string"}]}""", "1", "allOf 2 failed: wrong type: expected string, got number")]
     [InlineData("""{"anyOf":[{"type":"string"},{"type":"object"}]}""", "1", "object matches none of the required")]
-    [InlineData("""{"anyOf":[{"required":["a"]},{"required":["b","c"]}]}""", """{"b":1}""", "object matches none of the required: [\"a\"] or [\"b\",\"c\"]")]
+    [InlineData("""{"anyOf":[{"required":["a"]},{"required":["b","c"]}]}""", """{"b":1}""",
+        "object matches none of the required: [\"a\"] or [\"b\",\"c\"]")]
     [InlineData("""{"oneOf":[{"type":"string"},{"type":"boolean"}]}""", "1", "value should match only one schema, but matches none")]
-    [InlineData("""{"oneOf":[{},{"type":"string"},{"type":"number"}]}""", "1", "value should match only one schema, but matches both schemas 1 and 3")]
+    [InlineData("""{"oneOf":[{},{"type":"string"},{"type":"number"}]}""", "1",
+        "value should match only one schema, but matches both schemas 1 and 3")]
     [InlineData("""{"not":{"type":"number"}}""", "1", "value wasn't supposed to match schema")]
     [InlineData("""{"if":{"type":"number"},"then":{"minimum":5}}""", "1", "then clause did not match")]
     [InlineData("""{"if":{"type":"number"},"else":{"type":"string"}}""", "true", "else clause did not match")]
     // references
-    [InlineData("""{"definitions":{"a/b":{"type":"string"}},"properties":{"x":{"$ref":"#/definitions/a~1b"}}}""", """{"x":1}""", "property \"x\" validation failed: wrong type: expected string, got number")]
-    [InlineData("""{"type":"object","properties":{"next":{"$ref":"#"}}}""", """{"next":{"next":1}}""", "property \"next\" validation failed: property \"next\" validation failed: wrong type: expected object, got number")]
+    [InlineData("""{"definitions":{"a/b":{"type":"string"}},"properties":{"x":{"$ref":"#/definitions/a~1b"}}}""", """{"x":1}""",
+        "property \"x\" validation failed: wrong type: expected string, got number")]
+    [InlineData("""{"type":"object","properties":{"next":{"$ref":"#"}}}""", """{"next":{"next":1}}""",
+        "property \"next\" validation failed: property \"next\" validation failed: wrong type: expected object, got number")]
     [InlineData("""{"allOf":[{"$ref":"#"}]}""", "1", "value is nested too deeply")]
     public void Refusals_are_worded_as_by_api7_jsonschema(string schema, string value, string error) =>
         Assert.Equal(error.TrimEnd(), JsonSchema.Compile(JsonNode.Parse(schema)!).Validate(JsonNode.Parse(value)));
@@ -106,7 +116,8 @@ public class JsonSchemaTests
         Assert.Null(JsonSchema.Compile(JsonNode.Parse(schema)!).Validate(JsonNode.Parse(value)));
 
     [Theory]
-    [InlineData("""{"properties":{"a":{"default":5},"b":{"default":false},"c":{"default":[1]},"d":{}}}""", "{}", """{"a":5,"b":false,"c":[1]}""")]
+    [InlineData("""{"properties":{"a":{"default":5},"b":{"default":false},"c":{"default":[1]},"d":{}}}""", "{}",
+        """{"a":5,"b":false,"c":[1]}""")]
     [InlineData("""{"properties":{"a":{"default":5}}}""", """{"a":null}""", """{"a":null}""")]
     [InlineData("""{"properties":{"o":{"type":"object","properties":{"a":{"default":5}}}}}""", """{"o":{}}""", """{"o":{"a":5}}""")]
     [InlineData("""{"properties":{"o":{"type":"object","properties":{"a":{"default":5}}}}}""", """{"o":[]}""", """{"o":{"a":5}}""")]
@@ -144,7 +155,8 @@ public class JsonSchemaTests
     [Fact]
     public void Values_made_in_code_are_checked_like_parsed_ones()
     {
-        var schema = JsonSchema.Compile(JsonNode.Parse("""{"properties":{"a":{"type":"integer","enum":[5]}},"additionalProperties":false}""")!);
+        var schema = JsonSchema.Compile(
+            JsonNode.Parse("""{"properties":{"a":{"type":"integer","enum":[5]}},"additionalProperties":false}""")!);
         Assert.Null(schema.Validate(new JsonObject { ["a"] = 5 }));
         Assert.Null(schema.Validate(new JsonObject { ["a"] = 5L }));
         Assert.Null(schema.Validate(new JsonObject { ["a"] = 5m }));

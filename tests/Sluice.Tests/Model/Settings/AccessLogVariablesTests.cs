@@ -12,7 +12,8 @@ public class AccessLogVariablesTests
     public void A_variable_that_nobody_fills_is_named()
     {
         var problem = Assert.Single(Problems("http", "$status $remote_adr"));
-        Assert.Equal("unknown \"remote_adr\" variable; did you mean \"remote_addr\"?: it is empty unless a script registers it", problem.Message);
+        Assert.Equal("unknown \"remote_adr\" variable; did you mean \"remote_addr\"?: it is empty unless a script registers it",
+            problem.Message);
         problem = Assert.Single(Problems("http", "$status $ssl_session_id"));
         Assert.Equal("the variable \"ssl_session_id\" is always empty here", problem.Message);
     }

@@ -45,17 +45,20 @@ public sealed class SettingsReaderTests : IDisposable
         {
             $"provider {settings.ConfigProvider}{(settings.Listens.Count == 0 ? ", no proxy" : "")}",
             $"tls {settings.Tls}",
-            settings.Admin is null ? "admin off" : $"admin {settings.Admin.Listen} key required {settings.Admin.KeyRequired} cors {settings.Admin.Cors} allow {string.Join(' ', settings.Admin.Allow)}",
+            settings.Admin is null ? "admin off"
+                : $"admin {settings.Admin.Listen} key required {settings.Admin.KeyRequired} cors {settings.Admin.Cors} allow {string.Join(' ', settings.Admin.Allow)}",
             $"control {settings.Control}",
             $"status {settings.Status}",
             $"dns {string.Join(' ', settings.Dns.Servers?.Select(server => server.ToString()) ?? ["system"])} {settings.Dns.Valid} {settings.Dns.Timeout}",
             $"error log {settings.Logs.ErrorLog} {settings.Logs.ErrorLevel}",
             $"access log {settings.Logs.Access.Path} {string.Join(' ', settings.Logs.Access.Format.Variables)}",
-            $"http {settings.Http with { TrustedAddresses = [], RealIpFrom = [] }}".Replace("System.Collections.ObjectModel.ReadOnlyCollection`1[Sluice.Model.Cidr]", "", StringComparison.Ordinal),
+            $"http {settings.Http with { TrustedAddresses = [], RealIpFrom = [] }}".Replace(
+                "System.Collections.ObjectModel.ReadOnlyCollection`1[Sluice.Model.Cidr]", "", StringComparison.Ordinal),
             $"trusted {string.Join(' ', settings.Http.TrustedAddresses)}, real ip from {string.Join(' ', settings.Http.RealIpFrom)}",
             $"plugins {string.Join(' ', settings.Plugins ?? ["all"])}",
             $"debug headers {settings.DebugHeaders}, shutdown {settings.ShutdownTimeout}, data {settings.DataDirectory}, lua {settings.ExtraLuaPath}",
-            string.Create(CultureInfo.InvariantCulture, $"nginx send {http.SendTimeout} keepalive {http.KeepaliveTimeout} header {http.ClientHeaderTimeout} body {http.ClientBodyTimeout} max {http.ClientMaxBodySize}"),
+            string.Create(CultureInfo.InvariantCulture,
+                $"nginx send {http.SendTimeout} keepalive {http.KeepaliveTimeout} header {http.ClientHeaderTimeout} body {http.ClientBodyTimeout} max {http.ClientMaxBodySize}"),
         };
         lines.AddRange(settings.Listens.Select(listen =>
             $"listen {listen.EndPoint}{(listen.Tls ? " tls" : "")}{(listen.Http2 ? " http2" : "")}{(listen.Optional ? " optional" : "")} {listen.Place}"));
@@ -70,10 +73,14 @@ public sealed class SettingsReaderTests : IDisposable
     {
         const string role = "deployment: {role_traditional: {config_provider: etcd}, etcd: {";
         var defaults = SettingsReader.Parse("/i", role + "}}", null, _ => null).Settings!;
-        Assert.Equal(("http://127.0.0.1:2379/", "/apisix", 30.0, 50.0, 2), (defaults.Etcd!.Hosts[0].ToString(), defaults.KeyPrefix, defaults.Etcd.Timeout.TotalSeconds,
+        Assert.Equal(("http://127.0.0.1:2379/", "/apisix", 30.0, 50.0, 2),
+            (defaults.Etcd!.Hosts[0].ToString(), defaults.KeyPrefix, defaults.Etcd.Timeout.TotalSeconds,
             defaults.Etcd.WatchTimeout.TotalSeconds, defaults.Etcd.StartupRetry));
-        var etcd = SettingsReader.Parse("/i", role + "host: ['https://a:1', 'https://b:2'], prefix: /x/, user: u, password: '${{PW}}', tls: {verify: false, sni: s}}}", null, _ => "123").Settings!.Etcd!;
-        Assert.Equal((2, "/x", "u", "123", false, "s"), (etcd.Hosts.Count, etcd.Prefix, etcd.User, etcd.Password, etcd.Verify, etcd.ServerName));
+        var etcd = SettingsReader.Parse("/i",
+            role + "host: ['https://a:1', 'https://b:2'], prefix: /x/, user: u, password: '${{PW}}', tls: {verify: false, sni: s}}}", null,
+            _ => "123").Settings!.Etcd!;
+        Assert.Equal((2, "/x", "u", "123", false, "s"),
+            (etcd.Hosts.Count, etcd.Prefix, etcd.User, etcd.Password, etcd.Verify, etcd.ServerName));
         Assert.Null(SettingsReader.Parse("/i", "", null, _ => null).Settings!.Etcd);
     }
 
@@ -90,8 +97,10 @@ public sealed class SettingsReaderTests : IDisposable
     [Fact]
     public void The_default_file_keeps_silent_streams_alive_and_ends_them_in_words()
     {
-        var policy = Sluice.Pipeline.StreamPolicy.Parse(SettingsReader.Parse(_prefix, SettingsReference.DefaultConfigYaml(), null, _ => null).Settings!.StreamDefaults!);
-        Assert.Equal((15, "ping", "dialect"), (policy.Heartbeat!.Interval!.Value.Time.TotalSeconds, policy.Heartbeat.Comment, policy.Ending!.Mode));
+        var policy = Sluice.Pipeline.StreamPolicy.Parse(
+            SettingsReader.Parse(_prefix, SettingsReference.DefaultConfigYaml(), null, _ => null).Settings!.StreamDefaults!);
+        Assert.Equal((15, "ping", "dialect"),
+            (policy.Heartbeat!.Interval!.Value.Time.TotalSeconds, policy.Heartbeat.Comment, policy.Ending!.Mode));
         Assert.Null(Defaults().StreamDefaults);
     }
 
@@ -100,7 +109,8 @@ public sealed class SettingsReaderTests : IDisposable
     {
         Assert.Equal(new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(15), 4), Defaults().KeepAlive);
         Assert.Equal(new(TimeSpan.Zero, TimeSpan.FromSeconds(3), 2),
-            SettingsReader.Parse("/i", "sluice: {streams: {tcp_keepalive: {idle: 0, interval: 3, probes: 2}}}", null, _ => null).Settings!.KeepAlive);
+            SettingsReader.Parse("/i", "sluice: {streams: {tcp_keepalive: {idle: 0, interval: 3, probes: 2}}}", null,
+                _ => null).Settings!.KeepAlive);
     }
 
     [Fact]
@@ -130,11 +140,15 @@ public sealed class SettingsReaderTests : IDisposable
     {
         var none = SettingsReader.Parse("/p", "", null, _ => null).Settings!.Discovery;
         Assert.Null(none.Consul);
-        Assert.Equal((null, "/etc/resolv.conf", "last SRV A AAAA CNAME"), (none.Dns.Servers, none.Dns.ResolvConf, string.Join(' ', none.Dns.Order)));
+        Assert.Equal((null, "/etc/resolv.conf", "last SRV A AAAA CNAME"),
+            (none.Dns.Servers, none.Dns.ResolvConf, string.Join(' ', none.Dns.Order)));
 
-        var consul = SettingsReader.Parse("/p", "discovery: {consul: {servers: [\"http://127.0.0.1:8500\"], dump: {path: logs/dump}, default_service: {host: a, port: 81}}}", null, _ => null)
+        var consul = SettingsReader.Parse("/p",
+            "discovery: {consul: {servers: [\"http://127.0.0.1:8500\"], dump: {path: logs/dump}, default_service: {host: a, port: 81}}}",
+            null, _ => null)
             .Settings!.Discovery.Consul!;
-        Assert.Equal((true, 3, 1, 2, 2, 60, "/p/logs/dump", true), (consul.LongPolls, consul.FetchInterval.TotalSeconds, consul.Weight, consul.ConnectTimeout.TotalSeconds,
+        Assert.Equal((true, 3, 1, 2, 2, 60, "/p/logs/dump", true),
+            (consul.LongPolls, consul.FetchInterval.TotalSeconds, consul.Weight, consul.ConnectTimeout.TotalSeconds,
             consul.ReadTimeout.TotalSeconds, consul.Wait.TotalSeconds, consul.DumpFile, consul.LoadDump));
         Assert.Equal(["consul"], consul.SkipServices);
         Assert.Equal(new NodeConfig("a", 81), consul.DefaultNode);
@@ -145,10 +159,12 @@ public sealed class SettingsReaderTests : IDisposable
     {
         var page = SettingsReference.Markdown();
         Assert.All(SettingsKeys.All, key => Assert.Contains(
-            key.HasEffect ? $"`{key.Path[(SettingsKeys.Sections.Select(section => section.Path + ".").Where(section => key.Path.StartsWith(section, StringComparison.Ordinal)).MaxBy(section => section.Length)?.Length ?? 0)..]}`" : $"`{key.Path}`",
+            key.HasEffect
+            ? $"`{key.Path[(SettingsKeys.Sections.Select(section => section.Path + ".").Where(section => key.Path.StartsWith(section, StringComparison.Ordinal)).MaxBy(section => section.Length)?.Length ?? 0)..]}`" : $"`{key.Path}`",
             page, StringComparison.Ordinal));
         Assert.All(SettingsKeys.All.Where(key => key.HasEffect), key => Assert.NotEqual("", key.Doc));
-        Assert.All(SettingsKeys.All.Where(key => key is { HasEffect: true, Default: "" } && !key.Path.Contains("[]", StringComparison.Ordinal)), key => Assert.NotNull(key.Example ?? key.Shipped));
+        Assert.All(SettingsKeys.All.Where(key => key is { HasEffect: true, Default: "" }
+            && !key.Path.Contains("[]", StringComparison.Ordinal)), key => Assert.NotNull(key.Example ?? key.Shipped));
     }
 
     [Fact]
@@ -164,7 +180,8 @@ public sealed class SettingsReaderTests : IDisposable
     public void Relative_paths_are_relative_to_the_prefix()
     {
         var settings = Defaults();
-        Assert.Equal((Path.Combine(_prefix, "logs/error.log"), Path.Combine(_prefix, "data"), "/x"), (settings.Logs.ErrorLog, settings.DataDirectory, settings.Absolute("/x")));
+        Assert.Equal((Path.Combine(_prefix, "logs/error.log"), Path.Combine(_prefix, "data"), "/x"),
+            (settings.Logs.ErrorLog, settings.DataDirectory, settings.Absolute("/x")));
     }
 
     [Theory]
@@ -189,15 +206,18 @@ public sealed class SettingsReaderTests : IDisposable
     [Fact]
     public void Random_values_never_crash_it()
     {
-        string[] values = ["", "1", "-1", "1.5", "true", "off", "x", "[]", "{}", "[1]", "[x, {}]", "[{port: 1}]", "[{ip: x}]", "[null]", "~", "'${{X}}'", "127.0.0.1", "99999999999999999999", "\"\\0\"", "[[[[]]]]", "{a: {b: c}}", "60s", "etcd", "'{'"];
-        Gen.Select(Gen.Int[0, SettingsKeys.All.Length - 1], Gen.OneOfConst(values), Gen.OneOfConst(values)).Sample((index, value, environment) =>
+        string[] values = ["", "1", "-1", "1.5", "true", "off", "x", "[]", "{}", "[1]", "[x, {}]", "[{port: 1}]", "[{ip: x}]", "[null]",
+            "~", "'${{X}}'", "127.0.0.1", "99999999999999999999", "\"\\0\"", "[[[[]]]]", "{a: {b: c}}", "60s", "etcd", "'{'"];
+        Gen.Select(Gen.Int[0, SettingsKeys.All.Length - 1], Gen.OneOfConst(values), Gen.OneOfConst(values))
+            .Sample((index, value, environment) =>
         {
             var text = new StringBuilder();
             var depth = 0;
             foreach (var segment in SettingsKeys.All[index].Path.Split('.'))
             {
                 var list = segment.EndsWith("[]", StringComparison.Ordinal);
-                text.Append(CultureInfo.InvariantCulture, $"{new string(' ', depth * 2)}{(list ? segment[..^2] + ":\n" + new string(' ', (depth * 2) + 1) + "-" : segment + ":")}\n");
+                text.Append(CultureInfo.InvariantCulture,
+                    $"{new string(' ', depth * 2)}{(list ? segment[..^2] + ":\n" + new string(' ', (depth * 2) + 1) + "-" : segment + ":")}\n");
                 depth += list ? 2 : 1;
             }
             text.Insert(text.Length - 1, " " + value);
@@ -219,7 +239,8 @@ public sealed class SettingsReaderTests : IDisposable
     [InlineData("apisix: {allow_admin: [127.0.0.1]}", "\"allow_admin\" has no effect here: use deployment.admin.allow_admin")]
     [InlineData("apisix: {admin_key: []}", "\"admin_key\" has no effect here: use deployment.admin.admin_key")]
     [InlineData("apisix: {port_admin: 9180}", "\"port_admin\" has no effect here: use deployment.admin.admin_listen.port")]
-    [InlineData("apisix: {config_center: yaml}", "\"config_center\" has no effect here: use deployment.role and deployment.role_traditional.config_provider")]
+    [InlineData("apisix: {config_center: yaml}",
+        "\"config_center\" has no effect here: use deployment.role and deployment.role_traditional.config_provider")]
     [InlineData("etcd: {host: []}", "\"etcd\" has no effect here: use deployment.etcd")]
     public void Keys_of_APISIX_2_point_to_where_they_went(string config, string word) =>
         Assert.Equal(word, Assert.Single(SettingsReader.Parse("/", config, null, static _ => null).Problems).Message);

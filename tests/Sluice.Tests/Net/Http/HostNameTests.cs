@@ -20,11 +20,13 @@ public class HostNameTests
     [InlineData(".:80", null)]
     [InlineData(":80", null)]
     [InlineData("", null)]
-    public void One_dot_at_the_end_is_taken_off_and_two_are_no_name(string authority, string? name) => Assert.Equal(name, HostName.Of(authority));
+    public void One_dot_at_the_end_is_taken_off_and_two_are_no_name(string authority, string? name) =>
+        Assert.Equal(name, HostName.Of(authority));
 
     [Theory]
     [InlineData("Admin.Test.", "admin.test")]
     [InlineData("*.Corp.Test.", "*.corp.test")]
     [InlineData(null, null)]
-    public void Names_of_the_configuration_become_what_requests_are_compared_with(string? written, string? name) => Assert.Equal(name, HostName.Normalize(written));
+    public void Names_of_the_configuration_become_what_requests_are_compared_with(string? written, string? name) =>
+        Assert.Equal(name, HostName.Normalize(written));
 }

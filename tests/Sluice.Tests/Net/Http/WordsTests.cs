@@ -56,5 +56,6 @@ public class WordsTests
     [InlineData("text/event-streams", false)]
     [InlineData("text/html", false)]
     [InlineData("", false)]
-    public void Media_types_of_streams_are_told_by_the_whole_type(string contentType, bool stream) => Assert.Equal(stream, MediaType.IsStream(contentType));
+    public void Media_types_of_streams_are_told_by_the_whole_type(string contentType, bool stream) =>
+        Assert.Equal(stream, MediaType.IsStream(contentType));
 }

@@ -6,7 +6,8 @@ namespace Sluice.Tests.Net.Http1;
 
 public class HeaderListTests
 {
-    static void Receive(HeaderList list, string name, string value) => list.Receive(Encoding.Latin1.GetBytes(name), Encoding.Latin1.GetBytes(value));
+    static void Receive(HeaderList list, string name, string value) =>
+        list.Receive(Encoding.Latin1.GetBytes(name), Encoding.Latin1.GetBytes(value));
 
     [Fact]
     public void Names_are_found_in_any_casing_and_lines_of_one_name_are_one_header()

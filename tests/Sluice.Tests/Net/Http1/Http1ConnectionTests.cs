@@ -34,7 +34,8 @@ public class Http1ConnectionTests
         var aborted = false;
         await using var connection = new Connection(toServer.Reader, toClient.Writer, () => aborted = true);
         using var settings = new Http1Settings(TimeProvider.System);
-        using var server = new Http1Server<HttpContext>(settings, new Application(answer), null, new GatewayMetrics(NullLogger.Instance, new()).Connections);
+        using var server = new Http1Server<HttpContext>(settings, new Application(answer), null,
+            new GatewayMetrics(NullLogger.Instance, new()).Connections);
         await toServer.Writer.WriteAsync(Encoding.Latin1.GetBytes(sent));
         await toServer.Writer.CompleteAsync();
         var running = server.RunAsync(connection);
@@ -56,7 +57,8 @@ public class Http1ConnectionTests
         return aborted ? null : received.ToString();
     }
 
-    sealed class Connection(PipeReader input, PipeWriter output, Action aborted) : DefaultConnectionContext("test", new Both(input, output), new Both(input, output))
+    sealed class Connection(PipeReader input, PipeWriter output, Action aborted)
+        : DefaultConnectionContext("test", new Both(input, output), new Both(input, output))
     {
         public override void Abort(ConnectionAbortedException abortReason) => aborted();
     }
@@ -153,7 +155,8 @@ public class Http1ConnectionTests
 
     [Fact]
     public async Task A_body_larger_than_allowed_is_refused_while_it_is_read() =>
-        Assert.StartsWith("HTTP/1.1 413 ", await AskAsync("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello!\r\n0\r\n\r\n", static async http =>
+        Assert.StartsWith("HTTP/1.1 413 ",
+            await AskAsync("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello!\r\n0\r\n\r\n", static async http =>
         {
             http.Features.Get<IHttpMaxRequestBodySizeFeature>()!.MaxRequestBodySize = 5;
             try

@@ -32,7 +32,8 @@ public class IncrementalCompilationTests
             }
             Assert.NotNull(documents.ChangesSince(running.Documents));
             running = Compile(compiler, settings, documents, running);
-            AssertSame(Compile(compiler, settings, DocumentSet.Of(ResourceKinds.All.SelectMany(kind => documents[kind].Values)), null), running);
+            AssertSame(Compile(compiler, settings, DocumentSet.Of(ResourceKinds.All.SelectMany(kind => documents[kind].Values)), null),
+                running);
         }
     }
 
@@ -65,7 +66,8 @@ public class IncrementalCompilationTests
         var compiler = new SnapshotCompiler(TestExchange.Services(), Builtin.All);
         var first = Compile(compiler, TestExchange.DefaultSettings, DocumentSet.Of(
         [
-            TestExchange.Document(ResourceKind.Routes, "r", """{"uri":"/","plugins":{"key-auth":{}},"upstream":{"nodes":{"127.0.0.1:2":1}}}"""),
+            TestExchange.Document(ResourceKind.Routes, "r",
+                """{"uri":"/","plugins":{"key-auth":{}},"upstream":{"nodes":{"127.0.0.1:2":1}}}"""),
             TestExchange.Document(ResourceKind.ConsumerGroups, "g", """{"plugins":{"proxy-rewrite":{"uri":"/g"}}}"""),
             .. Enumerable.Range(0, 20).Select(i => TestExchange.Document(ResourceKind.Consumers, $"c{i}",
                 $$"""{"plugins":{"key-auth":{"key":"k{{i}}"} }""" + (i < 3 ? ",\"group_id\":\"g\"}" : "}"))),
@@ -110,15 +112,19 @@ public class IncrementalCompilationTests
             TestExchange.Document(ResourceKind.GlobalRules, "1", """{"plugins":{"request-id":{}}}"""),
             TestExchange.Document(ResourceKind.GlobalRules, "2", """{"plugins":{"limit-count":{"count":1,"time_window":60}}}"""),
         ]), null);
-        var (before, other) = (first.Routes["without"].ChainFor(first.Consumers.All["c1"]), first.Routes["without"].ChainFor(first.Consumers.All["c2"]));
+        var (before, other) = (first.Routes["without"].ChainFor(first.Consumers.All["c1"]),
+            first.Routes["without"].ChainFor(first.Consumers.All["c2"]));
         var second = Compile(compiler, TestExchange.DefaultSettings, first.Documents.With(
             TestExchange.Document(ResourceKind.PluginMetadata, "limit-count", """{"limit_header":"X-Quota"}""")), first);
-        Assert.Equal(["by-service", "with"], second.Routes.Where(pair => first.Routes[pair.Key] != pair.Value).Select(pair => pair.Key).Order());
+        Assert.Equal(["by-service", "with"],
+            second.Routes.Where(pair => first.Routes[pair.Key] != pair.Value).Select(pair => pair.Key).Order());
         Assert.Equal(["c1"], Compiled(first, second));
         Assert.NotSame(before, second.Routes["without"].ChainFor(second.Consumers.All["c1"]));
         Assert.Same(other, second.Routes["without"].ChainFor(second.Consumers.All["c2"]));
-        Assert.Same(first.GlobalRules.Uses.Single(use => use.Scope == "global_rule 1"), second.GlobalRules.Uses.Single(use => use.Scope == "global_rule 1"));
-        Assert.NotSame(first.GlobalRules.Uses.Single(use => use.Scope == "global_rule 2"), second.GlobalRules.Uses.Single(use => use.Scope == "global_rule 2"));
+        Assert.Same(first.GlobalRules.Uses.Single(use => use.Scope == "global_rule 1"),
+            second.GlobalRules.Uses.Single(use => use.Scope == "global_rule 1"));
+        Assert.NotSame(first.GlobalRules.Uses.Single(use => use.Scope == "global_rule 2"),
+            second.GlobalRules.Uses.Single(use => use.Scope == "global_rule 2"));
     }
 
     [Fact]
@@ -158,7 +164,8 @@ public class IncrementalCompilationTests
     static (Snapshot, List<WeakReference>) ChangeAndUse(SnapshotCompiler compiler)
     {
         List<WeakReference> past = [];
-        var running = Compile(compiler, TestExchange.DefaultSettings, DocumentSet.Of([TestExchange.Document(ResourceKind.Routes, "r", """{"uri":"/r"}""")]), null);
+        var running = Compile(compiler, TestExchange.DefaultSettings,
+            DocumentSet.Of([TestExchange.Document(ResourceKind.Routes, "r", """{"uri":"/r"}""")]), null);
         for (var i = 0; i < 5; i++)
         {
             past.Add(new(running));
@@ -186,7 +193,8 @@ public class IncrementalCompilationTests
         Assert.Empty(first.ChangesSince(first)!);
         Assert.Null(first.ChangesSince(second));
         Assert.Null(DocumentSet.Of([]).ChangesSince(first));
-        var far = Enumerable.Range(0, 3000).Aggregate(first, (set, i) => set.Without(ResourceKind.Routes, i.ToString(CultureInfo.InvariantCulture)));
+        var far = Enumerable.Range(0, 3000)
+            .Aggregate(first, (set, i) => set.Without(ResourceKind.Routes, i.ToString(CultureInfo.InvariantCulture)));
         Assert.Null(far.ChangesSince(first));
     }
 
@@ -200,7 +208,8 @@ public class IncrementalCompilationTests
                 return documents.With(TestExchange.Document(ResourceKind.Consumers, Id("c", 4),
                     $$"""{"plugins":{"key-auth":{"key":"{{Id("k", 8)}}"} }""" + Maybe($$""" "group_id":"{{Id("g", 2)}}" """) + "}"));
             case 11:
-                return documents.With(TestExchange.Document(ResourceKind.Credentials, $"{Id("c", 4)}/credentials/{Id("x", 3)}", $$"""{"plugins":{"key-auth":{"key":"{{Id("k", 8)}}"} } }"""));
+                return documents.With(TestExchange.Document(ResourceKind.Credentials, $"{Id("c", 4)}/credentials/{Id("x", 3)}",
+                    $$"""{"plugins":{"key-auth":{"key":"{{Id("k", 8)}}"} } }"""));
             case 12:
                 return random.Next(3) switch
                 {
@@ -209,23 +218,31 @@ public class IncrementalCompilationTests
                     _ => documents.Without(ResourceKind.Credentials, $"{Id("c", 4)}/credentials/{Id("x", 3)}"),
                 };
             case 13:
-                return documents.With(TestExchange.Document(ResourceKind.ConsumerGroups, Id("g", 2), $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
+                return documents.With(TestExchange.Document(ResourceKind.ConsumerGroups, Id("g", 2),
+                    $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
             case 14:
-                return documents.With(TestExchange.Document(ResourceKind.GlobalRules, Id("", 3), $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
+                return documents.With(TestExchange.Document(ResourceKind.GlobalRules, Id("", 3),
+                    $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
             case 15:
-                return documents.With(TestExchange.Document(ResourceKind.StreamRoutes, Id("t", 3), $$"""{"server_port":{{random.Next(1, 9)}},"upstream_id":"{{Id("u", 4)}}"}"""));
+                return documents.With(TestExchange.Document(ResourceKind.StreamRoutes, Id("t", 3),
+                    $$"""{"server_port":{{random.Next(1, 9)}},"upstream_id":"{{Id("u", 4)}}"}"""));
             case 0:
-                return documents.Without(random.Next(2) == 0 ? ResourceKind.Services : ResourceKind.Upstreams, random.Next(2) == 0 ? Id("s", 4) : Id("u", 4));
+                return documents.Without(random.Next(2) == 0 ? ResourceKind.Services : ResourceKind.Upstreams,
+                    random.Next(2) == 0 ? Id("s", 4) : Id("u", 4));
             case 1:
                 return documents.Without(ResourceKind.Routes, Id("r", 30));
             case 2:
-                return documents.With(TestExchange.Document(ResourceKind.Upstreams, Id("u", 4), $$"""{"nodes":{"127.0.0.1:{{random.Next(1, 9)}}":1} }"""));
+                return documents.With(TestExchange.Document(ResourceKind.Upstreams, Id("u", 4),
+                    $$"""{"nodes":{"127.0.0.1:{{random.Next(1, 9)}}":1} }"""));
             case 3:
                 return documents.With(TestExchange.Document(ResourceKind.Services, Id("s", 4),
-                    "{" + (random.Next(2) == 0 ? $$""" "upstream_id":"{{Id("u", 4)}}" """ : $$""" "upstream":{"nodes":{"127.0.0.1:{{random.Next(10, 19)}}":1} } """)
-                    + Maybe($$""" "hosts":["{{Hosts[random.Next(Hosts.Length)]}}"] """) + Maybe(""" "plugins":{"request-id":{}} """) + "}"));
+                    "{" + (random.Next(2) == 0 ? $$""" "upstream_id":"{{Id("u", 4)}}" """
+                        : $$""" "upstream":{"nodes":{"127.0.0.1:{{random.Next(10, 19)}}":1} } """)
+                    + Maybe($$""" "hosts":["{{Hosts[random.Next(Hosts.Length)]}}"] """) + Maybe(""" "plugins":{"request-id":{}} """)
+                    + "}"));
             case 4:
-                return documents.With(TestExchange.Document(ResourceKind.PluginConfigs, Id("p", 2), $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
+                return documents.With(TestExchange.Document(ResourceKind.PluginConfigs, Id("p", 2),
+                    $$"""{"plugins":{"redirect":{"uri":"/{{random.Next(9)}}"} } }"""));
             default:
                 return documents.With(TestExchange.Document(ResourceKind.Routes, Id("r", 30),
                     $$"""{"uris":["{{Uris[random.Next(Uris.Length)]}}","{{Uris[random.Next(Uris.Length)]}}"],"priority":{{random.Next(3)}},"status":{{(random.Next(8) == 0 ? 0 : 1)}}"""
@@ -235,7 +252,8 @@ public class IncrementalCompilationTests
                         1 => $$""","service_id":"{{Id("s", 4)}}" """,
                         _ => $$""","upstream":{"nodes":{"127.0.0.1:{{random.Next(20, 29)}}":1} }""",
                     })
-                    + Maybe($$""" "hosts":["{{Hosts[random.Next(Hosts.Length)]}}"] """) + Maybe($$""" "plugin_config_id":"{{Id("p", 2)}}" """) + "}"));
+                    + Maybe($$""" "hosts":["{{Hosts[random.Next(Hosts.Length)]}}"] """)
+                    + Maybe($$""" "plugin_config_id":"{{Id("p", 2)}}" """) + "}"));
         }
     }
 
@@ -258,19 +276,23 @@ public class IncrementalCompilationTests
         {
             Assert.Equal(Describe(expected.Consumers.Find("key-auth", key)), Describe(actual.Consumers.Find("key-auth", key)));
         }
-        Assert.Equal(expected.Consumers.All.Values.OrderBy(one => one.Username).Select(Describe), actual.Consumers.All.Values.OrderBy(one => one.Username).Select(Describe));
-        Assert.Equal(expected.GlobalRules.Uses.Select(use => use.Config.ToJsonString()), actual.GlobalRules.Uses.Select(use => use.Config.ToJsonString()));
+        Assert.Equal(expected.Consumers.All.Values.OrderBy(one => one.Username).Select(Describe),
+            actual.Consumers.All.Values.OrderBy(one => one.Username).Select(Describe));
+        Assert.Equal(expected.GlobalRules.Uses.Select(use => use.Config.ToJsonString()),
+            actual.GlobalRules.Uses.Select(use => use.Config.ToJsonString()));
         Assert.Equal(expected.StreamRoutes.Routes.Select(Describe), actual.StreamRoutes.Routes.Select(Describe));
         foreach (var host in (string[])["x.test", "y.test", "z.test", "a.x.test", "other"])
         {
-            foreach (var path in (string[])["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc", "/abcd", "/user/jack", "/user/jack/x", "/user/jack/y"])
+            foreach (var path in (string[])["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc", "/abcd", "/user/jack", "/user/jack/x",
+                "/user/jack/y"])
             {
                 Assert.Equal(Match(expected, host, path), Match(actual, host, path));
             }
         }
     }
 
-    static string Describe(Consumer? consumer) => $"{consumer?.Username} {consumer?.CredentialId} {consumer?.GroupId} {consumer?.Plugins.ToJsonString()}";
+    static string Describe(Consumer? consumer) =>
+        $"{consumer?.Username} {consumer?.CredentialId} {consumer?.GroupId} {consumer?.Plugins.ToJsonString()}";
 
     static string Describe(StreamRoute route) => $"{route.Config.Id} {route.Upstream?.Key} {route.Upstream?.Nodes[0].Port}";
 

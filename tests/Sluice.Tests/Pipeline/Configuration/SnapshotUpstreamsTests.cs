@@ -53,7 +53,8 @@ public class SnapshotUpstreamsTests
         Assert.Same(before.Nodes[1].Health, after.Nodes[0].Health);
 
         // other checks: what the old ones found does not count
-        var third = TestExchange.Compile([route, Upstream(""" "nodes":{"b:80":7},"checks":{"active":{"http_path":"/other"}} """)], previous: second);
+        var third = TestExchange.Compile([route, Upstream(""" "nodes":{"b:80":7},"checks":{"active":{"http_path":"/other"}} """)],
+            previous: second);
         Assert.Same(before.Nodes[1].State, third.Upstreams["upstreams/u"].Nodes[0].State);
         Assert.NotSame(before.Nodes[1].Health, third.Upstreams["upstreams/u"].Nodes[0].Health);
     }

@@ -8,7 +8,8 @@ public class ClientAddressTests
 {
     static Exchange Of(string nginxHttp, string apisix, string peer, params (string Name, string Value)[] headers)
     {
-        var settings = SettingsReader.Parse("/", $"apisix: {{{apisix}}}\nnginx_config:\n  http: {{{nginxHttp}}}\n", null, _ => null).Settings!;
+        var settings = SettingsReader.Parse("/", $"apisix: {{{apisix}}}\nnginx_config:\n  http: {{{nginxHttp}}}\n", null,
+            _ => null).Settings!;
         var exchange = TestExchange.Of(TestExchange.Compile([], settings: settings), "http://host.test/", address: peer, headers: headers);
         ClientAddress.Find(exchange);
         return exchange;
@@ -33,13 +34,16 @@ public class ClientAddressTests
     [InlineData("on", "10.0.0.3, 10.0.0.1", "10.0.0.3")]
     [InlineData("on", "192.0.2.1, rubbish, 10.0.0.1", "10.0.0.1")]
     public void Recursive_means_the_last_address_that_is_not_trusted(string recursive, string header, string expected) =>
-        Assert.Equal(expected, Of($"real_ip_header: X-Forwarded-For, real_ip_recursive: \"{recursive}\", real_ip_from: [10.0.0.0/8]", "", "10.1.1.1", ("X-Forwarded-For", header)).Get("remote_addr"));
+        Assert.Equal(expected,
+            Of($"real_ip_header: X-Forwarded-For, real_ip_recursive: \"{recursive}\", real_ip_from: [10.0.0.0/8]", "", "10.1.1.1",
+                ("X-Forwarded-For", header)).Get("remote_addr"));
 
     [Fact]
     public void The_connection_keeps_its_own_address_and_port()
     {
         var exchange = Of("", "", "127.0.0.1", ("X-Real-IP", "192.0.2.7:4711"));
-        Assert.Equal(("192.0.2.7", "4711", "127.0.0.1"), (exchange.Get("remote_addr"), exchange.Get("remote_port"), exchange.Get("realip_remote_addr")));
+        Assert.Equal(("192.0.2.7", "4711", "127.0.0.1"),
+            (exchange.Get("remote_addr"), exchange.Get("remote_port"), exchange.Get("realip_remote_addr")));
         Assert.Equal("", Of("", "", "127.0.0.1", ("X-Real-IP", "192.0.2.7")).Get("remote_port"));
     }
 
@@ -49,16 +53,19 @@ public class ClientAddressTests
     [InlineData("trusted_addresses: [10.0.0.0/8]", "127.0.0.1", false, false)]
     public void Only_trusted_addresses_may_say_scheme_host_and_port(string apisix, string peer, bool kept, bool chainKept)
     {
-        var headers = Of("", apisix, peer, ("Host", "Own.Test:8080"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a.test"), ("X-Forwarded-Port", "443"),
+        var headers = Of("", apisix, peer, ("Host", "Own.Test:8080"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a.test"),
+            ("X-Forwarded-Port", "443"),
             ("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1")).Request.Headers;
-        Assert.Equal(kept ? ("https", "a.test", "443") : ("http", "Own.Test:8080", "8080"), ((string?)headers["X-Forwarded-Proto"], (string?)headers["X-Forwarded-Host"], (string?)headers["X-Forwarded-Port"]));
+        Assert.Equal(kept ? ("https", "a.test", "443") : ("http", "Own.Test:8080", "8080"),
+            ((string?)headers["X-Forwarded-Proto"], (string?)headers["X-Forwarded-Host"], (string?)headers["X-Forwarded-Port"]));
         Assert.Equal((kept, chainKept), (headers.ContainsKey("Forwarded"), headers.ContainsKey("X-Forwarded-For")));
     }
 
     [Fact]
     public void What_a_trusted_peer_leaves_out_or_empty_is_the_gateways_own_and_what_it_says_twice_stays_both()
     {
-        var headers = Of("", "trusted_addresses: [10.0.0.0/8]", "10.0.0.1", ("Host", "own.test"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "grpc"), ("X-Forwarded-Host", "")).Request.Headers;
+        var headers = Of("", "trusted_addresses: [10.0.0.0/8]", "10.0.0.1", ("Host", "own.test"), ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Proto", "grpc"), ("X-Forwarded-Host", "")).Request.Headers;
         Assert.Equal(("http, grpc", "own.test"), ((string?)headers["X-Forwarded-Proto"], (string?)headers["X-Forwarded-Host"]));
         Assert.True(headers.ContainsKey("X-Forwarded-Port"));
     }

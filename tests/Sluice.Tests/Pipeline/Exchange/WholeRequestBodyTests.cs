@@ -20,7 +20,8 @@ public sealed class WholeRequestBodyTests
         return exchange;
     }
 
-    static async Task<string> ForUpstreamAsync(Exchange exchange) => await new StreamReader(exchange.Request.BodyReader.AsStream()).ReadToEndAsync();
+    static async Task<string> ForUpstreamAsync(Exchange exchange) =>
+        await new StreamReader(exchange.Request.BodyReader.AsStream()).ReadToEndAsync();
 
     [Theory]
     [InlineData(true)]
@@ -52,7 +53,8 @@ public sealed class WholeRequestBodyTests
         var exchange = Posting("hello");
         exchange.Body.Replace("{}"u8.ToArray(), "application/json");
         Assert.Equal("{}", Text(await exchange.Body.ReadAsync(2)));
-        Assert.Equal((2, "application/json", "{}"), (exchange.Request.ContentLength, exchange.Request.ContentType, await ForUpstreamAsync(exchange)));
+        Assert.Equal((2, "application/json", "{}"),
+            (exchange.Request.ContentLength, exchange.Request.ContentType, await ForUpstreamAsync(exchange)));
     }
 
     [Fact]

@@ -12,9 +12,11 @@ public sealed class CountersTests
 
     public CountersTests() => _counters = new(_time);
 
-    async Task<Quota> FixedAsync(long cost = 1) => await _counters.Fixed.TakeAsync("k", 10, Minute, cost, TestContext.Current.CancellationToken);
+    async Task<Quota> FixedAsync(long cost = 1) =>
+        await _counters.Fixed.TakeAsync("k", 10, Minute, cost, TestContext.Current.CancellationToken);
 
-    async Task<Quota> SlidingAsync(long cost = 1) => await _counters.Sliding.TakeAsync("k", 10, Minute, cost, TestContext.Current.CancellationToken);
+    async Task<Quota> SlidingAsync(long cost = 1) =>
+        await _counters.Sliding.TakeAsync("k", 10, Minute, cost, TestContext.Current.CancellationToken);
 
     [Fact]
     public async Task A_fixed_window_begins_with_its_first_request()

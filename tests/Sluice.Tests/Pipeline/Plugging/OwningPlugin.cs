@@ -14,7 +14,8 @@ public sealed class OwningPlugin : IPlugin<OwningPlugin, OwningPlugin.Config>, I
     public static int Shared => Volatile.Read(ref shared);
 
     public static PluginInfo Info { get; } = new(
-        "owning", 1, """{"type": "object", "properties": {"name": {"type": "string", "default": "x"}, "bad": {"type": "boolean"}}}""", "Owns things.");
+        "owning", 1, """{"type": "object", "properties": {"name": {"type": "string", "default": "x"}, "bad": {"type": "boolean"}}}""",
+        "Owns things.");
 
     public sealed record Config(string Name = "x", bool Bad = false);
 

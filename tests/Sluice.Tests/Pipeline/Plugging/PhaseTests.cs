@@ -21,9 +21,11 @@ public sealed class PhaseTests
     {
         public static PluginInfo Info { get; } = new("greeter", 1, """{"type":"object"}""", "Greets.");
 
-        public static JsonTypeInfo<JsonObject> ConfigType { get; } = JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
+        public static JsonTypeInfo<JsonObject> ConfigType { get; } =
+            JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
 
-        public static Greeter Create(JsonObject config, PluginContext context) => (string?)config["text"] is { } text && !text.StartsWith('$')
+        public static Greeter Create(JsonObject config, PluginContext context) =>
+            (string?)config["text"] is { } text && !text.StartsWith('$')
             ? new(text) : throw new FormatException("no text");
 
         public int MaxRequestBodyBytes => 1024;
@@ -39,8 +41,10 @@ public sealed class PhaseTests
 
     Snapshot Compile(params string[] configs)
     {
-        var documents = configs.Select((config, i) => TestExchange.Document(ResourceKind.Routes, $"r{i}", $$"""{"uri":"/{{i}}","plugins":{"greeter":{{config}}} }"""));
-        var (snapshot, problems) = new SnapshotCompiler(_services, [PluginDescriptor.Of<Greeter, JsonObject>()]).Compile(TestExchange.DefaultSettings, DocumentSet.Of(documents), null);
+        var documents = configs.Select(
+            (config, i) => TestExchange.Document(ResourceKind.Routes, $"r{i}", $$"""{"uri":"/{{i}}","plugins":{"greeter":{{config}}} }"""));
+        var (snapshot, problems) = new SnapshotCompiler(_services,
+            [PluginDescriptor.Of<Greeter, JsonObject>()]).Compile(TestExchange.DefaultSettings, DocumentSet.Of(documents), null);
         Assert.Empty(problems);
         return snapshot!;
     }
@@ -48,7 +52,8 @@ public sealed class PhaseTests
     [Fact]
     public async Task A_new_phase_is_its_contract_its_declaration_and_its_call()
     {
-        var snapshot = Compile("""{"text":"hello"}""", """{"text":"bye","_meta":{"error_response":"dressed"} }""", """{"text":"hello","_meta":{"filter":[["uri","==","/no"]]} }""");
+        var snapshot = Compile("""{"text":"hello"}""", """{"text":"bye","_meta":{"error_response":"dressed"} }""",
+            """{"text":"hello","_meta":{"filter":[["uri","==","/no"]]} }""");
         var exchange = TestExchange.Of(snapshot, "http://x/");
 
         // … and its call
@@ -80,7 +85,9 @@ public sealed class PhaseTests
     [Fact]
     public void A_function_in_one_phase_is_asked_in_no_other()
     {
-        var chain = new PluginTest("""{"serverless-pre-function":{"phase":"log","functions":["return function() end"]} }""").Snapshot.Routes["r1"].Chain;
+        var chain =
+            new PluginTest(
+                """{"serverless-pre-function":{"phase":"log","functions":["return function() end"]} }""").Snapshot.Routes["r1"].Chain;
         Assert.Single(chain.Steps(Phase.Log));
         Assert.Empty(chain.Steps(Phase.Rewrite));
         Assert.Empty(chain.Steps(Phase.Access));

@@ -12,7 +12,8 @@ public sealed class PluginFactoryTests
     {
         public static PluginInfo Info { get; } = new("outer", 2, """{"type":"object"}""", "Runs another plugin.");
 
-        public static JsonTypeInfo<JsonObject> ConfigType { get; } = JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
+        public static JsonTypeInfo<JsonObject> ConfigType { get; } =
+            JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
 
         public PluginUse Inner => inner;
 
@@ -32,7 +33,8 @@ public sealed class PluginFactoryTests
     {
         public static int Alive;
 
-        public static PluginInfo Info { get; } = new("inner", 1, """{"type":"object","properties":{"size":{"type":"integer","minimum":1,"default":7} } }""", "Is run by another.");
+        public static PluginInfo Info { get; } = new("inner", 1,
+            """{"type":"object","properties":{"size":{"type":"integer","minimum":1,"default":7} } }""", "Is run by another.");
 
         public static JsonTypeInfo<JsonObject> ConfigType => Outer.ConfigType;
 
@@ -64,7 +66,8 @@ public sealed class PluginFactoryTests
 
     public PluginFactoryTests()
     {
-        _live = new(new SnapshotCompiler(TestExchange.Services(), [PluginDescriptor.Of<Outer, JsonObject>(), PluginDescriptor.Of<Inner, JsonObject>()]));
+        _live = new(new SnapshotCompiler(TestExchange.Services(),
+            [PluginDescriptor.Of<Outer, JsonObject>(), PluginDescriptor.Of<Inner, JsonObject>()]));
         _live.Apply(TestExchange.DefaultSettings);
     }
 

@@ -15,14 +15,16 @@ public sealed class PluginLifeTests
     }
 
     static Document Route(string id, string config) =>
-        TestExchange.Document(ResourceKind.Routes, id, $$"""{"uri":"/{{id}}","plugins":{"owning":{{config}}},"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
+        TestExchange.Document(ResourceKind.Routes, id,
+            $$"""{"uri":"/{{id}}","plugins":{"owning":{{config}}},"upstream":{"nodes":{"127.0.0.1:1":1} } }""");
 
     IReadOnlyList<Problem> Apply(params Document[] documents) => _live.Apply(documents: DocumentSet.Of(documents));
 
     /// <summary>Plugins end on a task of their own; there is nothing to wait for but that.</summary>
     async Task HasAsync(int owned, int shared)
     {
-        while ((OwningPlugin.Owned, OwningPlugin.Shared, _services.Lives.Count, _services.Lives.SharedCount) != (owned, shared, owned, shared))
+        while ((OwningPlugin.Owned, OwningPlugin.Shared, _services.Lives.Count, _services.Lives.SharedCount) != (owned, shared, owned,
+            shared))
         {
             await Task.Yield();
             TestContext.Current.CancellationToken.ThrowIfCancellationRequested();

@@ -8,10 +8,12 @@ namespace Sluice.Tests.Pipeline;
 public class PluginNamesTests
 {
     static string[] Check(string config) =>
-        [.. PluginNames.Check(SettingsReader.Parse("/", config, null, static _ => null).Settings!, Builtin.All, static name => name == "in-lua").Select(problem => problem.ToString())];
+        [.. PluginNames.Check(SettingsReader.Parse("/", config, null, static _ => null).Settings!, Builtin.All,
+            static name => name == "in-lua").Select(problem => problem.ToString())];
 
     /// <summary>One of APISIX's that is not here; the last of them will need another test.</summary>
-    static string NotYet { get; } = ApisixPlugins.Names.Order(StringComparer.Ordinal).First(name => Builtin.All.All(plugin => plugin.Name != name));
+    static string NotYet { get; } = ApisixPlugins.Names.Order(StringComparer.Ordinal)
+        .First(name => Builtin.All.All(plugin => plugin.Name != name));
 
     [Fact]
     public void Each_name_that_nothing_answers_to_gets_a_word() => Assert.Equal(
@@ -33,7 +35,8 @@ public class PluginNamesTests
             """));
 
     [Fact]
-    public void Names_that_are_there_get_none() => Assert.Empty(Check("plugins: [proxy-rewrite, mqtt-proxy]\nplugin_attr: {prometheus: {export_addr: {ip: 127.0.0.1, port: 1}}}"));
+    public void Names_that_are_there_get_none() =>
+        Assert.Empty(Check("plugins: [proxy-rewrite, mqtt-proxy]\nplugin_attr: {prometheus: {export_addr: {ip: 127.0.0.1, port: 1}}}"));
 
     [Theory]
     [InlineData("key_auth", "; did you mean \"key-auth\"?")]

@@ -14,10 +14,12 @@ public sealed class PluginUpstreamsTests
     {
         public static PluginInfo Info { get; } = new("sending", 1, """{"type":"object"}""", "Sends requests elsewhere.");
 
-        public static JsonTypeInfo<JsonObject> ConfigType { get; } = JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
+        public static JsonTypeInfo<JsonObject> ConfigType { get; } =
+            JsonTypeInfo.CreateJsonTypeInfo<JsonObject>(System.Text.Json.JsonSerializerOptions.Default);
 
         public static Sending Create(JsonObject config, PluginContext context) =>
-            new(config["upstream"] is JsonObject upstream ? context.Upstreams.Make(upstream) : config["upstream_id"] is { } id ? new ForwardTo.Named(id.ToString()) : null);
+            new(config["upstream"] is JsonObject upstream ? context.Upstreams.Make(upstream) : config["upstream_id"] is { } id
+                ? new ForwardTo.Named(id.ToString()) : null);
 
         public ForwardTo? Target => target;
 
@@ -116,7 +118,8 @@ public sealed class PluginUpstreamsTests
         Assert.Equal(1, _live.Current.Upstreams["upstreams/u"].Config.Nodes.Single().Port);
         Apply(document, Upstream("u", 2));
         Assert.Equal(2, _live.Current.Upstreams["upstreams/u"].Config.Nodes.Single().Port);
-        Assert.Equal($"can not delete this upstream, plugin in {name} [x] is still using it now", DocumentReferences.UsedBy(_live.Current.Documents, ResourceKind.Upstreams, "u"));
+        Assert.Equal($"can not delete this upstream, plugin in {name} [x] is still using it now",
+            DocumentReferences.UsedBy(_live.Current.Documents, ResourceKind.Upstreams, "u"));
         Apply(Upstream("u", 2));
         Assert.Empty(_live.Current.Upstreams.Values);
     }

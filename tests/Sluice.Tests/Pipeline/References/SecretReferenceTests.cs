@@ -16,7 +16,8 @@ public class SecretReferenceTests
     {
         if (error is not null)
         {
-            Assert.Contains(error, Assert.Throws<SecretException>(() => SecretReference.Parse(reference)).Message, StringComparison.Ordinal);
+            Assert.Contains(error, Assert.Throws<SecretException>(() => SecretReference.Parse(reference)).Message,
+                StringComparison.Ordinal);
             return;
         }
         Assert.Equal((manager, id, key), SecretReference.Parse(reference));
@@ -34,7 +35,8 @@ public class SecretReferenceTests
         string? Variable(string name) => name switch { "KEY" => "value", "JSON" => "{\"name\":\"jack\"}", _ => null };
         if (expected is null)
         {
-            Assert.DoesNotContain("value", Assert.Throws<SecretException>(() => SecretReference.Environment(reference, Variable)).Message, StringComparison.Ordinal);
+            Assert.DoesNotContain("value", Assert.Throws<SecretException>(() => SecretReference.Environment(reference, Variable)).Message,
+                StringComparison.Ordinal);
             return;
         }
         Assert.Equal(expected, SecretReference.Environment(reference, Variable));
@@ -55,14 +57,17 @@ public class SecretReferenceTests
     public void Requests_to_AWS_are_signed()
     {
         const string body = """{"SecretId":"jack"}""";
-        using var request = new HttpRequestMessage(HttpMethod.Post, "https://secretsmanager.us-east-1.amazonaws.com/") { Content = new ByteArrayContent(Encoding.UTF8.GetBytes(body)) };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            "https://secretsmanager.us-east-1.amazonaws.com/") { Content = new ByteArrayContent(Encoding.UTF8.GetBytes(body)) };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/x-amz-json-1.1");
         request.Headers.TryAddWithoutValidation("X-Amz-Target", "secretsmanager.GetSecretValue");
-        AwsSignature.Sign(request, body, new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session"), "us-east-1", "secretsmanager", DateTimeOffset.FromUnixTimeSeconds(1440938160));
+        AwsSignature.Sign(request, body, new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session"), "us-east-1",
+            "secretsmanager", DateTimeOffset.FromUnixTimeSeconds(1440938160));
 
         Assert.Equal("20150830T123600Z", request.Headers.GetValues("X-Amz-Date").Single());
         Assert.Equal(
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/secretsmanager/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/secretsmanager/aws4_request, "
+                + "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "
             + "Signature=599bebc1f607f69e1ed8e58973b9fe069a6e6be0791f525f85270f61536391e4",
             request.Headers.GetValues("Authorization").Single());
     }

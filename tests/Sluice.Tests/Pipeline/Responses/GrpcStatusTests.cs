@@ -33,7 +33,8 @@ public class GrpcStatusTests
     {
         var answer = GrpcStatus.Of(Answer.Message(http, "so nicht: ä").With("X-A", "1"));
         Assert.Equal((200, "application/grpc", 0), (answer.Status, answer.ContentType, answer.Body.Length));
-        Assert.Equal($"X-A=1 grpc-status={grpc} grpc-message=so nicht: %C3%A4", string.Join(' ', answer.Headers.Select(header => $"{header.Key}={header.Value}")));
+        Assert.Equal($"X-A=1 grpc-status={grpc} grpc-message=so nicht: %C3%A4",
+            string.Join(' ', answer.Headers.Select(header => $"{header.Key}={header.Value}")));
     }
 
     [Fact]

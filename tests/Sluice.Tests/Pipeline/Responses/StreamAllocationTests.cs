@@ -11,7 +11,8 @@ using Sluice.Relay;
 
 namespace Sluice.Tests.Pipeline.Responses;
 
-/// <summary>What a stream costs while it runs: through the whole way out, registry and all, an event that comes after a wait allocates nothing.</summary>
+/// <summary>What a stream costs while it runs: through the whole way out, registry and all, an event that comes after a wait allocates
+/// nothing.</summary>
 public sealed class StreamAllocationTests
 {
     const int Events = 1000;
@@ -46,7 +47,8 @@ public sealed class StreamAllocationTests
         Assert.Equal(0, Allocation.Of(() => stream.Send(Events)));
     }
 
-    /// <summary>The registry is a place in a list: whether a stream is listed, found and looked at changes nothing of what its events cost.</summary>
+    /// <summary>The registry is a place in a list: whether a stream is listed, found and looked at changes nothing of what its events
+    /// cost.</summary>
     [Fact]
     public async Task Nor_one_of_a_stream_that_is_listed_meanwhile()
     {
@@ -58,13 +60,15 @@ public sealed class StreamAllocationTests
 
     static Stream Open(string plugins)
     {
-        var route = TestExchange.Document(ResourceKind.Routes, "r1", $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{{plugins}} }""");
+        var route = TestExchange.Document(ResourceKind.Routes, "r1",
+            $$"""{"uri":"/*","upstream":{"nodes":{"127.0.0.1:1":1} },"plugins":{{plugins}} }""");
         var exchange = TestExchange.Of(TestExchange.Compile([route], Builtin.All), "http://gateway.test/");
         var stream = new Stream(exchange);
         (exchange.Request.Protocol, exchange.Http.Features.Get<IHttpRequestFeature>()!.RawTarget) = ("HTTP/1.1", "/");
         exchange.Http.Features.Set<IHttpResponseBodyFeature>(stream);
         exchange.ForwardTo = new ForwardTo.From((_, _) => new(stream));
-        stream.Running = new GatewayPipeline(new Forwarder(null!, null!, null!, null!, "", NullLogger<Forwarder>.Instance), NullLogger<GatewayPipeline>.Instance).RunAsync(exchange);
+        stream.Running = new GatewayPipeline(new Forwarder(null!, null!, null!, null!, "", NullLogger<Forwarder>.Instance),
+            NullLogger<GatewayPipeline>.Instance).RunAsync(exchange);
         // it has run until it waits for the first event
         Assert.False(stream.Running.IsCompleted, $"{exchange.Response.StatusCode} {exchange.Failure}");
         return stream;
@@ -77,7 +81,8 @@ public sealed class StreamAllocationTests
         public void OnPiece(ReadOnlySpan<byte> piece, bool last) => Bytes += piece.Length;
     }
 
-    /// <summary>Upstream and client in one: gives an event whenever the test says so, on the test's own thread, and takes what comes out.</summary>
+    /// <summary>Upstream and client in one: gives an event whenever the test says so, on the test's own thread, and takes what comes
+    /// out.</summary>
     sealed class Stream(Exchange exchange) : IResponseSource, IBodySource, IHttpResponseBodyFeature, IValueTaskSource, IAsyncDisposable
     {
         static readonly byte[] s_event = Encoding.UTF8.GetBytes("event: token\ndata: {\"text\":\"hello\"}\n\n");
@@ -156,7 +161,8 @@ public sealed class StreamAllocationTests
 
         ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _readable.GetStatus(token);
 
-        void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token,
+            ValueTaskSourceOnCompletedFlags flags) =>
             _readable.OnCompleted(continuation, state, token, flags & ~ValueTaskSourceOnCompletedFlags.UseSchedulingContext);
 
         // The client
@@ -171,7 +177,8 @@ public sealed class StreamAllocationTests
         {
         }
 
-        Task IHttpResponseBodyFeature.SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken) => throw new NotSupportedException();
+        Task IHttpResponseBodyFeature.SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken) =>
+            throw new NotSupportedException();
 
         Task IHttpResponseBodyFeature.StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
@@ -188,7 +195,8 @@ public sealed class StreamAllocationTests
 
         public override Span<byte> GetSpan(int sizeHint = 0) => _memory;
 
-        public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) => new(new FlushResult(false, false));
+        public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default) =>
+            new(new FlushResult(false, false));
 
         public override void CancelPendingFlush()
         {

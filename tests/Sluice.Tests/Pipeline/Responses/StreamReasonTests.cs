@@ -20,7 +20,8 @@ public sealed partial class StreamReasonTests
             {
                 Assert.True(row[2].Trim() is "" or "499 in the log" || row[2].Trim() == $"{reason.Status}", row[1]);
                 Assert.True(row[4].Trim().Length == 0 || row[4].Trim() == $"{reason.Grpc}", row[1]);
-                Assert.Equal(reason.IsError, row[3].Contains("error", StringComparison.Ordinal) || (reason.IsError && row[3].Contains("abort", StringComparison.Ordinal)));
+                Assert.Equal(reason.IsError, row[3].Contains("error", StringComparison.Ordinal)
+                    || (reason.IsError && row[3].Contains("abort", StringComparison.Ordinal)));
             }
         }
     }

@@ -52,7 +52,8 @@ public class RouterTests
     [InlineData("a.b.example.com", "r2")]
     [InlineData("x.b.c.example.com", "r1")]
     [InlineData("example.com", "r3")]
-    public void Exact_hosts_come_before_wildcards_before_any(string host, string expected) => Assert.Equal(expected, Match($"http://{host}/a",
+    public void Exact_hosts_come_before_wildcards_before_any(string host, string expected) =>
+        Assert.Equal(expected, Match($"http://{host}/a",
         """ "uri":"/a","host":"app.example.com" """, """ "uri":"/a","hosts":["*.example.com"] """,
         """ "uri":"/a","host":"*.b.example.com" """, """ "uri":"/*" """));
 
@@ -116,14 +117,16 @@ public class RouterTests
     [InlineData("radixtree_uri", "r1")]
     [InlineData("radixtree_uri_with_parameter", "r1")]
     public void Host_or_uri_comes_first_as_the_router_says(string mode, string expected) =>
-        Assert.Equal(expected, MatchIn(mode, "http://app.example.com/a/b", """ "uri":"/*","host":"app.example.com" """, """ "uri":"/a/b" """));
+        Assert.Equal(expected,
+            MatchIn(mode, "http://app.example.com/a/b", """ "uri":"/*","host":"app.example.com" """, """ "uri":"/a/b" """));
 
     [Theory]
     [InlineData("app.example.com", "r1")]
     [InlineData("APP.example.com", "r1")]
     [InlineData("x.example.com", "r0")]
     [InlineData("example.org", "r2")]
-    public void Where_the_uri_comes_first_hosts_are_conditions(string host, string expected) => Assert.Equal(expected, MatchIn("radixtree_uri", $"http://{host}/a",
+    public void Where_the_uri_comes_first_hosts_are_conditions(string host, string expected) =>
+        Assert.Equal(expected, MatchIn("radixtree_uri", $"http://{host}/a",
         """ "uri":"/a","host":"*.example.com" """, """ "uri":"/a","hosts":["app.example.com"] """, """ "uri":"/a" """));
 
     [Theory]
@@ -136,7 +139,9 @@ public class RouterTests
     public void An_encoded_slash_can_be_part_of_a_parameter(string target, string? expected, string? parameter)
     {
         var settings = SettingsReader.Parse("/", "apisix: {match_uri_encoded_slash: true}", null, _ => null).Settings!;
-        var exchange = TestExchange.Of(TestExchange.Compile([TestExchange.Document(ResourceKind.Routes, "r0", $$"""{"uri":"/v1/:id/list",{{Upstream}}}""")], settings: settings), "http://x/");
+        var exchange = TestExchange.Of(
+            TestExchange.Compile([TestExchange.Document(ResourceKind.Routes, "r0", $$"""{"uri":"/v1/:id/list",{{Upstream}}}""")],
+                settings: settings), "http://x/");
         exchange.Http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpRequestFeature>()!.RawTarget = target;
         Assert.Null(RequestCheck.Refuse(exchange));
         Assert.Equal((expected, parameter), (Match(exchange), exchange.Get("uri_param_id")));

@@ -9,7 +9,8 @@ public class AiProxyTests
     [InlineData("""{"provider":"other","auth":{}}""", """property "provider" validation failed: matches none of the enum values""")]
     [InlineData("""{"provider":"openai"}""", """property "auth" is required""")]
     [InlineData("""{"provider":"bedrock","auth":{}}""", "ai provider: bedrock is not supported.")]
-    [InlineData("""{"provider":"vertex-ai","auth":{}}""", "vertex-ai requires either provider_conf (project_id + region) or override.endpoint")]
+    [InlineData("""{"provider":"vertex-ai","auth":{}}""",
+        "vertex-ai requires either provider_conf (project_id + region) or override.endpoint")]
     [InlineData("""{"provider":"azure-openai","auth":{}}""", "azure-openai requires override.endpoint")]
     [InlineData("""{"provider":"openai","auth":{},"override":{"endpoint":"ftp://a"}}""", "invalid endpoint")]
     [InlineData("""{"provider":"openai","auth":{"gcp":{}}}""", "auth.gcp is not supported yet: use auth.header or auth.query")]
@@ -19,16 +20,24 @@ public class AiProxyTests
 
     [Theory]
     [InlineData($$"""{"instances":[{{One}},{{One}}]}""", "duplicate instance name 'a' at instances[1] and instances[2]")]
-    [InlineData("""{"instances":[{"name":"v","provider":"vertex-ai","auth":{},"weight":1}]}""", "instance 'v': vertex-ai requires either provider_conf (project_id + region) or override.endpoint")]
-    [InlineData($$"""{"instances":[{{One}}],"balancer":{"algorithm":"chash"} }""", "must configure `hash_key` when balancer `hash_on` is not set to cookie")]
-    [InlineData($$"""{"instances":[{{One}}],"balancer":{"algorithm":"semantic"} }""", "balancer algorithm semantic is not supported yet: use roundrobin or chash")]
-    public void Instances_that_cannot_be_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("ai-proxy-multi", config));
+    [InlineData("""{"instances":[{"name":"v","provider":"vertex-ai","auth":{},"weight":1}]}""",
+        "instance 'v': vertex-ai requires either provider_conf (project_id + region) or override.endpoint")]
+    [InlineData($$"""{"instances":[{{One}}],"balancer":{"algorithm":"chash"} }""",
+        "must configure `hash_key` when balancer `hash_on` is not set to cookie")]
+    [InlineData($$"""{"instances":[{{One}}],"balancer":{"algorithm":"semantic"} }""",
+        "balancer algorithm semantic is not supported yet: use roundrobin or chash")]
+    public void Instances_that_cannot_be_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("ai-proxy-multi", config));
 
     [Theory]
-    [InlineData("""{"limit":1,"time_window":1,"limit_strategy":"expression"}""", "cost_expr is required when limit_strategy is 'expression'")]
-    [InlineData("""{"limit":1,"time_window":1,"limit_strategy":"expression","cost_expr":"invalid $$$"}""", "invalid cost_expr: unexpected symbol near '$'")]
-    [InlineData("""{"limit":1,"time_window":1,"rejected_code":199}""", """property "rejected_code" validation failed: expected 199 to be at least 200""")]
-    public void Limits_that_cannot_be_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("ai-rate-limiting", config));
+    [InlineData("""{"limit":1,"time_window":1,"limit_strategy":"expression"}""",
+        "cost_expr is required when limit_strategy is 'expression'")]
+    [InlineData("""{"limit":1,"time_window":1,"limit_strategy":"expression","cost_expr":"invalid $$$"}""",
+        "invalid cost_expr: unexpected symbol near '$'")]
+    [InlineData("""{"limit":1,"time_window":1,"rejected_code":199}""",
+        """property "rejected_code" validation failed: expected 199 to be at least 200""")]
+    public void Limits_that_cannot_be_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("ai-rate-limiting", config));
 
     [Theory]
     [InlineData("input_tokens + output_tokens * 4", 50)]

@@ -22,7 +22,8 @@ public class AttachConsumerLabelTests
     [Fact]
     public async Task What_the_client_sent_goes_also_without_a_consumer_or_labels()
     {
-        var nobody = await new PluginTest("""{"attach-consumer-label":{"headers":{"X-Department":"$department"}}}""").GetAsync("/", ("X-Department", "evil"));
+        var nobody = await new PluginTest("""{"attach-consumer-label":{"headers":{"X-Department":"$department"}}}""").GetAsync("/",
+            ("X-Department", "evil"));
         Assert.True(nobody.Proxied);
         Assert.Null(nobody.Sent("X-Department"));
         var bare = await Test().GetAsync("/", ("apikey", "k2"), ("X-Department", "evil"));

@@ -24,7 +24,8 @@ public class BasicAuthTests
     {
         var error = PluginTest.Check("basic-auth", $$"""{"realm":{{System.Text.Json.JsonSerializer.Serialize(realm)}}}""");
         Assert.Equal(passes, error is null);
-        Assert.True(passes || error!.StartsWith("property \"realm\" validation failed: failed to match pattern ", StringComparison.Ordinal), error);
+        Assert.True(passes || error!.StartsWith("property \"realm\" validation failed: failed to match pattern ", StringComparison.Ordinal),
+            error);
     }
 
     [Theory]
@@ -57,7 +58,8 @@ public class BasicAuthTests
     [Fact]
     public async Task Names_and_passwords_may_be_of_any_script()
     {
-        var test = new PluginTest("""{"basic-auth":{}}""", PluginTest.Consumer("jack", """{"basic-auth":{"username":"ümit","password":"пароль"}}"""));
+        var test = new PluginTest("""{"basic-auth":{}}""",
+            PluginTest.Consumer("jack", """{"basic-auth":{"username":"ümit","password":"пароль"}}"""));
         Assert.True((await test.GetAsync("/", ("Authorization", "Basic " + Encode("ümit:пароль")))).Proxied);
         Assert.Equal(401, (await test.GetAsync("/", ("Authorization", "Basic " + Encode("ümit:парол")))).Status);
     }

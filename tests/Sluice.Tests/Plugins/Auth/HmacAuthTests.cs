@@ -9,7 +9,8 @@ public class HmacAuthTests
     [Theory]
     [InlineData("""{"key_id":"k"}""", "property \"secret_key\" is required")]
     [InlineData("""{"secret_key":"s"}""", "property \"key_id\" is required")]
-    [InlineData("""{"key_id":"","secret_key":"s"}""", "property \"key_id\" validation failed: string too short, expected at least 1, got 0")]
+    [InlineData("""{"key_id":"","secret_key":"s"}""",
+        "property \"key_id\" validation failed: string too short, expected at least 1, got 0")]
     public void A_consumer_needs_id_and_secret(string consumer, string error)
     {
         Assert.Equal(error, PluginTest.CheckConsumer("hmac-auth", consumer));
@@ -18,13 +19,15 @@ public class HmacAuthTests
 
     [Fact]
     public void Algorithms_are_known_ones() => Assert.StartsWith(
-        "property \"allowed_algorithms\" validation failed: ", PluginTest.Check("hmac-auth", """{"allowed_algorithms":["hmac-md5"]}"""), StringComparison.Ordinal);
+        "property \"allowed_algorithms\" validation failed: ", PluginTest.Check("hmac-auth", """{"allowed_algorithms":["hmac-md5"]}"""),
+        StringComparison.Ordinal);
 
     [Theory]
     [InlineData(null, "client request can't be validated: missing Authorization header")]
     [InlineData("Basic x", "client request can't be validated: Authorization header does not start with 'Signature'")]
     [InlineData("Signature", "client request can't be validated")]
-    [InlineData("Signature keyId=\"nobody\",algorithm=\"hmac-sha256\",headers=\"date\",signature=\"AAAA\"", "client request can't be validated")]
+    [InlineData("Signature keyId=\"nobody\",algorithm=\"hmac-sha256\",headers=\"date\",signature=\"AAAA\"",
+        "client request can't be validated")]
     public async Task Without_a_signature_the_answer_is_401(string? header, string message)
     {
         var result = await Test().GetAsync("/", header is null ? [] : [("Authorization", header)]);
@@ -59,7 +62,8 @@ public class HmacAuthTests
     [InlineData(-300, true)]
     [InlineData(301, false)]
     [InlineData(-301, false)]
-    public async Task Clocks_may_differ_so_much_and_no_more(int seconds, bool passes) => Assert.Equal(passes, (await Send(Test(), skew: seconds)).Proxied);
+    public async Task Clocks_may_differ_so_much_and_no_more(int seconds, bool passes) =>
+        Assert.Equal(passes, (await Send(Test(), skew: seconds)).Proxied);
 
     [Fact]
     public async Task The_route_says_what_must_be_signed_and_how()
@@ -97,7 +101,8 @@ public class HmacAuthTests
     }
 
     static Task<PluginTest.Result> Send(
-        PluginTest test, string algorithm = "hmac-sha256", string headers = "date @request-target x-a", string secret = "secret", int skew = 0, string target = "/p?a=1",
+        PluginTest test, string algorithm = "hmac-sha256", string headers = "date @request-target x-a", string secret = "secret",
+        int skew = 0, string target = "/p?a=1",
         Action<Dictionary<string, string>>? change = null)
     {
         Dictionary<string, string> sent = new()
@@ -123,7 +128,8 @@ public class HmacAuthTests
         };
 #pragma warning restore CA5350
         change?.Invoke(sent);
-        sent["Authorization"] = $"Signature keyId=\"jack-key\",algorithm=\"{algorithm}\",headers=\"{headers}\",signature=\"{Convert.ToBase64String(signature)}\"";
+        sent["Authorization"] =
+            $"Signature keyId=\"jack-key\",algorithm=\"{algorithm}\",headers=\"{headers}\",signature=\"{Convert.ToBase64String(signature)}\"";
         return test.GetAsync(target, [.. sent.Select(header => (header.Key, header.Value))]);
     }
 

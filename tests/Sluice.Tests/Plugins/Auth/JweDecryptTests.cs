@@ -79,5 +79,6 @@ public class JweDecryptTests
     static PluginTest Test(string more = "") => new(
         $$$"""{"jwe-decrypt":{"header":"Authorization","forward_header":"X-Plain"{{{more}}}}}""",
         PluginTest.Consumer("jack", $$$"""{"jwe-decrypt":{"key":"jack-key","secret":"{{{Secret}}}"}}"""),
-        PluginTest.Consumer("jill", $$$"""{"jwe-decrypt":{"key":"jill-key","is_base64_encoded":true,"secret":"{{{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(Secret))}}}"}}"""));
+        PluginTest.Consumer("jill",
+            $$$"""{"jwe-decrypt":{"key":"jill-key","is_base64_encoded":true,"secret":"{{{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(Secret))}}}"}}"""));
 }

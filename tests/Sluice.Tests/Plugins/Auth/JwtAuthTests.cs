@@ -15,11 +15,13 @@ public class JwtAuthTests
     [InlineData("{}", "property \"key\" is required")]
     [InlineData("""{"key":"k"}""", "property \"secret\" is required when using HS based algorithms")]
     [InlineData("""{"key":"k","secret":"a","base64_secret":true}""", "base64_secret required but the secret is not in base64 format")]
-    [InlineData("""{"key":"k","algorithm":"RS256"}""", "failed to validate dependent schema for \"algorithm\": value should match only one schema, but matches none")]
+    [InlineData("""{"key":"k","algorithm":"RS256"}""",
+        "failed to validate dependent schema for \"algorithm\": value should match only one schema, but matches none")]
     [InlineData("""{"key":"k","secret":"s"}""", null)]
     [InlineData("""{"key":"k","secret":"$secret://vault/1/x","base64_secret":true}""", null)]
     [InlineData("""{"key":"k","algorithm":"EdDSA","public_key":"pem"}""", null)]
-    public void A_consumer_needs_what_its_algorithm_needs(string consumer, string? error) => Assert.Equal(error, PluginTest.CheckConsumer("jwt-auth", consumer));
+    public void A_consumer_needs_what_its_algorithm_needs(string consumer, string? error) =>
+        Assert.Equal(error, PluginTest.CheckConsumer("jwt-auth", consumer));
 
     [Theory]
     [InlineData("""{"claims_to_verify":["iss"]}""")]
@@ -89,15 +91,19 @@ public class JwtAuthTests
         using var rsa = RSA.Create(2048);
         var pem = rsa.ExportSubjectPublicKeyInfoPem();
         var test = Test("{}", $$"""{"key":"jack-key","algorithm":"RS256","public_key":{{JsonSerializer.Serialize(pem)}}}""");
-        Assert.False((await Ask(test, """{"key":"jack-key"}""", "HS256", text => HMACSHA256.HashData(Encoding.UTF8.GetBytes(pem), text))).Proxied);
+        Assert.False(
+            (await Ask(test, """{"key":"jack-key"}""", "HS256", text => HMACSHA256.HashData(Encoding.UTF8.GetBytes(pem), text))).Proxied);
         Assert.False((await Ask(test, """{"key":"jack-key"}""", "none", _ => [])).Proxied);
-        Assert.True((await Ask(test, """{"key":"jack-key"}""", "RS256", text => rsa.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1))).Proxied);
+        Assert.True(
+            (await Ask(test, """{"key":"jack-key"}""", "RS256",
+                text => rsa.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1))).Proxied);
     }
 
     /// <summary>One signature, not parts of two: some are another each time.</summary>
     static byte[] Broken(byte[] signature) => [.. signature[..^1], (byte)(signature[^1] ^ 1)];
 
-    public static TheoryData<string> Algorithms => ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "Ed448"];
+    public static TheoryData<string> Algorithms =>
+        ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "Ed448"];
 
     [Theory, MemberData(nameof(Algorithms))]
     public async Task Every_algorithm_takes_its_signatures_and_no_others(string name)
@@ -127,10 +133,12 @@ public class JwtAuthTests
         using var rsa = RSA.Create(2048);
         var numbers = rsa.ExportParameters(true);
         var key = DotNetUtilities.GetRsaKeyPair(numbers).Private;
-        var test = Test("{}", $$"""{"key":"jack-key","algorithm":"PS256","public_key":{{JsonSerializer.Serialize(rsa.ExportSubjectPublicKeyInfoPem())}}}""");
+        var test = Test("{}",
+            $$"""{"key":"jack-key","algorithm":"PS256","public_key":{{JsonSerializer.Serialize(rsa.ExportSubjectPublicKeyInfoPem())}}}""");
         var result = await Ask(test, """{"key":"jack-key"}""", "PS256", text =>
         {
-            var signer = new PssSigner(new Org.BouncyCastle.Crypto.Engines.RsaEngine(), new Org.BouncyCastle.Crypto.Digests.Sha256Digest(), 222);
+            var signer = new PssSigner(new Org.BouncyCastle.Crypto.Engines.RsaEngine(), new Org.BouncyCastle.Crypto.Digests.Sha256Digest(),
+                222);
             signer.Init(true, key);
             signer.BlockUpdate(text, 0, text.Length);
             return signer.GenerateSignature();
@@ -167,7 +175,8 @@ public class JwtAuthTests
                 return (Pem(Spki(large.GeneratePublicKey())), text => Signed(new Ed448Signer([]), large, text));
             default:
                 var rsa = RSA.Create(2048);
-                return (Pem(rsa.ExportSubjectPublicKeyInfoPem()), text => rsa.SignData(text, hash, name[0] == 'P' ? RSASignaturePadding.Pss : RSASignaturePadding.Pkcs1));
+                return (Pem(rsa.ExportSubjectPublicKeyInfoPem()),
+                    text => rsa.SignData(text, hash, name[0] == 'P' ? RSASignaturePadding.Pss : RSASignaturePadding.Pkcs1));
         }
 
         static string Pem(string pem) => $"\"public_key\":{JsonSerializer.Serialize(pem)}";
@@ -188,7 +197,8 @@ public class JwtAuthTests
 
     static string Token(string claims, string algorithm = "HS256", Func<byte[], byte[]>? sign = null)
     {
-        var text = $"{Encode(Encoding.UTF8.GetBytes($"{{\"typ\":\"JWT\",\"alg\":\"{algorithm}\"}}"))}.{Encode(Encoding.UTF8.GetBytes(claims))}";
+        var text =
+            $"{Encode(Encoding.UTF8.GetBytes($"{{\"typ\":\"JWT\",\"alg\":\"{algorithm}\"}}"))}.{Encode(Encoding.UTF8.GetBytes(claims))}";
         var bytes = Encoding.ASCII.GetBytes(text);
         return $"{text}.{Encode(sign?.Invoke(bytes) ?? HMACSHA256.HashData("secret"u8, bytes))}";
     }

@@ -29,7 +29,8 @@ public class KeyAuthTests
     public async Task The_consumer_is_known_and_told_to_the_upstream()
     {
         var result = await Test("{}").GetAsync("/",
-            ("apikey", "k1"), ("X-Consumer-Username", "evil"), ("X-Consumer-Custom-ID", "evil"), ("X-Credential-Identifier", "evil"), ("X-Consumer-Group-Id", "evil"));
+            ("apikey", "k1"), ("X-Consumer-Username", "evil"), ("X-Consumer-Custom-ID", "evil"), ("X-Credential-Identifier", "evil"),
+            ("X-Consumer-Group-Id", "evil"));
         Assert.True(result.Proxied);
         Assert.Equal("jack", result.Exchange.Consumer!.Username);
         Assert.Equal("jack", result.Sent("X-Consumer-Username"));
@@ -42,7 +43,8 @@ public class KeyAuthTests
     [Fact]
     public async Task A_credentials_key_identifies_its_consumer_and_is_named_to_the_upstream()
     {
-        var credential = new Document(ResourceKind.Credentials, "jack/credentials/c9", JsonNode.Parse("""{"id":"c9","plugins":{"key-auth":{"key":"k9"}}}""")!.AsObject(), 1, 1, "c9");
+        var credential = new Document(ResourceKind.Credentials, "jack/credentials/c9",
+            JsonNode.Parse("""{"id":"c9","plugins":{"key-auth":{"key":"k9"}}}""")!.AsObject(), 1, 1, "c9");
         var test = new PluginTest("""{"key-auth":{}}""", PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}"""), credential);
         var result = await test.GetAsync("/", ("apikey", "k9"));
         Assert.Equal("jack", result.Sent("X-Consumer-Username"));
@@ -95,12 +97,14 @@ public class KeyAuthTests
     [Fact]
     public async Task Wrong_credentials_are_hidden_too_when_the_request_counts_as_anonymous()
     {
-        var result = await Test("""{"anonymous_consumer":"jack","hide_credentials":true}""").GetAsync("/p?apikey=wrong&a=1", ("apikey", "wrong"));
+        var result = await Test("""{"anonymous_consumer":"jack","hide_credentials":true}""")
+            .GetAsync("/p?apikey=wrong&a=1", ("apikey", "wrong"));
         Assert.True(result.Proxied);
         Assert.Null(result.Sent("apikey"));
         Assert.Equal("/p?a=1", result.Target);
     }
 
     static PluginTest Test(string config) => new(
-        $$$"""{"key-auth":{{{config}}}}""", PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}""", """,  "labels":{"custom_id":"c-7"}"""));
+        $$$"""{"key-auth":{{{config}}}}""",
+        PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}""", """,  "labels":{"custom_id":"c-7"}"""));
 }

@@ -11,14 +11,16 @@ public class MultiAuthTests
     const string Two = """{"multi-auth":{"auth_plugins":[{"basic-auth":{}},{"key-auth":{"hide_credentials":true}}]}}""";
 
     [Theory]
-    [InlineData("""{"auth_plugins":[{"basic-auth":{}}]}""", "property \"auth_plugins\" validation failed: expect array to have at least 2 items")]
+    [InlineData("""{"auth_plugins":[{"basic-auth":{}}]}""",
+        "property \"auth_plugins\" validation failed: expect array to have at least 2 items")]
     [InlineData("{}", "property \"auth_plugins\" is required")]
     public void Two_plugins_are_the_least(string config, string error) => Assert.Equal(error, PluginTest.Check("multi-auth", config));
 
     [Theory]
     [InlineData("""[{"no-auth":{}},{"key-auth":{}}]""", "no-auth plugin did not found")]
     [InlineData("""[{"key-auth":{}},{"cors":{}}]""", "cors plugin is not supported")]
-    [InlineData("""[{"key-auth":{}},{"basic-auth":{"hide_credentials":"no"}}]""", "plugin basic-auth check schema failed: property \"hide_credentials\" validation failed: wrong type: expected boolean, got string")]
+    [InlineData("""[{"key-auth":{}},{"basic-auth":{"hide_credentials":"no"}}]""",
+        "plugin basic-auth check schema failed: property \"hide_credentials\" validation failed: wrong type: expected boolean, got string")]
     public void What_cannot_be_is_refused_by_name(string plugins, string error)
     {
         var route = JsonNode.Parse($$$"""{"uri":"/","plugins":{"multi-auth":{"auth_plugins":{{{plugins}}} } } }""")!.AsObject();
@@ -31,7 +33,8 @@ public class MultiAuthTests
     public async Task The_first_that_finds_a_consumer_wins()
     {
         var test = Test(Two);
-        Assert.Equal("jill", (await test.GetAsync("/", ("Authorization", "Basic amlsbDpwMg=="), ("apikey", "k1"))).Sent("X-Consumer-Username"));
+        Assert.Equal("jill",
+            (await test.GetAsync("/", ("Authorization", "Basic amlsbDpwMg=="), ("apikey", "k1"))).Sent("X-Consumer-Username"));
         var second = await test.GetAsync("/", ("Authorization", "Basic wrong"), ("apikey", "k1"));
         Assert.Equal(("jack", null), (second.Sent("X-Consumer-Username"), second.Sent("apikey")));
         Assert.True(second.Proxied);

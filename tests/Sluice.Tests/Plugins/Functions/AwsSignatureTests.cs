@@ -11,7 +11,8 @@ public class AwsSignatureTests
     {
         var call = new FunctionRequest
         {
-            Method = method, Path = path, Query = query, Headers = new(StringComparer.OrdinalIgnoreCase) { ["Host"] = "example.amazonaws.com" },
+            Method = method, Path = path, Query = query,
+                Headers = new(StringComparer.OrdinalIgnoreCase) { ["Host"] = "example.amazonaws.com" },
             Body = System.Text.Encoding.UTF8.GetBytes(body),
         };
         foreach (var one in header.Split('|', StringSplitOptions.RemoveEmptyEntries))
@@ -19,14 +20,16 @@ public class AwsSignatureTests
             var at = one.IndexOf(':', StringComparison.Ordinal);
             call.Headers[one[..at]] = one[(at + 1)..];
         }
-        AwsSignature.Sign(call, "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1", "service", new DateTimeOffset(2015, 8, 30, 12, 36, 0, TimeSpan.Zero));
+        AwsSignature.Sign(call, "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1", "service",
+            new DateTimeOffset(2015, 8, 30, 12, 36, 0, TimeSpan.Zero));
         return call;
     }
 
     [Theory]
     [InlineData("GET", "/", "", "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31")]
     [InlineData("GET", "/", "Param2=value2&Param1=value1", "", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500")]
-    [InlineData("GET", "/", "Param-3=Value3&Param=Value2&%E1%88%B4=Value1", "", "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac")]
+    [InlineData("GET", "/", "Param-3=Value3&Param=Value2&%E1%88%B4=Value1", "",
+        "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac")]
     [InlineData("GET", "/", $"{Unreserved}={Unreserved}", "", "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197")]
     [InlineData("GET", "/", "ሴ=bar", "", "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04")]
     [InlineData("GET", "/", "Param1=value1", "", "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb")]
@@ -39,10 +42,13 @@ public class AwsSignatureTests
     [InlineData("GET", "//example//", "", "", "9a624bd73a37c9a373b5312afbebe7a714a789de108f0bdfe846570885f57e84")]
     [InlineData("GET", "/./example", "", "", "ef75d96142cf21edca26f06005da7988e4f8dc83a165a80865db7089db637ec5")]
     [InlineData("GET", "/./", "", "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31")]
-    [InlineData("GET", "/", "", "My-Header1: value1|My-Header2: \"a   b   c\"", "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736")]
+    [InlineData("GET", "/", "", "My-Header1: value1|My-Header2: \"a   b   c\"",
+        "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736")]
     [InlineData("GET", "/", "", "My-Header1:value2,value2,value1", "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea")]
-    [InlineData("GET", "/", "", "My-Header1:value4,value1,value3,value2", "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01")]
-    [InlineData("GET", "/", "", "My-Header1:value1\n  value2\n     value3", "cfd34249e4b1c8d6b91ef74165d41a32e5fab3306300901bb65a51a73575eefd")]
+    [InlineData("GET", "/", "", "My-Header1:value4,value1,value3,value2",
+        "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01")]
+    [InlineData("GET", "/", "", "My-Header1:value1\n  value2\n     value3",
+        "cfd34249e4b1c8d6b91ef74165d41a32e5fab3306300901bb65a51a73575eefd")]
     [InlineData("POST", "/", "", "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b")]
     [InlineData("POST", "/", "", "My-Header1:value1", "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c")]
     [InlineData("POST", "/", "", "My-Header1:VALUE1", "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d")]
@@ -69,5 +75,7 @@ public class AwsSignatureTests
     public void The_query_goes_out_as_it_is_signed(string query, string expected) => Assert.Equal(expected, Sign("GET", "/", query).Query);
 
     [Fact]
-    public void Connection_is_not_signed() => Assert.Contains("SignedHeaders=host;x-amz-date,", Sign("GET", "/", "", "connection:close").Headers["Authorization"], StringComparison.Ordinal);
+    public void Connection_is_not_signed() =>
+        Assert.Contains("SignedHeaders=host;x-amz-date,", Sign("GET", "/", "", "connection:close").Headers["Authorization"],
+            StringComparison.Ordinal);
 }

@@ -10,7 +10,8 @@ public sealed class LogRecordTests
 {
     static readonly PluginTest Route = new("{}");
 
-    static async Task<JsonObject?> EntryAsync(string config, string target = "/a?b=1&b=2&c", PluginTest.Upstream? upstream = null, JsonObject? metadata = null, List<string>? warnings = null)
+    static async Task<JsonObject?> EntryAsync(string config, string target = "/a?b=1&b=2&c", PluginTest.Upstream? upstream = null,
+        JsonObject? metadata = null, List<string>? warnings = null)
     {
         var record = new LogRecord(new(), JsonNode.Parse(config)!.AsObject(), metadata, text => warnings?.Add(text));
         var result = await Route.SendAsync("GET", target, PluginTest.Upstream.Text("x"), ("X-Two", "1"), ("X-Two", "2"));
@@ -50,7 +51,9 @@ public sealed class LogRecordTests
     [Fact]
     public async Task A_format_nests_keeps_numbers_and_leaves_out_what_has_no_value()
     {
-        var entry = (await EntryAsync("""{"log_format":{"s":"$status","a":"$arg_b","none":"$arg_none","fixed":"f","n":3,"in":{"h":"$host"} } }"""))!;
+        var entry =
+            (await EntryAsync(
+                """{"log_format":{"s":"$status","a":"$arg_b","none":"$arg_none","fixed":"f","n":3,"in":{"h":"$host"} } }"""))!;
         Assert.Equal("""{"s":200,"a":"1","fixed":"f","n":3,"in":{"h":"gateway.test"},"route_id":"r1"}""", entry.ToJsonString());
     }
 
@@ -82,9 +85,11 @@ public sealed class LogRecordTests
     [Fact]
     public async Task A_response_is_copied_as_it_passes_and_cut_at_the_limit()
     {
-        var entry = (await EntryAsync("""{"include_resp_body":true,"max_resp_body_bytes":5}""", upstream: PluginTest.Upstream.Text("abc", "def", "ghi")))!;
+        var entry = (await EntryAsync("""{"include_resp_body":true,"max_resp_body_bytes":5}""",
+            upstream: PluginTest.Upstream.Text("abc", "def", "ghi")))!;
         Assert.Equal("abcde", (string?)entry["response"]!["body"]);
-        entry = (await EntryAsync("""{"include_resp_body":true,"include_resp_body_expr":[["arg_b","==","9"]]}""", upstream: PluginTest.Upstream.Text("abc")))!;
+        entry = (await EntryAsync("""{"include_resp_body":true,"include_resp_body_expr":[["arg_b","==","9"]]}""",
+            upstream: PluginTest.Upstream.Text("abc")))!;
         Assert.False(entry["response"]!.AsObject().ContainsKey("body"));
     }
 
@@ -109,7 +114,8 @@ public sealed class LogRecordTests
     }
 
     [Theory]
-    [InlineData("http-logger", """{"uri":"http://a/","include_req_body_expr":[["a","<>","b"]]}""", "failed to validate the 'include_req_body_expr' expression")]
+    [InlineData("http-logger", """{"uri":"http://a/","include_req_body_expr":[["a","<>","b"]]}""",
+        "failed to validate the 'include_req_body_expr' expression")]
     [InlineData("http-logger", """{"uri":"/logs"}""", "property \"uri\" validation failed")]
     [InlineData("tcp-logger", """{"host":"a"}""", "property \"port\" is required")]
     [InlineData("udp-logger", """{"port":1}""", "property \"host\" is required")]

@@ -13,9 +13,11 @@ public class PrometheusTests
         await test.GetAsync("/");
         await test.SendAsync("GET", "/", new PluginTest.Upstream(404));
         var text = await TextAsync(test);
-        Assert.Contains("""apisix_http_status{code="200",route="r1",matched_uri="/*",matched_host="",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model="",response_source="upstream"} 1""", text, StringComparison.Ordinal);
+        Assert.Contains(
+            """apisix_http_status{code="200",route="r1",matched_uri="/*",matched_host="",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model="",response_source="upstream"} 1""", text, StringComparison.Ordinal);
         Assert.Contains("""apisix_http_status{code="404",route="r1",""", text, StringComparison.Ordinal);
-        Assert.Contains("""apisix_http_latency_count{type="request",route="r1",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model=""} 2""", text, StringComparison.Ordinal);
+        Assert.Contains(
+            """apisix_http_latency_count{type="request",route="r1",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model=""} 2""", text, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -34,7 +36,8 @@ public class PrometheusTests
         var text = await TextAsync(test);
         Assert.Contains("""sluice_active_streams{route="r1",kind="sse"} 0""", text, StringComparison.Ordinal);
         Assert.Contains("""sluice_stream_ends_total{route="r1",reason="complete"} 1""", text, StringComparison.Ordinal);
-        Assert.Contains("""apisix_http_latency_count{type="request",route="r1",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model=""} 0""", text, StringComparison.Ordinal);
+        Assert.Contains(
+            """apisix_http_latency_count{type="request",route="r1",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model=""} 0""", text, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -60,10 +63,12 @@ public class PrometheusTests
     [Fact]
     public async Task Names_are_preferred_when_asked_for()
     {
-        var service = TestExchange.Document(ResourceKind.Services, "s1", """{"name":"my-service","upstream":{"nodes":{"127.0.0.1:1":1}}}""");
+        var service = TestExchange.Document(ResourceKind.Services, "s1",
+            """{"name":"my-service","upstream":{"nodes":{"127.0.0.1:1":1}}}""");
         var test = new PluginTest("""{"prometheus":{"prefer_name":true}},"name":"my-route","service_id":"s1","labels":{}""", service);
         await test.GetAsync("/");
-        Assert.Contains("route=\"my-route\",matched_uri=\"/*\",matched_host=\"\",service=\"my-service\"", await TextAsync(test), StringComparison.Ordinal);
+        Assert.Contains("route=\"my-route\",matched_uri=\"/*\",matched_host=\"\",service=\"my-service\"", await TextAsync(test),
+            StringComparison.Ordinal);
     }
 
     static async Task<string> TextAsync(PluginTest test)

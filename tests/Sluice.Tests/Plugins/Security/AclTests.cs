@@ -9,8 +9,10 @@ public class AclTests
     [InlineData("""{"allow_labels":{}}""", "property \"allow_labels\" validation failed: expect object to have at least 1 properties")]
     [InlineData("""{"allow_labels":{"team":["a"]},"external_user_label_field":"$.a["}""", "invalid external_user_label_field: ")]
     [InlineData("""{"allow_labels":{"team":["a"]},"external_user_label_field_parser":"segmented_text"}""", "allOf 1 failed: ")]
-    [InlineData("""{"allow_labels":{"team":["a"]},"external_user_label_field_separator":"("}""", "invalid external_user_label_field_separator: ")]
-    public void Lists_of_labels_are_needed(string config, string error) => Assert.StartsWith(error, PluginTest.Check("acl", config) ?? "", StringComparison.Ordinal);
+    [InlineData("""{"allow_labels":{"team":["a"]},"external_user_label_field_separator":"("}""",
+        "invalid external_user_label_field_separator: ")]
+    public void Lists_of_labels_are_needed(string config, string error) =>
+        Assert.StartsWith(error, PluginTest.Check("acl", config) ?? "", StringComparison.Ordinal);
 
     [Theory]
     [InlineData("""{"allow_labels":{"team":["web","ops"]}}""", "ops", 200)]
@@ -38,8 +40,12 @@ public class AclTests
     public async Task Who_has_no_labels_is_not_allowed_and_not_denied()
     {
         var consumer = PluginTest.Consumer("jack", """{"key-auth":{"key":"k1"}}""");
-        Assert.Equal(403, (await new PluginTest("""{"key-auth":{},"acl":{"allow_labels":{"team":["a"]}}}""", consumer).GetAsync("/", ("apikey", "k1"))).Status);
-        Assert.Equal(200, (await new PluginTest("""{"key-auth":{},"acl":{"deny_labels":{"team":["a"]}}}""", consumer).GetAsync("/", ("apikey", "k1"))).Status);
+        Assert.Equal(403,
+            (await new PluginTest("""{"key-auth":{},"acl":{"allow_labels":{"team":["a"]}}}""", consumer).GetAsync("/",
+                ("apikey", "k1"))).Status);
+        Assert.Equal(200,
+            (await new PluginTest("""{"key-auth":{},"acl":{"deny_labels":{"team":["a"]}}}""", consumer).GetAsync("/",
+                ("apikey", "k1"))).Status);
     }
 
     [Fact]
@@ -52,8 +58,10 @@ public class AclTests
     [Theory]
     [InlineData("{groups = {'a', 'b'}}", "", "groups", 200)]
     [InlineData("{groups = {'b'}}", "", "groups", 403)]
-    [InlineData("{orgs = {x = {team = 'b|a'}}}", ""","external_user_label_field":"$.orgs..team","external_user_label_field_key":"t","external_user_label_field_parser":"segmented_text","external_user_label_field_separator":"\\|" """, "t", 200)]
-    [InlineData("{orgs = {x = {team = 'b|a'}, y = {team = 'c'}}}", ""","external_user_label_field":"$.orgs..team","external_user_label_field_key":"t","external_user_label_field_parser":"segmented_text","external_user_label_field_separator":"\\|" """, "t", 200)]
+    [InlineData("{orgs = {x = {team = 'b|a'}}}",
+        ""","external_user_label_field":"$.orgs..team","external_user_label_field_key":"t","external_user_label_field_parser":"segmented_text","external_user_label_field_separator":"\\|" """, "t", 200)]
+    [InlineData("{orgs = {x = {team = 'b|a'}, y = {team = 'c'}}}",
+        ""","external_user_label_field":"$.orgs..team","external_user_label_field_key":"t","external_user_label_field_parser":"segmented_text","external_user_label_field_separator":"\\|" """, "t", 200)]
     [InlineData("{team = 'a'}", ""","external_user_label_field":"team","external_user_label_field_parser":"json" """, "team", 403)]
     [InlineData("{team = '[\"a\"]'}", ""","external_user_label_field":"team","external_user_label_field_parser":"json" """, "team", 200)]
     [InlineData("{team = 'a'}", ""","external_user_label_field":"team","external_user_label_field_parser":"table" """, "team", 403)]

@@ -5,8 +5,10 @@ public class ConsumerRestrictionTests
     [Theory]
     [InlineData("{}", "object matches none of the required")]
     [InlineData("""{"whitelist":[]}""", "property \"whitelist\" validation failed: expect array to have at least 1 items")]
-    [InlineData("""{"whitelist":["a"],"rejected_code":199}""", "property \"rejected_code\" validation failed: expected 199 to be at least 200")]
-    public void A_list_is_needed(string config, string error) => Assert.StartsWith(error, PluginTest.Check("consumer-restriction", config), StringComparison.Ordinal);
+    [InlineData("""{"whitelist":["a"],"rejected_code":199}""",
+        "property \"rejected_code\" validation failed: expected 199 to be at least 200")]
+    public void A_list_is_needed(string config, string error) =>
+        Assert.StartsWith(error, PluginTest.Check("consumer-restriction", config), StringComparison.Ordinal);
 
     [Theory]
     [InlineData("""{"whitelist":["jack"]}""", "GET", "k1", 200)]
@@ -33,7 +35,8 @@ public class ConsumerRestrictionTests
         {
             var type = config.Contains("_id", StringComparison.Ordinal) ? config.Split('"')[3] : "consumer_name";
             Assert.Equal(
-                status == 403 ? $"{{\"message\":\"The {type} is forbidden.\"}}\n" : $"{{\"message\":\"The request is rejected, please check the {type} for this request\"}}\n",
+                status == 403 ? $"{{\"message\":\"The {type} is forbidden.\"}}\n"
+                : $"{{\"message\":\"The request is rejected, please check the {type} for this request\"}}\n",
                 result.Body);
         }
     }
@@ -41,7 +44,8 @@ public class ConsumerRestrictionTests
     [Fact]
     public async Task Code_and_message_are_the_configured_ones()
     {
-        var result = await Test("""{"key-auth":{},"consumer-restriction":{"blacklist":["jack"],"rejected_code":451,"rejected_msg":"no"}}""").GetAsync("/", ("apikey", "k1"));
+        var result = await Test("""{"key-auth":{},"consumer-restriction":{"blacklist":["jack"],"rejected_code":451,"rejected_msg":"no"}}""")
+            .GetAsync("/", ("apikey", "k1"));
         Assert.Equal((451, "{\"message\":\"no\"}\n"), (result.Status, result.Body));
     }
 
@@ -57,7 +61,8 @@ public class ConsumerRestrictionTests
     public async Task Nobody_is_refused()
     {
         var result = await new PluginTest("""{"consumer-restriction":{"whitelist":["jack"]}}""").GetAsync("/");
-        Assert.Equal((401, "{\"message\":\"The request is rejected, please check the consumer_name for this request\"}\n"), (result.Status, result.Body));
+        Assert.Equal((401, "{\"message\":\"The request is rejected, please check the consumer_name for this request\"}\n"),
+            (result.Status, result.Body));
     }
 
     static PluginTest Test(string plugins) => new(

@@ -31,7 +31,9 @@ public class CsrfTests
         Assert.Equal(status, result.Status);
         var cookies = result.Answered("Set-Cookie")!.Split(" | ");
         Assert.Equal(status == 200 ? 2 : 1, cookies.Length);
-        Assert.Matches("^apisix-csrf-token=[A-Za-z0-9+/=]+;path=/;SameSite=Lax;Expires=[A-Z][a-z]{2}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9:]{8} GMT$", cookies[^1]);
+        Assert.Matches(
+            "^apisix-csrf-token=[A-Za-z0-9+/=]+;path=/;SameSite=Lax;Expires=[A-Z][a-z]{2}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9:]{8} GMT$",
+            cookies[^1]);
     }
 
     [Fact]
@@ -81,5 +83,6 @@ public class CsrfTests
     static Task<PluginTest.Result> Post(PluginTest test, string token) => Post(test, token, token);
 
     static Task<PluginTest.Result> Post(PluginTest test, string? header, string? cookie) => test.SendAsync("POST", "/", null,
-        [.. header is null ? [] : new[] { ("apisix-csrf-token", header) }, .. cookie is null ? [] : new[] { ("Cookie", $"a=b; apisix-csrf-token={cookie}") }]);
+        [.. header is null ? [] : new[] { ("apisix-csrf-token", header) },
+            .. cookie is null ? [] : new[] { ("Cookie", $"a=b; apisix-csrf-token={cookie}") }]);
 }

@@ -4,12 +4,16 @@ public class IpRestrictionTests
 {
     [Theory]
     [InlineData("{}", "value should match only one schema, but matches none")]
-    [InlineData("""{"whitelist":["1.1.1.1"],"blacklist":["1.1.1.1"]}""", "value should match only one schema, but matches both schemas 1 and 2")]
+    [InlineData("""{"whitelist":["1.1.1.1"],"blacklist":["1.1.1.1"]}""",
+        "value should match only one schema, but matches both schemas 1 and 2")]
     [InlineData("""{"whitelist":[]}""", """property "whitelist" validation failed: expect array to have at least 1 items""")]
-    [InlineData("""{"whitelist":["1.1.1.1/33"]}""", """property "whitelist" validation failed: failed to validate item 1: object matches none of the required""")]
+    [InlineData("""{"whitelist":["1.1.1.1/33"]}""",
+        """property "whitelist" validation failed: failed to validate item 1: object matches none of the required""")]
     [InlineData("""{"whitelist":["::1/129"]}""", "invalid ip address: ::1/129")]
-    [InlineData("""{"whitelist":["1.1.1.1"],"response_code":500}""", """property "response_code" validation failed: expected 500 to be at most 404""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("ip-restriction", config));
+    [InlineData("""{"whitelist":["1.1.1.1"],"response_code":500}""",
+        """property "response_code" validation failed: expected 500 to be at most 404""")]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("ip-restriction", config));
 
     [Theory]
     [InlineData("""{"whitelist":["10.0.0.0/8","2001:db8::/32"]}""", "10.2.3.4", true)]

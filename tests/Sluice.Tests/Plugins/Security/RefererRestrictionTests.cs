@@ -4,9 +4,12 @@ public class RefererRestrictionTests
 {
     [Theory]
     [InlineData("{}", "value should match only one schema, but matches none")]
-    [InlineData("""{"whitelist":["a.com"],"blacklist":["b.com"]}""", "value should match only one schema, but matches both schemas 1 and 2")]
-    [InlineData("""{"whitelist":["a/b"]}""", """property "whitelist" validation failed: failed to validate item 1: failed to match pattern "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$" with "a/b" """)]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error.TrimEnd(), PluginTest.Check("referer-restriction", config));
+    [InlineData("""{"whitelist":["a.com"],"blacklist":["b.com"]}""",
+        "value should match only one schema, but matches both schemas 1 and 2")]
+    [InlineData("""{"whitelist":["a/b"]}""",
+        """property "whitelist" validation failed: failed to validate item 1: failed to match pattern "^\\*$|^\\*?[0-9a-zA-Z-._\\[\\]:]+$" with "a/b" """)]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error.TrimEnd(), PluginTest.Check("referer-restriction", config));
 
     [Theory]
     [InlineData("""{"whitelist":["*.a.com","b.com"]}""", "http://www.a.com", true)]
@@ -21,7 +24,8 @@ public class RefererRestrictionTests
     [InlineData("""{"blacklist":["*.a.com"]}""", "http://b.com", true)]
     public async Task The_host_of_the_referer_decides(string config, string? referer, bool passes)
     {
-        var result = await new PluginTest($$$"""{"referer-restriction":{{{config}}}}""").GetAsync("/", referer is null ? [] : [("Referer", referer)]);
+        var result = await new PluginTest($$$"""{"referer-restriction":{{{config}}}}""").GetAsync("/",
+            referer is null ? [] : [("Referer", referer)]);
         Assert.Equal(passes, result.Proxied);
         if (!passes)
         {

@@ -6,7 +6,8 @@ namespace Sluice.Tests.Plugins.Security;
 
 public class RequestValidationTests
 {
-    const string Schema = """{"body_schema":{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"size":{"type":"integer","default":1},"tags":{"type":"array"}}}}""";
+    const string Schema =
+        """{"body_schema":{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"size":{"type":"integer","default":1},"tags":{"type":"array"}}}}""";
 
     [Theory]
     [InlineData("{}", """object matches none of the required: ["header_schema"] or ["body_schema"]""")]
@@ -14,7 +15,8 @@ public class RequestValidationTests
     [InlineData("""{"header_schema":{"type":"object","properties":{"a":{"type":"test"}}}}""", "invalid JSON type: test")]
     [InlineData("""{"body_schema":{"type":"object","properties":{"a":{"enum":"b"}}}}""", "table expected, got string")]
     [InlineData("""{"header_schema":{"type":"object","required":"a"}}""", "table expected, got string")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("request-validation", config));
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("request-validation", config));
 
     [Theory]
     [InlineData("""{"name":"a"}""", "application/json", 200, "")]
@@ -24,7 +26,8 @@ public class RequestValidationTests
     [InlineData("size=a", "Application/X-www-form-urlencoded", 400, """property "name" is required""")]
     public async Task The_body_decides(string body, string? type, int status, string answer)
     {
-        var result = await Test(Schema).SendAsync("POST", "/", null, type is null ? [(":body", body)] : [(":body", body), ("Content-Type", type)]);
+        var result = await Test(Schema)
+            .SendAsync("POST", "/", null, type is null ? [(":body", body)] : [(":body", body), ("Content-Type", type)]);
         Assert.Equal((status, answer), (result.Status, result.Body));
     }
 
@@ -38,7 +41,9 @@ public class RequestValidationTests
     [Fact]
     public async Task Headers_are_checked_first_and_by_their_names_in_lower_case()
     {
-        var test = Test("""{"header_schema":{"type":"object","required":["x-a"],"properties":{"x-a":{"type":"string","pattern":"^[0-9]+$"}}},"body_schema":{"type":"object"}}""");
+        var test =
+            Test(
+                """{"header_schema":{"type":"object","required":["x-a"],"properties":{"x-a":{"type":"string","pattern":"^[0-9]+$"}}},"body_schema":{"type":"object"}}""");
         Assert.Equal((400, """property "x-a" is required"""), await AskAsync(test, (":body", "1")));
         Assert.Equal(200, (await AskAsync(test, (":body", "{}"), ("X-A", "1"))).Status);
         Assert.Equal(400, (await AskAsync(test, (":body", "{}"), ("X-A", "x"))).Status);
@@ -47,7 +52,8 @@ public class RequestValidationTests
 
     [Fact]
     public async Task Message_and_status_are_the_configured_ones() => Assert.Equal(
-        (422, "no"), await AskAsync(Test("""{"body_schema":{"type":"object"},"rejected_code":422,"rejected_msg":"no"}"""), (":body", "[1]")));
+        (422, "no"),
+        await AskAsync(Test("""{"body_schema":{"type":"object"},"rejected_code":422,"rejected_msg":"no"}"""), (":body", "[1]")));
 
     [Theory]
     [InlineData("")]
@@ -66,7 +72,8 @@ public class RequestValidationTests
     {
         var exchange = new Exchange(new DefaultHttpContext(), Test(config).Snapshot, Test(config).Services, 0);
         exchange.Chain = exchange.Snapshot.Routes["r1"].Chain;
-        Assert.Equal(by is not null, BufferingRules.ExplainRequest(exchange, false).Winner.Text.Contains("request-validation", StringComparison.Ordinal));
+        Assert.Equal(by is not null,
+            BufferingRules.ExplainRequest(exchange, false).Winner.Text.Contains("request-validation", StringComparison.Ordinal));
     }
 
     static async Task<(int Status, string Body)> AskAsync(PluginTest test, params (string, string)[] headers)

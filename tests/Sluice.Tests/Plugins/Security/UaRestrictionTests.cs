@@ -6,8 +6,10 @@ public class UaRestrictionTests
     [InlineData("{}", "value should match only one schema, but matches none")]
     [InlineData("""{"allowlist":["a"],"denylist":["b"]}""", "value should match only one schema, but matches both schemas 1 and 2")]
     [InlineData("""{"denylist":["(abc"]}""", "pcre_compile() failed: missing ) in \"(abc\"")]
-    [InlineData("""{"allowlist":["a"],"message":""}""", """property "message" validation failed: string too short, expected at least 1, got 0""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("ua-restriction", config));
+    [InlineData("""{"allowlist":["a"],"message":""}""",
+        """property "message" validation failed: string too short, expected at least 1, got 0""")]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("ua-restriction", config));
 
     [Theory]
     [InlineData("""{"allowlist":["my-bot/\\d"]}""", "my-bot/1", true)]

@@ -5,8 +5,10 @@ public class UriBlockerTests
     [Theory]
     [InlineData("{}", """property "block_rules" is required""")]
     [InlineData("""{"block_rules":[".+("]}""", "pcre_compile() failed: missing ) in \".+(\"")]
-    [InlineData("""{"block_rules":["a","a"]}""", """property "block_rules" validation failed: expected unique items but items 1 and 2 are equal""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("uri-blocker", config));
+    [InlineData("""{"block_rules":["a","a"]}""",
+        """property "block_rules" validation failed: expected unique items but items 1 and 2 are equal""")]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("uri-blocker", config));
 
     [Theory]
     [InlineData("""{"block_rules":["^/internal/"]}""", "/./internal/x?a=1", false)]

@@ -32,6 +32,7 @@ public class BufferingPluginsTests
     public async Task Proxy_control_decides_about_requests(string config, bool on)
     {
         var result = await new PluginTest($$$"""{"proxy-control":{{{config}}}}""").GetAsync("/");
-        Assert.Equal(("plugin", on), (BufferingRules.Request(result.Exchange, isStream: on).Level, BufferingRules.Request(result.Exchange, isStream: on).On));
+        Assert.Equal(("plugin", on),
+            (BufferingRules.Request(result.Exchange, isStream: on).Level, BufferingRules.Request(result.Exchange, isStream: on).On));
     }
 }

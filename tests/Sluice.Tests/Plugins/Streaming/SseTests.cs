@@ -8,7 +8,8 @@ public class SseTests
     [InlineData("""{"heartbeat":{}}""", "additional properties forbidden, found heartbeat")]
     [InlineData("""{"filter":{"json":1}}""", """property "filter" validation failed: additional properties forbidden, found json""")]
     [InlineData("""{"max_events":0}""", """property "max_events" validation failed: expected 0 to be at least 1""")]
-    public void Properties_that_do_not_exist_yet_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("sse", config));
+    public void Properties_that_do_not_exist_yet_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("sse", config));
 
     [Fact]
     public async Task Events_that_pass_leave_byte_for_byte()
@@ -38,22 +39,28 @@ public class SseTests
     [InlineData("""{"filter":{"vars":[["data.p",">",7]]}}""", "")]
     [InlineData("""{"filter":{"vars":[["n","==","1"],["event","==","price"],["id","==","4"],["arg_x","==","1"]]}}""", Json)]
     [InlineData("""{"filter":{"vars":[["data.none.deep","==","A"]]}}""", "")]
-    [InlineData("""{"rename_events":{"price":"quote"}}""", "id: 4\nevent: quote\ndata: {\"symbol\":\"A\",\"user\":{\"name\":\"ann\",\"key\":\"k\"},\"p\":7}\n\n")]
+    [InlineData("""{"rename_events":{"price":"quote"}}""",
+        "id: 4\nevent: quote\ndata: {\"symbol\":\"A\",\"user\":{\"name\":\"ann\",\"key\":\"k\"},\"p\":7}\n\n")]
     [InlineData("""{"rename_events":{"other":"quote"}}""", Json)]
-    [InlineData("""{"transform":[{"set_data":"${data.symbol} $arg_x\n${data.user.name}","set_id":"${id}-$n","set_event":"x"}]}""", "id: 4-1\nevent: x\ndata: A 1\ndata: ann\n\n")]
-    [InlineData("""{"transform":[{"replace":[{"path":"p","value":[1]},{"path":"user.new","value":null},{"path":"none.x","value":1}],"remove":["symbol","x"],"mask":["user.key","user.no"]}]}""",
+    [InlineData("""{"transform":[{"set_data":"${data.symbol} $arg_x\n${data.user.name}","set_id":"${id}-$n","set_event":"x"}]}""",
+        "id: 4-1\nevent: x\ndata: A 1\ndata: ann\n\n")]
+    [InlineData(
+        """{"transform":[{"replace":[{"path":"p","value":[1]},{"path":"user.new","value":null},{"path":"none.x","value":1}],"remove":["symbol","x"],"mask":["user.key","user.no"]}]}""",
         "id: 4\nevent: price\ndata: {\"user\":{\"name\":\"ann\",\"key\":\"***\",\"new\":null},\"p\":[1]}\n\n")]
     [InlineData("""{"transform":[{"vars":[["event","==","other"]],"set_data":"x"}]}""", Json)]
     public async Task Events_pass_and_change_by_what_is_in_them(string config, string expected)
     {
         foreach (var pieces in (string[][])[[Json], [.. Json.Select(c => c.ToString())]])
         {
-            Assert.Equal(expected, (await new PluginTest($$"""{"sse":{{config}} }""").SendAsync("GET", "/?x=1", PluginTest.Upstream.Events(pieces))).Body);
+            Assert.Equal(expected,
+                (await new PluginTest($$"""{"sse":{{config}} }""").SendAsync("GET", "/?x=1", PluginTest.Upstream.Events(pieces))).Body);
         }
         // data that is no JSON, or means two things, has no paths, and stays
-        var twice = (await new PluginTest("""{"sse":{"transform":[{"mask":["a"]}]}}""").SendAsync("GET", "/", PluginTest.Upstream.Events("data: {\"a\":1,\"a\":2}\n\n"))).Body;
+        var twice = (await new PluginTest("""{"sse":{"transform":[{"mask":["a"]}]}}""").SendAsync("GET", "/",
+            PluginTest.Upstream.Events("data: {\"a\":1,\"a\":2}\n\n"))).Body;
         Assert.Equal("data: {\"a\":1,\"a\":2}\n\n", twice);
-        var text = (await new PluginTest("""{"sse":{"transform":[{"mask":["a"]}]}}""").SendAsync("GET", "/", PluginTest.Upstream.Events("data: {a\n\n"))).Body;
+        var text = (await new PluginTest("""{"sse":{"transform":[{"mask":["a"]}]}}""").SendAsync("GET", "/",
+            PluginTest.Upstream.Events("data: {a\n\n"))).Body;
         Assert.Equal("data: {a\n\n", text);
     }
 
@@ -72,13 +79,16 @@ public class SseTests
     [Fact]
     public async Task Another_type_can_be_an_event_stream()
     {
-        var result = await new PluginTest("""{"sse":{"content_type":["text/plain"],"max_events":1}}""").SendAsync("GET", "/", PluginTest.Upstream.Text("data: 1\n\ndata: 2\n\n"));
-        Assert.Equal(("text/event-stream", "data: 1\n\n", "max_events"), (result.Exchange.Response.ContentType, result.Body, result.Exchange.StreamEnd));
+        var result = await new PluginTest("""{"sse":{"content_type":["text/plain"],"max_events":1}}""").SendAsync("GET", "/",
+            PluginTest.Upstream.Text("data: 1\n\ndata: 2\n\n"));
+        Assert.Equal(("text/event-stream", "data: 1\n\n", "max_events"),
+            (result.Exchange.Response.ContentType, result.Body, result.Exchange.StreamEnd));
     }
 
     [Fact]
     public void An_expression_that_is_none_is_refused() =>
-        Assert.StartsWith("failed to validate the 'vars' expression: ", PluginTest.Check("sse", """{"transform":[{"vars":[["a","=?","b"]]}]}"""), StringComparison.Ordinal);
+        Assert.StartsWith("failed to validate the 'vars' expression: ",
+            PluginTest.Check("sse", """{"transform":[{"vars":[["a","=?","b"]]}]}"""), StringComparison.Ordinal);
 
     [Fact]
     public async Task Comments_go_between_events_and_within()
@@ -105,7 +115,8 @@ public class SseTests
     {
         var test = new PluginTest("""{"sse":{"filter":{"include_events":["none"]}}}""");
         Assert.Equal("data: 1\n\n", (await test.SendAsync("GET", "/", PluginTest.Upstream.Text("data: 1\n\n"))).Body);
-        var compressed = PluginTest.Upstream.Events("data: 1\n\n") with { Headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")] };
+        var compressed = PluginTest.Upstream.Events(
+            "data: 1\n\n") with { Headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")] };
         Assert.Equal("data: 1\n\n", (await test.SendAsync("GET", "/", compressed)).Body);
     }
 

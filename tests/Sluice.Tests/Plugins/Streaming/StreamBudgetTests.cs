@@ -2,7 +2,8 @@ namespace Sluice.Tests.Plugins.Streaming;
 
 public class StreamBudgetTests
 {
-    const string EndOfEvents = "event: end\ndata: {\"reason\":\"max_events\",\"message\":\"the stream has had as many events as it may\"}\n\n";
+    const string EndOfEvents =
+        "event: end\ndata: {\"reason\":\"max_events\",\"message\":\"the stream has had as many events as it may\"}\n\n";
     const string EndOfBytes = "event: end\ndata: {\"reason\":\"max_bytes\",\"message\":\"the stream has had as many bytes as it may\"}\n\n";
     const string Events = "data: 1\n\n: note\n\ndata: 2\n\ndata: 3\n\n";
 
@@ -29,15 +30,19 @@ public class StreamBudgetTests
     [InlineData(9, "max_bytes")]
     public async Task A_body_without_units_is_cut_and_no_whole_one(int most, string reason)
     {
-        var result = await new PluginTest($$"""{"streaming":{"max_bytes":{{most}},"max_events":1} }""").SendAsync("GET", "/", PluginTest.Upstream.Text("01234", "56789"));
+        var result = await new PluginTest($$"""{"streaming":{"max_bytes":{{most}},"max_events":1} }""").SendAsync("GET", "/",
+            PluginTest.Upstream.Text("01234", "56789"));
         Assert.Equal(reason, result.Exchange.StreamEnd);
     }
 
     [Theory]
     [InlineData("""{"max_bytes":0}""", "max_bytes must be at least 1")]
-    [InlineData("""{"concurrent":[{"key":"all","limit":1}]}""", "concurrent.key \"all\" has no variable: write \"$consumer_name\", \"$remote_addr\" or another")]
-    [InlineData("""{"concurrent":[{"key":"$remote_addr","limit":1,"policy":"redis"}]}""", "concurrent.redis_host is required when policy is redis")]
+    [InlineData("""{"concurrent":[{"key":"all","limit":1}]}""",
+        "concurrent.key \"all\" has no variable: write \"$consumer_name\", \"$remote_addr\" or another")]
+    [InlineData("""{"concurrent":[{"key":"$remote_addr","limit":1,"policy":"redis"}]}""",
+        "concurrent.redis_host is required when policy is redis")]
     [InlineData("""{"concurrent":[{"key":"$remote_addr","limit":"many"}]}""",
-        "property \"concurrent.limit\" validation failed: expected a positive integer or a text with a variable such as \"${http_x_quota ?? 10}\", got \"many\"")]
+        "property \"concurrent.limit\" validation failed: expected a positive integer or a text with a variable such as \"${http_x_quota "
+            + "?? 10}\", got \"many\"")]
     public void What_cannot_be_is_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("streaming", config));
 }

@@ -40,20 +40,26 @@ public class StreamingTests
     [InlineData("""{"heartbeat": {"interval": 1, "comment": "a\nb"}}""", "heartbeat.comment must be one line")]
     [InlineData("""{"slow_consumer": {"policy": "latest_per_key"}}""", "slow_consumer.key is required when policy is latest_per_key")]
     [InlineData("""{"slow_consumer": {"key": "id"}}""", "slow_consumer.key has no meaning for policy \"block\"")]
-    [InlineData("""{"slow_consumer": {"policy": "latest_per_key", "key": "name"}}""", "slow_consumer.key \"name\" is none of \"event\", \"id\", or \"data.\" and a path")]
+    [InlineData("""{"slow_consumer": {"policy": "latest_per_key", "key": "name"}}""",
+        "slow_consumer.key \"name\" is none of \"event\", \"id\", or \"data.\" and a path")]
     [InlineData("""{"slow_consumer": {"policy": "drop_oldest", "queue_bytes": "15k"}}""", "slow_consumer.queue_bytes must be 16k to 64m")]
-    [InlineData("""{"slow_consumer": {"policy": "drop_oldest", "queue_events": 65537}}""", "property \"slow_consumer\" validation failed: property \"queue_events\" validation failed: expected 65537 to be at most 65536")]
+    [InlineData("""{"slow_consumer": {"policy": "drop_oldest", "queue_events": 65537}}""",
+        "property \"slow_consumer\" validation failed: property \"queue_events\" validation failed: expected 65537 to be at most 65536")]
     [InlineData("""{"rate": {"events_per_second": 0}}""", "rate.events_per_second must be a number above 0, or a text with variables")]
     [InlineData("""{"rate": {"bytes_per_second": "fast"}}""", "rate.bytes_per_second must be a number above 0, or a text with variables")]
-    [InlineData("""{"rate": {"bytes_per_second": 5, "burst_events": 5}}""", "rate.burst_events has no meaning without rate.events_per_second")]
+    [InlineData("""{"rate": {"bytes_per_second": 5, "burst_events": 5}}""",
+        "rate.burst_events has no meaning without rate.events_per_second")]
     [InlineData("""{"rate": {}}""", "rate needs events_per_second or bytes_per_second")]
     [InlineData("""{"timeout_status": 100}""", "property \"timeout_status\" validation failed: expected 100 to be at least 200")]
     public void What_cannot_be_is_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("streaming", config));
 
     [Theory]
-    [InlineData("""{"idle_timeout": 60000}""", "{}", "plugins.streaming.idle_timeout: 60000 seconds are 16 h 40 min; for milliseconds write \"60000ms\"")]
-    [InlineData("""{"hold": "event"}""", """{"enable_websocket": true}""", "hold \"event\" has no unit to wait for on a route with enable_websocket")]
-    [InlineData("""{"first_event_timeout": 30}""", """{"plugins": {"ai-proxy": {}}}""", "first_event_timeout below 60 s cuts models that think")]
+    [InlineData("""{"idle_timeout": 60000}""", "{}",
+        "plugins.streaming.idle_timeout: 60000 seconds are 16 h 40 min; for milliseconds write \"60000ms\"")]
+    [InlineData("""{"hold": "event"}""", """{"enable_websocket": true}""",
+        "hold \"event\" has no unit to wait for on a route with enable_websocket")]
+    [InlineData("""{"first_event_timeout": 30}""", """{"plugins": {"ai-proxy": {}}}""",
+        "first_event_timeout below 60 s cuts models that think")]
     [InlineData("""{"max_duration": 30, "first_byte_timeout": 60}""", "{}", "max_duration (30s) ends before first_byte_timeout (60s) can")]
     public void What_cannot_be_meant_is_warned_of(string config, string resource, string warning) => Assert.Equal(
         [warning], PluginTest.Of("streaming").Info.Warnings!(JsonNode.Parse(config)!.AsObject(), JsonNode.Parse(resource)!.AsObject()));

@@ -4,10 +4,12 @@ public class ApiBreakerTests
 {
     [Theory]
     [InlineData("{}", """property "break_response_code" is required""")]
-    [InlineData("""{"break_response_code":502,"max_breaker_sec":2}""", """property "max_breaker_sec" validation failed: expected 2 to be at least 3""")]
+    [InlineData("""{"break_response_code":502,"max_breaker_sec":2}""",
+        """property "max_breaker_sec" validation failed: expected 2 to be at least 3""")]
     [InlineData("""{"break_response_code":502,"unhealthy":{"http_statuses":[400]}}""",
         """property "unhealthy" validation failed: property "http_statuses" validation failed: failed to validate item 1: expected 400 to be at least 500""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("api-breaker", config));
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("api-breaker", config));
 
     [Fact]
     public async Task After_enough_failures_the_upstream_is_left_alone_for_a_while_that_grows()
@@ -49,13 +51,15 @@ public class ApiBreakerTests
     [Fact]
     public async Task Headers_are_sent_together_with_a_body_only()
     {
-        const string more = """ "unhealthy":{"failures":1},"break_response_headers":[{"key":"X-A","value":"$request_method"},{"key":"Content-Type","value":"application/json"}] """;
+        const string more =
+            """ "unhealthy":{"failures":1},"break_response_headers":[{"key":"X-A","value":"$request_method"},{"key":"Content-Type","value":"application/json"}] """;
         foreach (var withBody in (bool[])[true, false])
         {
             var test = Test(withBody ? more + ""","break_response_body":"{}" """ : more);
             await AskAsync(test, 500);
             var result = await test.GetAsync("/");
-            Assert.Equal(withBody ? ("GET", "application/json", "{}") : (null, "text/html; charset=utf-8", result.Body), (result.Answered("X-A"), result.Answered("Content-Type"), result.Body));
+            Assert.Equal(withBody ? ("GET", "application/json", "{}") : (null, "text/html; charset=utf-8", result.Body),
+                (result.Answered("X-A"), result.Answered("Content-Type"), result.Body));
         }
     }
 
@@ -67,7 +71,8 @@ public class ApiBreakerTests
         Assert.Equal(599, await AskAsync(test, 200));
     }
 
-    static async Task<int> AskAsync(PluginTest test, int upstream, string target = "/") => (await test.SendAsync("GET", target, new(upstream))).Status;
+    static async Task<int> AskAsync(PluginTest test, int upstream, string target = "/") =>
+        (await test.SendAsync("GET", target, new(upstream))).Status;
 
     static PluginTest Test(string config) => new($$$"""{"api-breaker":{"break_response_code":599,{{{config}}}}}""");
 }

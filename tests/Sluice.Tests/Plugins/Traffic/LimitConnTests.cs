@@ -7,7 +7,8 @@ namespace Sluice.Tests.Plugins.Traffic;
 
 public class LimitConnTests
 {
-    const string One = """{"limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"http_x_key","rejected_code":429,"rejected_msg":"full"}}""";
+    const string One =
+        """{"limit-conn":{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"http_x_key","rejected_code":429,"rejected_msg":"full"}}""";
 
     [Fact]
     public async Task A_request_that_has_ended_makes_room()
@@ -37,7 +38,9 @@ public class LimitConnTests
     [Fact]
     public async Task Requests_within_the_burst_wait()
     {
-        var test = new PluginTest("""{"limit-conn":{"conn":1,"burst":1,"default_conn_delay":2,"only_use_default_delay":true,"key":"remote_addr"}}""");
+        var test =
+            new PluginTest(
+                """{"limit-conn":{"conn":1,"burst":1,"default_conn_delay":2,"only_use_default_delay":true,"key":"remote_addr"}}""");
         var (plugin, _) = Assert.Single(test.Snapshot.Routes["r1"].Chain.Steps(Phase.Access));
         Exchange Of() => TestExchange.Of(test.Snapshot, "http://x/");
         Assert.Null(await plugin.AccessAsync(Of()));
@@ -51,9 +54,12 @@ public class LimitConnTests
     [Fact]
     public async Task Limits_may_come_from_variables()
     {
-        var test = new PluginTest("""{"limit-conn":{"conn":"${http_conn ?? 2}","burst":"${http_burst ?? 0}","default_conn_delay":0.1,"key":"remote_addr"}}""");
+        var test =
+            new PluginTest(
+                """{"limit-conn":{"conn":"${http_conn ?? 2}","burst":"${http_burst ?? 0}","default_conn_delay":0.1,"key":"remote_addr"}}""");
         var (plugin, _) = Assert.Single(test.Snapshot.Routes["r1"].Chain.Steps(Phase.Access));
-        async Task<int?> Of(params (string, string)[] headers) => (await plugin.AccessAsync(TestExchange.Of(test.Snapshot, "http://x/", headers: headers)))?.Status;
+        async Task<int?> Of(params (string, string)[] headers) =>
+            (await plugin.AccessAsync(TestExchange.Of(test.Snapshot, "http://x/", headers: headers)))?.Status;
         Assert.Null(await Of());
         Assert.Equal(503, await Of(("conn", "1")));
         Assert.Null(await Of());
@@ -69,7 +75,9 @@ public class LimitConnTests
     [Fact]
     public async Task Rules_are_limits_side_by_side_and_give_back_what_they_took()
     {
-        var test = new PluginTest("""{"limit-conn":{"default_conn_delay":0.1,"rules":[{"conn":2,"burst":0,"key":"$http_user"},{"conn":1,"burst":0,"key":"$http_project"}]}}""");
+        var test =
+            new PluginTest(
+                """{"limit-conn":{"default_conn_delay":0.1,"rules":[{"conn":2,"burst":0,"key":"$http_user"},{"conn":1,"burst":0,"key":"$http_project"}]}}""");
         var (plugin, _) = Assert.Single(test.Snapshot.Routes["r1"].Chain.Steps(Phase.Access));
         Exchange Of(params (string, string)[] headers) => TestExchange.Of(test.Snapshot, "http://x/", headers: headers);
         async Task<int?> Status(Exchange exchange) => (await plugin.AccessAsync(exchange))?.Status;
@@ -87,14 +95,21 @@ public class LimitConnTests
 
     [Theory]
     [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1}""", "value should match only one schema, but matches none")]
-    [InlineData("""{"conn":-1,"burst":0,"default_conn_delay":0.1,"key":"a"}""", "property \"conn\" validation failed: value should match only one schema, but matches none")]
-    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"a","rules":[]}""", "value should match only one schema, but matches both schemas 1 and 2")]
+    [InlineData("""{"conn":-1,"burst":0,"default_conn_delay":0.1,"key":"a"}""",
+        "property \"conn\" validation failed: value should match only one schema, but matches none")]
+    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"a","rules":[]}""",
+        "value should match only one schema, but matches both schemas 1 and 2")]
     public void Mistakes_have_APISIX_words(string config, string error) => Assert.Equal(error, PluginTest.Check("limit-conn", config));
 
     [Theory]
     [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis"}""", "then clause did not match")]
-    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis-cluster"}""", "else clause did not match")]
-    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis-sentinel"}""", "property \"policy\" validation failed: matches none of the enum values")]
-    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis","redis_host":"127.0.0.1","key_ttl":60}""", null)]
-    public void Policies_have_settings_of_their_own(string config, string? error) => Assert.Equal(error, PluginTest.Check("limit-conn", config));
+    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis-cluster"}""",
+        "else clause did not match")]
+    [InlineData("""{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis-sentinel"}""",
+        "property \"policy\" validation failed: matches none of the enum values")]
+    [InlineData(
+        """{"conn":1,"burst":0,"default_conn_delay":0.1,"key":"remote_addr","policy":"redis","redis_host":"127.0.0.1","key_ttl":60}""",
+        null)]
+    public void Policies_have_settings_of_their_own(string config, string? error) =>
+        Assert.Equal(error, PluginTest.Check("limit-conn", config));
 }

@@ -10,28 +10,42 @@ public class LimitCountTests
 {
     [Theory]
     [InlineData("""{"count":2}""", "value should match only one schema, but matches none")]
-    [InlineData("""{"count":0,"time_window":1}""", """property "count" validation failed: value should match only one schema, but matches none""")]
-    [InlineData("""{"count":"x","time_window":1}""", """property "count" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
-    [InlineData("""{"count":1,"time_window":"x"}""", """property "time_window" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
-    [InlineData("""{"rules":[{"count":"x","time_window":1,"key":"a"}]}""", """property "rules" validation failed: failed to validate item 1: property "count" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
-    [InlineData("""{"rules":[{"count":1,"time_window":1,"key":"a"},{"count":2,"time_window":1,"key":"a"}]}""", "duplicate key 'a' in rules")]
+    [InlineData("""{"count":0,"time_window":1}""",
+        """property "count" validation failed: value should match only one schema, but matches none""")]
+    [InlineData("""{"count":"x","time_window":1}""",
+        """property "count" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
+    [InlineData("""{"count":1,"time_window":"x"}""",
+        """property "time_window" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
+    [InlineData("""{"rules":[{"count":"x","time_window":1,"key":"a"}]}""",
+        """property "rules" validation failed: failed to validate item 1: property "count" validation failed: expected a positive integer or a text with a variable such as "${http_x_quota ?? 10}", got "x" """)]
+    [InlineData("""{"rules":[{"count":1,"time_window":1,"key":"a"},{"count":2,"time_window":1,"key":"a"}]}""",
+        "duplicate key 'a' in rules")]
     [InlineData("""{"count":1,"time_window":1,"policy":"redis"}""", "then clause did not match")]
     [InlineData("""{"count":1,"time_window":1,"policy":"redis-cluster","redis_cluster_name":"a"}""", "else clause did not match")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis-sentinel","redis_sentinels":[{"host":"127.0.0.1","port":1}]}""", "else clause did not match")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis-sentinel","redis_master_name":"a","redis_sentinels":[{"host":"127.0.0.1","port":1,"x":1}]}""", "else clause did not match")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","sync_interval":0.01}""", "sync_interval should not be smaller than 0.1")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","sync_interval":1}""", "sync_interval should be smaller than time_window")]
-    [InlineData("""{"count":1,"time_window":1,"window_type":"bogus"}""", """property "window_type" validation failed: matches none of the enum values""")]
-    [InlineData("""{"count":1,"time_window":1,"key_type":"bogus"}""", """property "key_type" validation failed: matches none of the enum values""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error.TrimEnd(), PluginTest.Check("limit-count", config));
+    [InlineData("""{"count":1,"time_window":1,"policy":"redis-sentinel","redis_sentinels":[{"host":"127.0.0.1","port":1}]}""",
+        "else clause did not match")]
+    [InlineData(
+        """{"count":1,"time_window":1,"policy":"redis-sentinel","redis_master_name":"a","redis_sentinels":[{"host":"127.0.0.1","port":1,"x":1}]}""", "else clause did not match")]
+    [InlineData("""{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","sync_interval":0.01}""",
+        "sync_interval should not be smaller than 0.1")]
+    [InlineData("""{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","sync_interval":1}""",
+        "sync_interval should be smaller than time_window")]
+    [InlineData("""{"count":1,"time_window":1,"window_type":"bogus"}""",
+        """property "window_type" validation failed: matches none of the enum values""")]
+    [InlineData("""{"count":1,"time_window":1,"key_type":"bogus"}""",
+        """property "key_type" validation failed: matches none of the enum values""")]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error.TrimEnd(), PluginTest.Check("limit-count", config));
 
     [Theory]
     [InlineData("""{"count":"5","time_window":60}""")]
     [InlineData("""{"count":"$http_x","time_window":"${arg_w ?? 60}"}""")]
     [InlineData("""{"count":1,"time_window":1,"sync_interval":0.01}""")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","redis_password":"$secret://x/y/z","sync_interval":0.5}""")]
+    [InlineData(
+        """{"count":1,"time_window":1,"policy":"redis","redis_host":"127.0.0.1","redis_password":"$secret://x/y/z","sync_interval":0.5}""")]
     [InlineData("""{"count":1,"time_window":1,"policy":"redis-cluster","redis_cluster_nodes":["127.0.0.1:1"],"redis_cluster_name":"a"}""")]
-    [InlineData("""{"count":1,"time_window":1,"policy":"redis-sentinel","redis_master_name":"a","redis_sentinels":[{"host":"127.0.0.1","port":1}]}""")]
+    [InlineData(
+        """{"count":1,"time_window":1,"policy":"redis-sentinel","redis_master_name":"a","redis_sentinels":[{"host":"127.0.0.1","port":1}]}""")]
     public void Numbers_as_text_and_variables_are_accepted(string config) => Assert.Null(PluginTest.Check("limit-count", config));
 
     [Fact]
@@ -102,9 +116,13 @@ public class LimitCountTests
     [Fact]
     public async Task Rules_have_counters_and_headers_of_their_own()
     {
-        var test = Test("""{"rules":[{"count":1,"time_window":10,"key":"$http_user"},{"count":9,"time_window":60,"key":"$remote_addr","header_prefix":"Ip"}]}""");
+        var test =
+            Test(
+                """{"rules":[{"count":1,"time_window":10,"key":"$http_user"},{"count":9,"time_window":60,"key":"$remote_addr","header_prefix":"Ip"}]}""");
         var first = await test.GetAsync("/", ("User", "a"));
-        Assert.Equal(("1", "0", "9", "8"), (first.Answered("X-1-RateLimit-Limit"), first.Answered("X-1-RateLimit-Remaining"), first.Answered("X-Ip-RateLimit-Limit"), first.Answered("X-Ip-RateLimit-Remaining")));
+        Assert.Equal(("1", "0", "9", "8"),
+            (first.Answered("X-1-RateLimit-Limit"), first.Answered("X-1-RateLimit-Remaining"), first.Answered("X-Ip-RateLimit-Limit"),
+                first.Answered("X-Ip-RateLimit-Remaining")));
         Assert.False((await test.GetAsync("/", ("User", "a"))).Proxied);
         var nobody = await test.GetAsync("/");
         Assert.True(nobody.Proxied);
@@ -127,7 +145,8 @@ public class LimitCountTests
     public async Task Header_names_may_come_from_the_metadata()
     {
         var metadata = new Sluice.Model.Document(
-            Sluice.Model.ResourceKind.PluginMetadata, "limit-count", new() { ["limit_header"] = "X-Quota" }, 1, 1, "/apisix/plugin_metadata/limit-count");
+            Sluice.Model.ResourceKind.PluginMetadata, "limit-count", new() { ["limit_header"] = "X-Quota" }, 1, 1,
+            "/apisix/plugin_metadata/limit-count");
         var result = await new PluginTest("""{"limit-count":{"count":2,"time_window":60}}""", metadata).GetAsync("/");
         Assert.Equal("2", result.Answered("X-Quota"));
         Assert.Equal("1", result.Answered("X-RateLimit-Remaining"));
@@ -201,8 +220,10 @@ public class LimitCountTests
     [Fact]
     public async Task Metadata_names_the_rules_headers_too()
     {
-        var metadata = new Document(ResourceKind.PluginMetadata, "limit-count", new() { ["limit_header"] = "X-My-RateLimit-Limit" }, 1, 1, "/apisix/plugin_metadata/limit-count");
-        var result = await new PluginTest("""{"limit-count":{"rules":[{"count":3,"time_window":60,"key":"${remote_addr}"}]}}""", metadata).GetAsync("/");
+        var metadata = new Document(ResourceKind.PluginMetadata, "limit-count", new() { ["limit_header"] = "X-My-RateLimit-Limit" }, 1, 1,
+            "/apisix/plugin_metadata/limit-count");
+        var result = await new PluginTest("""{"limit-count":{"rules":[{"count":3,"time_window":60,"key":"${remote_addr}"}]}}""",
+            metadata).GetAsync("/");
         Assert.Equal(("3", "2"), (result.Answered("X-My-1-RateLimit-Limit"), result.Answered("X-1-RateLimit-Remaining")));
     }
 
@@ -213,7 +234,8 @@ public class LimitCountTests
         var info = (await test.GetAsync("/")).Exchange.Get("rate_limiting_info");
         var json = System.Text.Json.Nodes.JsonNode.Parse(info!)!;
         Assert.EndsWith(":a\"b", (string?)json["rate_limiting_key"], StringComparison.Ordinal);
-        Assert.Equal((2, 1, 60), ((int)json["rate_limiting_limit"]!, (int)json["rate_limiting_remaining"]!, (int)json["rate_limiting_reset"]!));
+        Assert.Equal((2, 1, 60),
+            ((int)json["rate_limiting_limit"]!, (int)json["rate_limiting_remaining"]!, (int)json["rate_limiting_reset"]!));
     }
 
     [Fact]
@@ -235,8 +257,11 @@ public class LimitCountTests
     public async Task A_quota_that_is_no_positive_whole_number_is_500(string count)
     {
         Assert.Equal(500, (await Test("""{"count":"$http_count","time_window":60}""").GetAsync("/", ("count", count))).Status);
-        Assert.Equal(500, (await Test("""{"rules":[{"count":"$http_count","time_window":60,"key":"$remote_addr"}]}""").GetAsync("/", ("count", count))).Status);
-        Assert.True((await Test("""{"count":"$http_count","time_window":60,"allow_degradation":true}""").GetAsync("/", ("count", count))).Proxied);
+        Assert.Equal(500,
+            (await Test("""{"rules":[{"count":"$http_count","time_window":60,"key":"$remote_addr"}]}""")
+                .GetAsync("/", ("count", count))).Status);
+        Assert.True(
+            (await Test("""{"count":"$http_count","time_window":60,"allow_degradation":true}""").GetAsync("/", ("count", count))).Proxied);
     }
 
     [Fact]
@@ -250,19 +275,25 @@ public class LimitCountTests
 
     [Theory]
     [InlineData("""{"count":1,"time_window":60,"rules":[]}""", "count/time_window and rules cannot be specified at the same time")]
-    [InlineData("""{"group":"g","rules":[{"count":1,"time_window":1,"key":"$a"}]}""", "group and rules cannot be specified at the same time")]
-    [InlineData("""{"count":1.5,"time_window":60}""", "property \"count\" validation failed: value should match only one schema, but matches none")]
+    [InlineData("""{"group":"g","rules":[{"count":1,"time_window":1,"key":"$a"}]}""",
+        "group and rules cannot be specified at the same time")]
+    [InlineData("""{"count":1.5,"time_window":60}""",
+        "property \"count\" validation failed: value should match only one schema, but matches none")]
     [InlineData("""{"count":1}""", "value should match only one schema, but matches none")]
     public void Contradictions_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("limit-count", config));
 
     [Fact]
     public void Uses_of_a_group_must_be_configured_the_same()
     {
-        var first = TestExchange.Document(ResourceKind.Routes, "r1", """{"uri":"/1","plugins":{"limit-count":{"count":2,"time_window":60,"group":"g","_meta":{"priority":1}}}}""");
+        var first = TestExchange.Document(ResourceKind.Routes, "r1",
+            """{"uri":"/1","plugins":{"limit-count":{"count":2,"time_window":60,"group":"g","_meta":{"priority":1}}}}""");
         var documents = DocumentSet.Of([first]);
         string? Of(string config) => new Sluice.Sources.DocumentIntake(TestExchange.Maker(Builtin.All)).Conflict(
-            ResourceKind.Services, "s", new() { ["plugins"] = new System.Text.Json.Nodes.JsonObject { ["limit-count"] = System.Text.Json.Nodes.JsonNode.Parse(config) } }, documents);
-        Assert.Equal("failed to check the configuration of plugin limit-count err: group conf mismatched", Of("""{"count":1,"time_window":60,"group":"g"}"""));
+            ResourceKind.Services, "s",
+            new() { ["plugins"] =
+                new System.Text.Json.Nodes.JsonObject { ["limit-count"] = System.Text.Json.Nodes.JsonNode.Parse(config) } }, documents);
+        Assert.Equal("failed to check the configuration of plugin limit-count err: group conf mismatched",
+            Of("""{"count":1,"time_window":60,"group":"g"}"""));
         Assert.Null(Of("""{"count":2,"time_window":60,"group":"g"}"""));
         Assert.Null(Of("""{"count":1,"time_window":60,"group":"other"}"""));
     }

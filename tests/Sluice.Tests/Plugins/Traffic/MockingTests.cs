@@ -7,16 +7,20 @@ public class MockingTests
     [Theory]
     [InlineData("{}", "object matches none of the required: [\"response_example\"] or [\"response_schema\"]")]
     [InlineData("""{"response_example":"x","content_type":"image/png"}""", "unsupported content type!")]
-    [InlineData("""{"response_example":"x","response_status":99}""", """property "response_status" validation failed: expected 99 to be at least 100""")]
+    [InlineData("""{"response_example":"x","response_status":99}""",
+        """property "response_status" validation failed: expected 99 to be at least 100""")]
     public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("mocking", config));
 
     [Fact]
     public async Task An_example_is_answered_with_its_variables_and_headers()
     {
-        var result = await Test("""{"response_example":"remote_addr:$remote_addr,$unknown_one.","content_type":"text/plain","response_status":201,"response_headers":{"X-A":"$arg_a","X-N":3}}""")
+        var result =
+            await Test(
+                """{"response_example":"remote_addr:$remote_addr,$unknown_one.","content_type":"text/plain","response_status":201,"response_headers":{"X-A":"$arg_a","X-N":3}}""")
             .GetAsync("/?a=b");
         Assert.Equal((201, "remote_addr:192.0.2.1,.", "text/plain", "APISIX/3.18.0", "b", "3"),
-            (result.Status, result.Body, result.Answered("Content-Type"), result.Answered("x-mock-by"), result.Answered("X-A"), result.Answered("X-N")));
+            (result.Status, result.Body, result.Answered("Content-Type"), result.Answered("x-mock-by"), result.Answered("X-A"),
+                result.Answered("X-N")));
         Assert.False(result.Proxied);
     }
 
@@ -48,7 +52,8 @@ public class MockingTests
     [Fact]
     public async Task A_schema_can_give_xml() => Assert.Equal(
         "<data>\n  <a>1 &lt; 2</a>\n</data>",
-        (await Test("""{"content_type":"text/xml","response_schema":{"properties":{"a":{"type":"string","example":"1 < 2"}}}}""").GetAsync("/")).Body);
+        (await Test("""{"content_type":"text/xml","response_schema":{"properties":{"a":{"type":"string","example":"1 < 2"}}}}""")
+            .GetAsync("/")).Body);
 
     [Fact]
     public async Task The_answer_can_be_held_up()

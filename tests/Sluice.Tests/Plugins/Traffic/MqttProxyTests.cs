@@ -13,15 +13,18 @@ public class MqttProxyTests
     {
         var descriptor = PluginTest.Of("mqtt-proxy");
         var services = TestExchange.Services();
-        var plugin = (IStreamAccess)descriptor.Create(new JsonObject { ["protocol_level"] = level }, new PluginContext("stream_route 1", null, null, services));
-        var session = new StreamSession(TestExchange.Compile([]), services, false, new(IPAddress.Loopback, 1), new(IPAddress.Loopback, 2), null,
+        var plugin = (IStreamAccess)descriptor.Create(new JsonObject { ["protocol_level"] = level },
+            new PluginContext("stream_route 1", null, null, services));
+        var session = new StreamSession(TestExchange.Compile([]), services, false, new(IPAddress.Loopback, 1), new(IPAddress.Loopback, 2),
+            null,
             count => new(sent.AsMemory(0, Math.Min(count, sent.Length))));
         return (await plugin.AdmitAsync(session), session.Get("mqtt_client_id"));
     }
 
     static byte[] Mqtt(byte level, string client, byte[] properties, string name = "MQTT")
     {
-        byte[] body = [0, (byte)name.Length, .. name.Select(c => (byte)c), level, 2, 0, 60, .. properties, 0, (byte)client.Length, .. client.Select(c => (byte)c)];
+        byte[] body = [0, (byte)name.Length, .. name.Select(c => (byte)c), level, 2, 0, 60, .. properties, 0, (byte)client.Length,
+            .. client.Select(c => (byte)c)];
         return [0x10, (byte)((body.Length & 127) | 128), (byte)(body.Length >> 7), .. body];
     }
 
@@ -38,7 +41,8 @@ public class MqttProxyTests
     {
         Assert.Equal("expect protocol level: 4, but got 5", (await AdmitAsync(4, Mqtt(5, "jack", [0]))).Refusal);
         Assert.Equal("expect protocol name: MQTT, but got MQIsdp", (await AdmitAsync(3, Mqtt(3, "jack", [], "MQIsdp"))).Refusal);
-        Assert.Contains("does not begin with an MQTT CONNECT", (await AdmitAsync(4, "GET / HTTP/1.1"u8.ToArray())).Refusal, StringComparison.Ordinal);
+        Assert.Contains("does not begin with an MQTT CONNECT", (await AdmitAsync(4, "GET / HTTP/1.1"u8.ToArray())).Refusal,
+            StringComparison.Ordinal);
         var whole = Mqtt(4, "jack", []);
         for (var length = 0; length < whole.Length; length++)
         {
@@ -52,8 +56,12 @@ public class StreamRouterTests
 {
     static string? Match(string client, string server, string? sni, params (string Id, string Route)[] routes)
     {
-        var snapshot = TestExchange.Compile(routes.Select(route => TestExchange.Document(ResourceKind.StreamRoutes, route.Id, $$"""{{{route.Route}} "upstream":{"nodes":{"127.0.0.1:1":1} } }""")));
-        return snapshot.StreamRoutes.Match(new StreamSession(snapshot, TestExchange.Services(), false, IPEndPoint.Parse(client), IPEndPoint.Parse(server), sni, _ => default))?.Config.Id;
+        var snapshot = TestExchange.Compile(
+            routes.Select(route => TestExchange.Document(ResourceKind.StreamRoutes, route.Id,
+                $$"""{{{route.Route}} "upstream":{"nodes":{"127.0.0.1:1":1} } }""")));
+        return snapshot.StreamRoutes.Match(
+            new StreamSession(snapshot, TestExchange.Services(), false, IPEndPoint.Parse(client), IPEndPoint.Parse(server), sni,
+                _ => default))?.Config.Id;
     }
 
     [Theory]
@@ -64,6 +72,8 @@ public class StreamRouterTests
     [InlineData("11.0.0.1:1", "192.0.2.1:9101", "y.a.test", "wildcard")]
     [InlineData("11.0.0.1:1", "192.0.2.1:9101", "z.y.a.test", "wildcard")]
     [InlineData("11.0.0.1:1", "192.0.2.1:9101", "a.test", "any")]
-    public void The_route_that_asks_for_most_wins(string client, string server, string? sni, string expected) => Assert.Equal(expected, Match(client, server, sni,
-        ("any", ""), ("client", "\"remote_addr\":\"10.0.0.0/8\","), ("port", "\"server_port\":9100,"), ("wildcard", "\"sni\":\"*.a.test\","), ("exact", "\"sni\":\"x.a.test\",")));
+    public void The_route_that_asks_for_most_wins(string client, string server, string? sni, string expected) =>
+        Assert.Equal(expected, Match(client, server, sni,
+        ("any", ""), ("client", "\"remote_addr\":\"10.0.0.0/8\","), ("port", "\"server_port\":9100,"),
+        ("wildcard", "\"sni\":\"*.a.test\","), ("exact", "\"sni\":\"x.a.test\",")));
 }

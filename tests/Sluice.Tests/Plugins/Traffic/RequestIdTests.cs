@@ -6,9 +6,11 @@ public class RequestIdTests
 {
     [Theory]
     [InlineData("""{"algorithm":"bogus"}""", """property "algorithm" validation failed: matches none of the enum values""")]
-    [InlineData("""{"range_id":{"length":5}}""", """property "range_id" validation failed: property "length" validation failed: expected 5 to be at least 6""")]
+    [InlineData("""{"range_id":{"length":5}}""",
+        """property "range_id" validation failed: property "length" validation failed: expected 5 to be at least 6""")]
     [InlineData("""{"header_name":"a b"}""", """property "header_name" validation failed: not a header name: "a b" """)]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error.TrimEnd(), PluginTest.Check("request-id", config));
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error.TrimEnd(), PluginTest.Check("request-id", config));
 
     [Theory]
     [InlineData("{}", "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
@@ -30,7 +32,8 @@ public class RequestIdTests
     [Fact]
     public async Task Ids_of_client_and_upstream_are_kept()
     {
-        var result = await Test("""{"header_name":"X-My"}""").SendAsync("GET", "/", new PluginTest.Upstream(200, ("X-My", "upstreams")), ("X-My", "clients"));
+        var result = await Test("""{"header_name":"X-My"}""")
+            .SendAsync("GET", "/", new PluginTest.Upstream(200, ("X-My", "upstreams")), ("X-My", "clients"));
         Assert.Equal("clients", result.Sent("X-My"));
         Assert.Equal("upstreams", result.Answered("X-My"));
         Assert.Equal("clients", (await Test("{}").GetAsync("/", ("X-Request-Id", "clients"))).Answered("X-Request-Id"));

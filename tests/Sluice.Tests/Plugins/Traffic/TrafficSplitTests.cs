@@ -6,14 +6,18 @@ namespace Sluice.Tests.Plugins.Traffic;
 public class TrafficSplitTests
 {
     [Theory]
-    [InlineData("""{"rules":[{"match":[{"vars":[["a","123","b"]]}]}]}""", "failed to validate the 'vars' expression: invalid operator '123'")]
+    [InlineData("""{"rules":[{"match":[{"vars":[["a","123","b"]]}]}]}""",
+        "failed to validate the 'vars' expression: invalid operator '123'")]
     [InlineData("""{"rules":[{"weighted_upstreams":[{"weight":-1}]}]}""",
         """property "rules" validation failed: failed to validate item 1: property "weighted_upstreams" validation failed: failed to validate item 1: property "weight" validation failed: expected -1 to be at least 0""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("traffic-split", config));
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("traffic-split", config));
 
     [Fact]
     public void An_upstream_written_here_is_checked_like_any_other() => Assert.Equal(
-        "missing key", PluginTest.Check("traffic-split", """{"rules":[{"weighted_upstreams":[{"upstream":{"type":"chash","nodes":{"127.0.0.1:1":1}}}]}]}"""));
+        "missing key",
+        PluginTest.Check("traffic-split",
+            """{"rules":[{"weighted_upstreams":[{"upstream":{"type":"chash","nodes":{"127.0.0.1:1":1}}}]}]}"""));
 
     [Fact]
     public async Task Turns_are_taken_exactly_by_weight()
@@ -43,7 +47,8 @@ public class TrafficSplitTests
     [Fact]
     public async Task An_upstream_that_is_not_there_is_a_500()
     {
-        var result = await Test("""{"rules":[{"match":[{"vars":[["arg_a","==","1"]]}],"weighted_upstreams":[{"upstream_id":9}]}]}""").GetAsync("/");
+        var result = await Test("""{"rules":[{"match":[{"vars":[["arg_a","==","1"]]}],"weighted_upstreams":[{"upstream_id":9}]}]}""")
+            .GetAsync("/");
         Assert.Equal((500, "failed to fetch upstream info by upstream id: 9"), (result.Status, result.Body));
     }
 
@@ -59,7 +64,8 @@ public class TrafficSplitTests
     [Fact]
     public async Task An_upstream_goes_on_when_another_route_that_used_it_is_gone()
     {
-        const string plugins = """{"traffic-split":{"rules":[{"weighted_upstreams":[{"upstream_id":"u2"},{"upstream":{"nodes":{"127.0.0.1:3":1}}}]}]},"stops-before-proxy":{}}""";
+        const string plugins =
+            """{"traffic-split":{"rules":[{"weighted_upstreams":[{"upstream_id":"u2"},{"upstream":{"nodes":{"127.0.0.1:3":1}}}]}]},"stops-before-proxy":{}}""";
         var other = TestExchange.Document(ResourceKind.Routes, "r2", $$"""{"uri":"/two","upstream_id":"u2","plugins":{{plugins}}}""");
         var test = new PluginTest(plugins, Upstream("u2", 2), other);
         test.Remove(other);
@@ -69,16 +75,21 @@ public class TrafficSplitTests
     [Fact]
     public async Task Global_rules_and_consumers_can_split_too()
     {
-        var rule = TestExchange.Document(ResourceKind.GlobalRules, "1", """{"plugins":{"traffic-split":{"rules":[{"match":[{"vars":[["arg_a","==","1"]]}],"weighted_upstreams":[{"upstream_id":"u2"}]}]}}}""");
-        var jack = PluginTest.Consumer("jack", """{"key-auth":{"key":"k"},"traffic-split":{"rules":[{"weighted_upstreams":[{"upstream_id":"u3"}]}]}}""");
-        var test = new PluginTest("""{"key-auth":{"_meta":{"filter":[["arg_k","==","1"]]}},"stops-before-proxy":{}}""", Upstream("u2", 2), Upstream("u3", 3), rule, jack);
+        var rule = TestExchange.Document(ResourceKind.GlobalRules, "1",
+            """{"plugins":{"traffic-split":{"rules":[{"match":[{"vars":[["arg_a","==","1"]]}],"weighted_upstreams":[{"upstream_id":"u2"}]}]}}}""");
+        var jack = PluginTest.Consumer("jack",
+            """{"key-auth":{"key":"k"},"traffic-split":{"rules":[{"weighted_upstreams":[{"upstream_id":"u3"}]}]}}""");
+        var test = new PluginTest("""{"key-auth":{"_meta":{"filter":[["arg_k","==","1"]]}},"stops-before-proxy":{}}""", Upstream("u2", 2),
+            Upstream("u3", 3), rule, jack);
         Assert.Equal(2, await test.PortAsync("/?a=1"));
         Assert.Equal(3, await test.PortAsync("/?k=1", ("apikey", "k")));
         test.Change(Upstream("u3", 8));
         Assert.Equal(8, await test.PortAsync("/?k=1", ("apikey", "k")));
     }
 
-    static Document Upstream(string id, int port) => TestExchange.Document(ResourceKind.Upstreams, id, $$$"""{"nodes":{"127.0.0.1:{{{port}}}":1}}""");
+    static Document Upstream(string id, int port) =>
+        TestExchange.Document(ResourceKind.Upstreams, id, $$$"""{"nodes":{"127.0.0.1:{{{port}}}":1}}""");
 
-    static PluginTest Test(string config, params Document[] others) => new($$$"""{"traffic-split":{{{config}}},"stops-before-proxy":{}}""", others);
+    static PluginTest Test(string config, params Document[] others) =>
+        new($$$"""{"traffic-split":{{{config}}},"stops-before-proxy":{}}""", others);
 }

@@ -3,22 +3,28 @@ namespace Sluice.Tests.Plugins.Traffic;
 public class WorkflowTests
 {
     [Theory]
-    [InlineData("""{"rules":[{"case":[["uri","==","/"]]}]}""", """property "rules" validation failed: failed to validate item 1: property "actions" is required""")]
+    [InlineData("""{"rules":[{"case":[["uri","==","/"]]}]}""",
+        """property "rules" validation failed: failed to validate item 1: property "actions" is required""")]
     [InlineData("""{"rules":[{"actions":[["fake",{}]]}]}""", "unsupported action: fake")]
     [InlineData("""{"rules":[{"actions":[["return",{}]]}]}""", """failed to validate the 'return' action: property "code" is required""")]
-    [InlineData("""{"rules":[{"actions":[["limit-count",{"count":1,"time_window":1,"group":"g"}]]}]}""", "failed to validate the 'limit-count' action: group is not supported")]
-    [InlineData("""{"rules":[{"case":[["uri","?","/"]],"actions":[["return",{"code":403}]]}]}""", "failed to validate the 'case' expression: invalid operator '?'")]
+    [InlineData("""{"rules":[{"actions":[["limit-count",{"count":1,"time_window":1,"group":"g"}]]}]}""",
+        "failed to validate the 'limit-count' action: group is not supported")]
+    [InlineData("""{"rules":[{"case":[["uri","?","/"]],"actions":[["return",{"code":403}]]}]}""",
+        "failed to validate the 'case' expression: invalid operator '?'")]
     public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("workflow", config));
 
     [Fact]
     public void A_limits_own_words_say_what_is_wrong_with_it() => Assert.StartsWith(
         "failed to validate the 'limit-count' action: property \"count\" validation failed: ",
-        PluginTest.Check("workflow", """{"rules":[{"actions":[["limit-count",{"count":0,"time_window":1}]]}]}"""), StringComparison.Ordinal);
+        PluginTest.Check("workflow", """{"rules":[{"actions":[["limit-count",{"count":0,"time_window":1}]]}]}"""),
+        StringComparison.Ordinal);
 
     [Fact]
     public async Task The_first_rule_whose_case_holds_decides()
     {
-        var test = Test("""{"rules":[{"case":[["uri","==","/a"]],"actions":[["return",{"code":403}]]},{"case":["OR",["uri","==","/a"],["uri","==","/b"]],"actions":[["return",{"code":404}],["return",{"code":405}]]}]}""");
+        var test =
+            Test(
+                """{"rules":[{"case":[["uri","==","/a"]],"actions":[["return",{"code":403}]]},{"case":["OR",["uri","==","/a"],["uri","==","/b"]],"actions":[["return",{"code":404}],["return",{"code":405}]]}]}""");
         var first = await test.GetAsync("/a");
         Assert.Equal((403, "{\"error_msg\":\"rejected by workflow\"}\n"), (first.Status, first.Body));
         Assert.Equal((404, 200), ((await test.GetAsync("/b")).Status, (await test.GetAsync("/c")).Status));

@@ -9,7 +9,8 @@ public class DegraphqlTests
 
     [Theory]
     [InlineData("{}", """property "query" is required""")]
-    [InlineData("""{"query":"query A { a } query B { b }"}""", "operation_name is required if multiple operations are present in the query")]
+    [InlineData("""{"query":"query A { a } query B { b }"}""",
+        "operation_name is required if multiple operations are present in the query")]
     public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("degraphql", config));
 
     [Fact]
@@ -21,13 +22,15 @@ public class DegraphqlTests
     {
         var result = await Test(Plain).GetAsync("/graphql?name=j%20ck&other=1");
         Assert.Equal(
-            "/graphql?query=" + Uri.EscapeDataString("query($name: String!) { user(name: $name) { id } }") + "&variables=" + Uri.EscapeDataString("""{"name":"j ck"}"""), result.Target);
+            "/graphql?query=" + Uri.EscapeDataString("query($name: String!) { user(name: $name) { id } }") + "&variables="
+            + Uri.EscapeDataString("""{"name":"j ck"}"""), result.Target);
     }
 
     [Fact]
     public async Task A_rewritten_path_stays()
     {
-        var result = await new PluginTest("""{"proxy-rewrite":{"uri":"/graphql"},"degraphql":{"query":"{ a }","operation_name":"x"}}""").GetAsync("/user?a=1");
+        var result = await new PluginTest(
+            """{"proxy-rewrite":{"uri":"/graphql"},"degraphql":{"query":"{ a }","operation_name":"x"}}""").GetAsync("/user?a=1");
         Assert.Equal("/graphql?query=%7B%20a%20%7D&operationName=x", result.Target);
     }
 
@@ -47,7 +50,9 @@ public class DegraphqlTests
     [InlineData("POST", "{", 400)]
     [InlineData("POST", """{"name":"12345678901234567890"}""", 503)]
     public async Task Other_requests_are_refused(string method, string body, int status) => Assert.Equal(
-        status, (await new PluginTest("""{"degraphql":{"query":"{ a }","variables":["name"],"max_req_body_size":20}}""").SendAsync(method, "/", null, (":body", body))).Status);
+        status,
+        (await new PluginTest("""{"degraphql":{"query":"{ a }","variables":["name"],"max_req_body_size":20}}""").SendAsync(method, "/",
+            null, (":body", body))).Status);
 
     static PluginTest Test(string config) => new($$$"""{"degraphql":{{{config}}}}""");
 }

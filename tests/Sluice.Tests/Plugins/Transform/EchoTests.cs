@@ -7,7 +7,8 @@ public class EchoTests
     [InlineData("""{"body":"a","after_body":10}""", """property "after_body" validation failed: wrong type: expected string, got number""")]
     [InlineData("""{"body":"a","headers":{"a":{}}}""", "invalid type as header value")]
     [InlineData("""{"body":"a","headers":{"a b":"c"}}""", "invalid field character in header")]
-    [InlineData("""{"body":"a","headers":{"Content-Length":"5"}}""", "header Content-Length can not be set: the gateway frames answers itself")]
+    [InlineData("""{"body":"a","headers":{"Content-Length":"5"}}""",
+        "header Content-Length can not be set: the gateway frames answers itself")]
     public void Wrong_configurations_are_refused(string config, string error) =>
         Assert.StartsWith(error, PluginTest.Check("echo", config) ?? "", StringComparison.Ordinal);
 
@@ -38,7 +39,9 @@ public class EchoTests
 
     [Fact]
     public async Task An_empty_body_gets_both_texts() =>
-        Assert.Equal("<>", (await new PluginTest("""{"echo":{"before_body":"<","after_body":">"}}""").SendAsync("GET", "/", PluginTest.Upstream.Text())).Body);
+        Assert.Equal("<>",
+            (await new PluginTest("""{"echo":{"before_body":"<","after_body":">"}}""").SendAsync("GET", "/",
+                PluginTest.Upstream.Text())).Body);
 
     [Fact]
     public async Task Pieces_are_not_held_back()

@@ -7,7 +7,8 @@ public class ExitTransformerTests
     [Theory]
     [InlineData("return (function(code) if code == then return 405 end end)(...)", "unexpected symbol")]
     [InlineData("return (", "unexpected symbol")]
-    public void Bad_Lua_is_refused(string function, string error) => Assert.Contains(error, PluginTest.Check("exit-transformer", Config(function)), StringComparison.Ordinal);
+    public void Bad_Lua_is_refused(string function, string error) =>
+        Assert.Contains(error, PluginTest.Check("exit-transformer", Config(function)), StringComparison.Ordinal);
 
     [Fact]
     public async Task A_status_alone_has_its_own_page()
@@ -29,15 +30,19 @@ public class ExitTransformerTests
     [InlineData("while true do end", 401, "{\"message\":\"Missing API key in request\"}\n")]
     public async Task Functions_change_what_a_plugin_answers(string function, int status, string body)
     {
-        var result = await RefusedAsync(function.Contains(" end return", StringComparison.Ordinal) ? $"if code == 401 then {function}" : function);
+        var result = await RefusedAsync(function.Contains(" end return", StringComparison.Ordinal) ? $"if code == 401 then {function}"
+            : function);
         Assert.Equal((status, body), (result.Status, result.Body));
     }
 
     [Fact]
     public async Task They_set_headers_and_cannot_split_them()
     {
-        var result = await RefusedAsync("return code, 'x', {['X-A'] = 'a', ['X-B'] = {'1', '2'}, ['Content-Type'] = 'application/x', ['Content-Length'] = '99', ['X-C'] = 'a\\r\\nX-D: b'}");
-        Assert.Equal(("a", "1 | 2", "application/x", null), (result.Answered("X-A"), result.Answered("X-B"), result.Answered("Content-Type"), result.Answered("X-D")));
+        var result = await RefusedAsync(
+            "return code, 'x', {['X-A'] = 'a', ['X-B'] = {'1', '2'}, ['Content-Type'] = 'application/x', ['Content-Length'] = '99', "
+                + "['X-C'] = 'a\\r\\nX-D: b'}");
+        Assert.Equal(("a", "1 | 2", "application/x", null),
+            (result.Answered("X-A"), result.Answered("X-B"), result.Answered("Content-Type"), result.Answered("X-D")));
         Assert.Equal("1", result.Answered("Content-Length"));
         Assert.DoesNotContain('\n', result.Answered("X-C")!);
     }

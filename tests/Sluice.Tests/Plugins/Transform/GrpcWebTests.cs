@@ -11,7 +11,8 @@ public class GrpcWebTests
     const string Text = "application/grpc-web-text";
 
     static Task<PluginTest.Result> CallAsync(
-        string contentType, PluginTest.Upstream? upstream = null, string plugins = """{"grpc-web":{} }""", string body = "AAAAAAA=", string method = "POST") =>
+        string contentType, PluginTest.Upstream? upstream = null, string plugins = """{"grpc-web":{} }""", string body = "AAAAAAA=",
+        string method = "POST") =>
         new PluginTest(plugins).SendAsync(method, "/test.Echo/Unary", upstream, ("Content-Type", contentType), (":body", body));
 
     static byte[] Message(string text)
@@ -29,13 +30,16 @@ public class GrpcWebTests
         return Encoding.Latin1.GetString(frame);
     }
 
-    static PluginTest.Upstream Grpc(params byte[][] pieces) => new(200, ("Content-Type", "application/grpc")) { Pieces = pieces, Trailers = [("grpc-status", "0")] };
+    static PluginTest.Upstream Grpc(params byte[][] pieces) =>
+        new(200, ("Content-Type", "application/grpc")) { Pieces = pieces, Trailers = [("grpc-status", "0")] };
 
     [Fact]
     public async Task Trailers_are_the_last_frame_of_the_body()
     {
-        var result = await CallAsync(Binary, Grpc(Message("a"), Message("bc")) with { Trailers = [("x-More", "1"), ("grpc-message", "gut"), ("grpc-status", "5")] });
-        Assert.Equal(Encoding.Latin1.GetString([.. Message("a"), .. Message("bc")]) + Frame("grpc-status:5\r\ngrpc-message:gut\r\nx-more:1\r\n"), Encoding.Latin1.GetString(result.Bytes));
+        var result = await CallAsync(Binary,
+            Grpc(Message("a"), Message("bc")) with { Trailers = [("x-More", "1"), ("grpc-message", "gut"), ("grpc-status", "5")] });
+        Assert.Equal(Encoding.Latin1.GetString([.. Message("a"), .. Message("bc")])
+            + Frame("grpc-status:5\r\ngrpc-message:gut\r\nx-more:1\r\n"), Encoding.Latin1.GetString(result.Bytes));
         Assert.Equal(Binary, result.Answered("Content-Type"));
         Assert.Equal("application/grpc", result.Sent("Content-Type"));
     }
@@ -44,7 +48,8 @@ public class GrpcWebTests
     public async Task A_status_that_never_came_is_said_to_be_unknown()
     {
         var result = await CallAsync(Binary, Grpc(Message("a")) with { Trailers = [] });
-        Assert.EndsWith(Frame("grpc-status:2\r\ngrpc-message:upstream grpc status not received\r\n"), Encoding.Latin1.GetString(result.Bytes), StringComparison.Ordinal);
+        Assert.EndsWith(Frame("grpc-status:2\r\ngrpc-message:upstream grpc status not received\r\n"),
+            Encoding.Latin1.GetString(result.Bytes), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -53,7 +58,8 @@ public class GrpcWebTests
     public async Task A_status_in_the_head_is_the_whole_answer(string contentType)
     {
         var result = await CallAsync(contentType, new PluginTest.Upstream(200, ("grpc-status", "12"), ("grpc-message", "no")));
-        Assert.Equal(("12", "no", "", contentType), (result.Answered("grpc-status"), result.Answered("grpc-message"), result.Body, result.Answered("Content-Type")));
+        Assert.Equal(("12", "no", "", contentType),
+            (result.Answered("grpc-status"), result.Answered("grpc-message"), result.Body, result.Answered("Content-Type")));
     }
 
     [Fact]
@@ -69,7 +75,8 @@ public class GrpcWebTests
             at += length;
         }
         var result = CallAsync(Text, Grpc([.. pieces])).Result;
-        var expected = string.Concat(texts.Select(text => Convert.ToBase64String(Message(text)))) + Base64(Frame("grpc-status:0\r\ngrpc-message:\r\n"));
+        var expected = string.Concat(texts.Select(text => Convert.ToBase64String(Message(text))))
+            + Base64(Frame("grpc-status:0\r\ngrpc-message:\r\n"));
         Assert.Equal(expected, result.Body);
     }, iter: 200);
 
@@ -92,7 +99,8 @@ public class GrpcWebTests
     {
         var result = await CallAsync(Binary, method: "OPTIONS", plugins: """{"grpc-web":{"cors_allow_headers":"x-a"} }""");
         Assert.Equal((204, false), (result.Status, result.Proxied));
-        Assert.Equal(("POST", "x-a", "*", "grpc-message,grpc-status"), (result.Answered("Access-Control-Allow-Methods"), result.Answered("Access-Control-Allow-Headers"),
+        Assert.Equal(("POST", "x-a", "*", "grpc-message,grpc-status"),
+            (result.Answered("Access-Control-Allow-Methods"), result.Answered("Access-Control-Allow-Headers"),
             result.Answered("Access-Control-Allow-Origin"), result.Answered("Access-Control-Expose-Headers")));
     }
 
@@ -116,7 +124,8 @@ public class GrpcWebTests
     public async Task A_text_is_decoded_for_the_upstream()
     {
         string? got = null;
-        await CallAsync(Text, Grpc() with { Read = async exchange => got = Convert.ToHexString((await exchange.Body.ReadAsync(100)).Span) }, body: "AAAAAAE=Qg==");
+        await CallAsync(Text, Grpc() with { Read = async exchange => got = Convert.ToHexString((await exchange.Body.ReadAsync(100)).Span) },
+            body: "AAAAAAE=Qg==");
         Assert.Equal("000000000142", got);
     }
 
@@ -127,7 +136,8 @@ public class GrpcWebTests
     {
         var test = new PluginTest("""{"grpc-web":{},"cors":{"allow_origins":"https://a.test","expose_headers":"x"} }""");
         var result = await test.SendAsync("POST", "/a.B/C", Grpc(), ("Content-Type", Binary), (":body", "x"), ("Origin", origin));
-        Assert.Equal((allowed, "grpc-message,grpc-status"), (result.Answered("Access-Control-Allow-Origin"), result.Answered("Access-Control-Expose-Headers")));
+        Assert.Equal((allowed, "grpc-message,grpc-status"),
+            (result.Answered("Access-Control-Allow-Origin"), result.Answered("Access-Control-Expose-Headers")));
     }
 
     [Fact]

@@ -15,7 +15,8 @@ public class GzipTests
     [InlineData("gzip", """{"comp_level":10}""", """property "comp_level" validation failed: expected 10 to be at most 9""")]
     [InlineData("brotli", """{"lgwin":9}""", """property "lgwin" validation failed: matches none of the enum values""")]
     [InlineData("brotli", """{"mode":3}""", """property "mode" validation failed: expected 3 to be at most 2""")]
-    public void Wrong_configurations_are_refused(string plugin, string config, string error) => Assert.Equal(error, PluginTest.Check(plugin, config));
+    public void Wrong_configurations_are_refused(string plugin, string config, string error) =>
+        Assert.Equal(error, PluginTest.Check(plugin, config));
 
     [Theory]
     [InlineData("gzip", "{}", "gzip", "text/html; charset=utf-8", true)]
@@ -34,9 +35,11 @@ public class GzipTests
     [InlineData("brotli", "{}", "br;q=0", "text/html", false)]
     [InlineData("brotli", "{}", "gzip", "text/html", false)]
     [InlineData("brotli", """{"lgwin":0,"comp_level":0}""", "*", "text/html", true)]
-    public async Task Type_length_and_what_the_client_accepts_decide(string plugin, string config, string? accept, string type, bool compressed)
+    public async Task Type_length_and_what_the_client_accepts_decide(string plugin, string config, string? accept, string type,
+        bool compressed)
     {
-        var (result, bytes) = await SendAsync($$$"""{"{{{plugin}}}":{{{config}}}}""", accept, Upstream(200, ("Content-Type", type), ("Content-Length", "600")));
+        var (result, bytes) = await SendAsync($$$"""{"{{{plugin}}}":{{{config}}}}""", accept,
+            Upstream(200, ("Content-Type", type), ("Content-Length", "600")));
         Assert.Equal(compressed ? plugin == "gzip" ? "gzip" : "br" : null, result.Answered("Content-Encoding"));
         Assert.Equal(Body, Encoding.UTF8.GetString(compressed ? Decompress(plugin, bytes) : bytes));
     }
@@ -45,12 +48,15 @@ public class GzipTests
     [InlineData(500, null)]
     [InlineData(404, "gzip")]
     public async Task Gzip_is_for_the_statuses_that_nginx_compresses(int status, string? encoding) =>
-        Assert.Equal(encoding, (await SendAsync("""{"gzip":{}}""", "gzip", Upstream(status, ("Content-Type", "text/html")))).Result.Answered("Content-Encoding"));
+        Assert.Equal(encoding,
+            (await SendAsync("""{"gzip":{}}""", "gzip", Upstream(status, ("Content-Type", "text/html")))).Result.Answered(
+                "Content-Encoding"));
 
     [Fact]
     public async Task What_is_compressed_already_stays()
     {
-        var (result, bytes) = await SendAsync("""{"gzip":{}}""", "gzip", Upstream(200, ("Content-Type", "text/html"), ("Content-Encoding", "zstd")));
+        var (result, bytes) = await SendAsync("""{"gzip":{}}""", "gzip",
+            Upstream(200, ("Content-Type", "text/html"), ("Content-Encoding", "zstd")));
         Assert.Equal(("zstd", Body), (result.Answered("Content-Encoding"), Encoding.UTF8.GetString(bytes)));
     }
 
@@ -63,7 +69,9 @@ public class GzipTests
     {
         foreach (var (plugin, accept) in ((string, string)[])[("gzip", "gzip"), ("brotli", "br")])
         {
-            Assert.Equal(after, (await SendAsync($$$"""{"{{{plugin}}}":{}}""", accept, Upstream(200, ("Content-Type", "text/html"), ("ETag", tag)))).Result.Answered("ETag"));
+            Assert.Equal(after,
+                (await SendAsync($$$"""{"{{{plugin}}}":{}}""", accept,
+                    Upstream(200, ("Content-Type", "text/html"), ("ETag", tag)))).Result.Answered("ETag"));
         }
     }
 
@@ -73,7 +81,9 @@ public class GzipTests
     [InlineData("brotli", "br", "upstream | Accept-Encoding")]
     [InlineData("brotli", "deflate", "upstream")]
     public async Task Vary_is_added_to_what_is_there(string plugin, string accept, string vary) => Assert.Equal(
-        vary, (await SendAsync($$$"""{"{{{plugin}}}":{"vary":true}}""", accept, Upstream(200, ("Content-Type", "text/html"), ("Vary", "upstream")))).Result.Answered("Vary"));
+        vary,
+        (await SendAsync($$$"""{"{{{plugin}}}":{"vary":true}}""", accept,
+            Upstream(200, ("Content-Type", "text/html"), ("Vary", "upstream")))).Result.Answered("Vary"));
 
     [Theory]
     [InlineData("gzip", "gzip")]
@@ -87,7 +97,8 @@ public class GzipTests
         for (var i = 1; i <= 3; i++)
         {
             filter.Filter(Encoding.UTF8.GetBytes($"data: {i}\n\n"), false, output);
-            Assert.Equal(string.Concat(Enumerable.Range(1, i).Select(n => $"data: {n}\n\n")), Encoding.UTF8.GetString(Beginning(plugin, output.WrittenSpan.ToArray(), 9 * i)));
+            Assert.Equal(string.Concat(Enumerable.Range(1, i).Select(n => $"data: {n}\n\n")),
+                Encoding.UTF8.GetString(Beginning(plugin, output.WrittenSpan.ToArray(), 9 * i)));
         }
     }
 
@@ -95,8 +106,10 @@ public class GzipTests
     public async Task Other_plugins_see_the_body_before_it_is_compressed()
     {
         var (result, bytes) = await SendAsync(
-            """{"gzip":{},"response-rewrite":{"filters":[{"regex":"hello","replace":"bye","scope":"global"}]}}""", "gzip", Upstream(200, ("Content-Type", "text/html")));
-        Assert.Equal(("gzip", Body.Replace("hello", "bye", StringComparison.Ordinal)), (result.Answered("Content-Encoding"), Encoding.UTF8.GetString(Decompress("gzip", bytes))));
+            """{"gzip":{},"response-rewrite":{"filters":[{"regex":"hello","replace":"bye","scope":"global"}]}}""", "gzip",
+            Upstream(200, ("Content-Type", "text/html")));
+        Assert.Equal(("gzip", Body.Replace("hello", "bye", StringComparison.Ordinal)),
+            (result.Answered("Content-Encoding"), Encoding.UTF8.GetString(Decompress("gzip", bytes))));
     }
 
     [Fact]
@@ -106,7 +119,8 @@ public class GzipTests
         Assert.Equal(("br", Body), (result.Answered("Content-Encoding"), Encoding.UTF8.GetString(Decompress("brotli", bytes))));
     }
 
-    static PluginTest.Upstream Upstream(int status, params (string, string)[] headers) => new(status, headers) { Pieces = [Encoding.UTF8.GetBytes(Body[..300]), Encoding.UTF8.GetBytes(Body[300..])] };
+    static PluginTest.Upstream Upstream(int status, params (string, string)[] headers) =>
+        new(status, headers) { Pieces = [Encoding.UTF8.GetBytes(Body[..300]), Encoding.UTF8.GetBytes(Body[300..])] };
 
     static async Task<(PluginTest.Result Result, byte[] Bytes)> SendAsync(string plugins, string? accept, PluginTest.Upstream upstream)
     {
@@ -131,5 +145,6 @@ public class GzipTests
     }
 
     static Stream Open(string plugin, byte[] bytes) => plugin == "gzip"
-        ? new GZipStream(new MemoryStream(bytes), CompressionMode.Decompress) : new BrotliStream(new MemoryStream(bytes), CompressionMode.Decompress);
+        ? new GZipStream(new MemoryStream(bytes), CompressionMode.Decompress)
+        : new BrotliStream(new MemoryStream(bytes), CompressionMode.Decompress);
 }

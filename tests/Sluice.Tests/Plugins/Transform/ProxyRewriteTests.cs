@@ -16,12 +16,15 @@ public class ProxyRewriteTests
     [InlineData("""{"regex_uri":["^/a","/$x"]}""", "invalid regex_uri(^/a, /$x): failed to compile the replacement template")]
     [InlineData("""{"headers":{"a b":"c"}}""", "invalid field character in header")]
     [InlineData("""{"headers":{"set":{"a":"b\r\nc: d"}}}""", "invalid value character in header")]
-    [InlineData("""{"disable_buffering":"yes"}""", """property "disable_buffering" validation failed: wrong type: expected boolean, got string""")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error.TrimEnd(), PluginTest.Check("proxy-rewrite", config));
+    [InlineData("""{"disable_buffering":"yes"}""",
+        """property "disable_buffering" validation failed: wrong type: expected boolean, got string""")]
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error.TrimEnd(), PluginTest.Check("proxy-rewrite", config));
 
     [Fact]
     public void A_regular_expression_that_does_not_compile_is_refused() =>
-        Assert.StartsWith("invalid regex_uri((, /b): ", PluginTest.Check("proxy-rewrite", """{"regex_uri":["(","/b"]}"""), StringComparison.Ordinal);
+        Assert.StartsWith("invalid regex_uri((, /b): ", PluginTest.Check("proxy-rewrite", """{"regex_uri":["(","/b"]}"""),
+            StringComparison.Ordinal);
 
     [Theory]
     [InlineData("""{"uri":"/x"}""", "/a?b=1", "/x?b=1")]
@@ -74,7 +77,8 @@ public class ProxyRewriteTests
     [Fact]
     public async Task Groups_of_regex_uri_are_known_in_headers()
     {
-        var result = await Test("""{"regex_uri":["^/(\\w+)/(\\w+)","/$2/$1"],"headers":{"set":{"X-First":"$1-$9."}}}""").GetAsync("/one/two");
+        var result = await Test("""{"regex_uri":["^/(\\w+)/(\\w+)","/$2/$1"],"headers":{"set":{"X-First":"$1-$9."}}}""")
+            .GetAsync("/one/two");
         Assert.Equal("/two/one", result.Target);
         Assert.Equal("one-.", result.Sent("X-First"));
     }
@@ -112,7 +116,9 @@ public class ProxyRewriteTests
     [Fact]
     public async Task Lists_are_headers_of_one_name_and_empty_values_are_none()
     {
-        var result = await Test("""{"headers":{"set":{"X-Set":["a","$http_x_from"],"X-Gone":"$http_nothing"},"add":{"X-Add":["1",2],"X-None":""}}}""")
+        var result =
+            await Test(
+                """{"headers":{"set":{"X-Set":["a","$http_x_from"],"X-Gone":"$http_nothing"},"add":{"X-Add":["1",2],"X-None":""}}}""")
             .GetAsync("/", ("X-From", "b"), ("X-Set", "old"), ("X-Gone", "old"), ("X-Add", "0"));
         Assert.Equal("a|b", string.Join('|', result.Exchange.Request.Headers["X-Set"].ToArray()));
         Assert.Equal("0|1|2", string.Join('|', result.Exchange.Request.Headers["X-Add"].ToArray()));

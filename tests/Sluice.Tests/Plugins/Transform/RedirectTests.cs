@@ -5,7 +5,8 @@ public class RedirectTests
     [Theory]
     [InlineData("{}", "value should match only one schema, but matches none")]
     [InlineData("""{"uri":"/x","http_to_https":true}""", "value should match only one schema, but matches both schemas 1 and 3")]
-    [InlineData("""{"http_to_https":true,"append_query_string":true}""", "only one of `http_to_https` and `append_query_string` can be configured.")]
+    [InlineData("""{"http_to_https":true,"append_query_string":true}""",
+        "only one of `http_to_https` and `append_query_string` can be configured.")]
     [InlineData("""{"regex_uri":["^/a","/$x"]}""", "invalid regex_uri (^/a, /$x), err:failed to compile the replacement template")]
     [InlineData("""{"uri":"/x","ret_code":100}""", """property "ret_code" validation failed: expected 100 to be at least 200""")]
     public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("redirect", config));
@@ -38,7 +39,9 @@ public class RedirectTests
 
     [Fact]
     public async Task What_came_by_https_is_proxied() =>
-        Assert.True((await Test("""{"http_to_https":true}""").GetAsync("/", (":peer", PluginTest.TrustedProxy), ("X-Forwarded-Proto", "https"))).Proxied);
+        Assert.True(
+            (await Test("""{"http_to_https":true}""")
+                .GetAsync("/", (":peer", PluginTest.TrustedProxy), ("X-Forwarded-Proto", "https"))).Proxied);
 
     static PluginTest Test(string config) => new($$$"""{"redirect":{{{config}}}}""");
 }

@@ -7,23 +7,30 @@ public class ResponseRewriteTests
 {
     [Theory]
     [InlineData("""{"status_code":199}""", """property "status_code" validation failed: expected 199 to be at least 200""")]
-    [InlineData("""{"body":"a","filters":[{"regex":"a","replace":"b"}]}""", """failed to validate dependent schema for "body": value wasn't supposed to match schema""")]
+    [InlineData("""{"body":"a","filters":[{"regex":"a","replace":"b"}]}""",
+        """failed to validate dependent schema for "body": value wasn't supposed to match schema""")]
     [InlineData("""{"body":"???","body_base64":true}""", "invalid base64 content")]
     [InlineData("""{"body_base64":true}""", "invalid base64 content")]
-    [InlineData("""{"filters":[{"regex":"a"}]}""", """property "filters" validation failed: failed to validate item 1: property "replace" is required""")]
-    [InlineData("""{"filters":[{"regex":"a","replace":"b","options":"z"}]}""", "regex \"a\" validation failed: unknown flag \"z\" (flags \"z\")")]
-    [InlineData("""{"headers":{"set":{"Content-Length":"5"}}}""", "header Content-Length can not be set: the gateway frames answers itself")]
+    [InlineData("""{"filters":[{"regex":"a"}]}""",
+        """property "filters" validation failed: failed to validate item 1: property "replace" is required""")]
+    [InlineData("""{"filters":[{"regex":"a","replace":"b","options":"z"}]}""",
+        "regex \"a\" validation failed: unknown flag \"z\" (flags \"z\")")]
+    [InlineData("""{"headers":{"set":{"Content-Length":"5"}}}""",
+        "header Content-Length can not be set: the gateway frames answers itself")]
     [InlineData("""{"headers":{"a b":"c"}}""", "invalid field character in header")]
-    public void Wrong_configurations_are_refused(string config, string error) => Assert.Equal(error, PluginTest.Check("response-rewrite", config));
+    public void Wrong_configurations_are_refused(string config, string error) =>
+        Assert.Equal(error, PluginTest.Check("response-rewrite", config));
 
     [Fact]
     public void Wrong_vars_are_refused() =>
-        Assert.StartsWith("failed to validate the 'vars' expression: ", PluginTest.Check("response-rewrite", """{"vars":[["a","??","b"]]}"""), StringComparison.Ordinal);
+        Assert.StartsWith("failed to validate the 'vars' expression: ",
+            PluginTest.Check("response-rewrite", """{"vars":[["a","??","b"]]}"""), StringComparison.Ordinal);
 
     [Fact]
     public async Task Status_and_headers_change_and_the_body_streams_on()
     {
-        var result = await Test("""{"status_code":201,"headers":{"add":["X-A: 2"],"set":{"X-B":"$status $remote_addr"},"remove":["X-C"]}}""")
+        var result =
+            await Test("""{"status_code":201,"headers":{"add":["X-A: 2"],"set":{"X-B":"$status $remote_addr"},"remove":["X-C"]}}""")
             .SendAsync("GET", "/", PluginTest.Upstream.Text("a", "b") with { Headers = [("X-A", "1"), ("X-C", "gone"), ("ETag", "kept")] });
         Assert.Equal(201, result.Status);
         Assert.Equal("1 | 2", result.Answered("X-A"));
@@ -40,7 +47,9 @@ public class ResponseRewriteTests
     [InlineData("""{"body":""}""", "")]
     public async Task A_new_body_replaces_the_upstreams(string config, string expected)
     {
-        var result = await Test(config).SendAsync("GET", "/", PluginTest.Upstream.Text("old") with { Headers = [("Content-Encoding", "gzip"), ("ETag", "x"), ("Last-Modified", "x")] });
+        var result = await Test(config)
+            .SendAsync("GET", "/",
+                PluginTest.Upstream.Text("old") with { Headers = [("Content-Encoding", "gzip"), ("ETag", "x"), ("Last-Modified", "x")] });
         Assert.Equal(expected, result.Body);
         Assert.Null(result.Answered("Content-Encoding"));
         Assert.Null(result.Answered("ETag"));
@@ -76,7 +85,8 @@ public class ResponseRewriteTests
     public async Task A_body_that_filters_cannot_read_stays_what_it_is()
     {
         var result = await Test("""{"filters":[{"regex":"hello","replace":"bye"}]}""")
-            .SendAsync("GET", "/", new PluginTest.Upstream(200, ("Content-Encoding", "zstd"), ("ETag", "1")) { Pieces = ["hello"u8.ToArray()] });
+            .SendAsync("GET", "/",
+                new PluginTest.Upstream(200, ("Content-Encoding", "zstd"), ("ETag", "1")) { Pieces = ["hello"u8.ToArray()] });
         Assert.Equal(("hello", "zstd", "1"), (result.Body, result.Answered("Content-Encoding"), result.Answered("ETag")));
     }
 
@@ -85,7 +95,8 @@ public class ResponseRewriteTests
     [InlineData(104, 500, "{\"error_msg\":\"500 Internal Server Error\"}\n")]
     public async Task A_body_over_the_limit_is_an_error_and_never_cut(int limit, int status, string body)
     {
-        var result = await Test($$"""{"max_resp_body_size":{{limit}},"filters":[{"regex":"hello","replace":"HELLO"}]}""").SendAsync("GET", "/", PluginTest.Upstream.Text("hel", "lo", new string(' ', 100)));
+        var result = await Test($$"""{"max_resp_body_size":{{limit}},"filters":[{"regex":"hello","replace":"HELLO"}]}""")
+            .SendAsync("GET", "/", PluginTest.Upstream.Text("hel", "lo", new string(' ', 100)));
         Assert.Equal((status, body), (result.Status, result.Body.TrimEnd(' ')));
     }
 

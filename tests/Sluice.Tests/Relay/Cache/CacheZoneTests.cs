@@ -143,7 +143,9 @@ public sealed class CacheZoneTests : IDisposable
         var files = Directory.GetFiles(_directory, "*", SearchOption.AllDirectories);
         Assert.Equal(3, files.Length);
         Assert.All(files, file => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file)));
-        Assert.All(files, file => Assert.Equal(4, Path.GetRelativePath(_directory, file).Split('/').Sum(part => part.Length is 1 or 2 ? part.Length : 1)));
+        Assert.All(files,
+            file => Assert.Equal(4, Path.GetRelativePath(_directory, file).Split('/')
+                .Sum(part => part.Length is 1 or 2 ? part.Length : 1)));
         await using (var cut = File.OpenWrite(files.Single(file => new FileInfo(file).Length > 100_000)))
         {
             cut.SetLength(50_000);

@@ -70,13 +70,15 @@ public partial class EdgeWatchTests
     [InlineData(false, "{}\n[")]
     [InlineData(true, "{", "}\n")]
     [InlineData(false, "{", "")]
-    public void Between_lines_is_behind_a_line_end(bool between, params string[] pieces) => Assert.Equal(between, IsBetween(new LineEdge(), pieces));
+    public void Between_lines_is_behind_a_line_end(bool between, params string[] pieces) =>
+        Assert.Equal(between, IsBetween(new LineEdge(), pieces));
 
     [Fact]
     public void Messages_of_gRPC_are_counted_however_they_are_cut() =>
         Gen.Select(Gen.Int[0, 300].Array[0, 8], Gen.Int[1, 50].Array[0, 60]).Sample((lengths, sizes) =>
         {
-            var stream = lengths.SelectMany(length => new byte[] { 0, 0, 0, (byte)(length >> 8), (byte)length }.Concat(new byte[length])).ToArray();
+            var stream = lengths.SelectMany(length => new byte[] { 0, 0, 0, (byte)(length >> 8), (byte)length }.Concat(new byte[length]))
+                .ToArray();
             var ends = lengths.Aggregate(new List<int> { 0 }, (all, length) => [.. all, all[^1] + 5 + length]);
             var (messages, at) = (0, 0);
             var edge = new MessageEdge(_ => messages++);

@@ -21,10 +21,13 @@ public sealed class StreamClockTests : IStreamClockOwner, IDisposable
     static TimeSpan Seconds(double seconds) => TimeSpan.FromSeconds(seconds);
 
     /// <summary>A stream whose head is out and whose upstream is waited for.</summary>
-    StreamClock Start(double idle = 0, double firstEvent = 0, double eventIdle = 0, double send = 0, double heartbeat = 0, double endsAt = 0, bool bytesAreUnits = false)
+    StreamClock Start(double idle = 0, double firstEvent = 0, double eventIdle = 0, double send = 0, double heartbeat = 0,
+        double endsAt = 0, bool bytesAreUnits = false)
     {
         _began = _time.GetUtcNow();
-        _clock = new(_time, new StreamLimits(Idle: Seconds(idle), FirstEvent: Seconds(firstEvent), EventIdle: Seconds(eventIdle), Send: Seconds(send), Heartbeat: Seconds(heartbeat))
+        _clock = new(_time,
+            new StreamLimits(Idle: Seconds(idle), FirstEvent: Seconds(firstEvent), EventIdle: Seconds(eventIdle), Send: Seconds(send),
+                Heartbeat: Seconds(heartbeat))
         {
             EndsAt = endsAt == 0 ? 0 : _time.GetTimestamp() + Seconds(endsAt).Ticks,
             BytesAreUnits = bytesAreUnits,

@@ -9,9 +9,11 @@ public class UnitQueueTests
     readonly QueueMemory _memory = new();
 
     UnitQueue Open(
-        SlowPolicy policy = SlowPolicy.DropOldest, string? key = null, long bytes = 1 << 20, int units = 0, double lag = 0, GapNotice notice = GapNotice.Comment,
+        SlowPolicy policy = SlowPolicy.DropOldest, string? key = null, long bytes = 1 << 20, int units = 0, double lag = 0,
+        GapNotice notice = GapNotice.Comment,
         bool isLines = false) =>
-        new(new(policy, key is null ? null : UnitKey.Parse(key)!, bytes, units, TimeSpan.FromSeconds(lag), notice, isLines), _memory, _time);
+        new(new(policy, key is null ? null : UnitKey.Parse(key)!, bytes, units, TimeSpan.FromSeconds(lag), notice, isLines), _memory,
+            _time);
 
     static bool Add(UnitQueue queue, string unit, bool isUnit = true) => queue.TryAdd(Encoding.UTF8.GetBytes(unit), isUnit);
 
@@ -54,12 +56,15 @@ public class UnitQueueTests
         foreach (var unit in (string[])["a 1", "b 1", "none", "a 2", "c 1", "a 3", "b 2"])
         {
             var parts = unit.Split(' ');
-            Add(queue, parts.Length == 1 ? "data: hello\n\n" : $"data: {{\"x\":[1,{{}}],\"symbol\":\"{parts[0]}\",\n" + $"data: \"n\":{parts[1]}}}\n\n");
+            Add(queue, parts.Length == 1 ? "data: hello\n\n"
+                : $"data: {{\"x\":[1,{{}}],\"symbol\":\"{parts[0]}\",\n" + $"data: \"n\":{parts[1]}}}\n\n");
         }
         Assert.Equal(3, queue.Dropped);
         Assert.Equal(["\"a\" \"n\":3", "\"b\" \"n\":2", "hello", "\"c\" \"n\":1"],
             Take(queue).Split("\n\n", StringSplitOptions.RemoveEmptyEntries).Select(static one =>
-                one.StartsWith("data: {", StringComparison.Ordinal) ? $"{one[one.IndexOf("\"symbol\":", StringComparison.Ordinal)..].Split(',')[0][9..]} {one.Split("data: ")[2].TrimEnd('}')}" : one["data: ".Length..]));
+                one.StartsWith("data: {", StringComparison.Ordinal)
+                ? $"{one[one.IndexOf("\"symbol\":", StringComparison.Ordinal)..].Split(',')[0][9..]} {one.Split("data: ")[2].TrimEnd('}')}"
+                : one["data: ".Length..]));
     }
 
     [Theory]
@@ -92,7 +97,8 @@ public class UnitQueueTests
         {
             Add(queue, $"id: {id}\ndata: 1\n\n");
         }
-        Assert.StartsWith("event: gap\ndata: {\"reason\":\"slow_consumer\",\"dropped\":2,\"from\":\"41\",\"to\":\"42\"}\n\nid: x\n", Take(queue), StringComparison.Ordinal);
+        Assert.StartsWith("event: gap\ndata: {\"reason\":\"slow_consumer\",\"dropped\":2,\"from\":\"41\",\"to\":\"42\"}\n\nid: x\n",
+            Take(queue), StringComparison.Ordinal);
         using var lines = Open(units: 1, notice: GapNotice.Event, isLines: true);
         Add(lines, "{\"a\":1}\n");
         Add(lines, "{\"a\":2}\n");
@@ -151,7 +157,8 @@ public class UnitQueueTests
     public void What_is_given_and_what_is_dropped_are_what_was_made(string policy)
     {
         var random = new Random(1);
-        using var queue = Open(policy == "drop_oldest" ? SlowPolicy.DropOldest : SlowPolicy.LatestPerKey, policy == "drop_oldest" ? null : "data.k", bytes: 2000, units: 20);
+        using var queue = Open(policy == "drop_oldest" ? SlowPolicy.DropOldest : SlowPolicy.LatestPerKey,
+            policy == "drop_oldest" ? null : "data.k", bytes: 2000, units: 20);
         var given = new StringBuilder();
         for (var n = 0; n < 5000; n++)
         {
@@ -164,7 +171,8 @@ public class UnitQueueTests
         }
         given.Append(Take(queue));
         var events = given.ToString().Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
-        var told = events.Where(static one => one.StartsWith(": dropped ", StringComparison.Ordinal)).Sum(static one => int.Parse(one[10..], null));
+        var told = events.Where(static one => one.StartsWith(": dropped ", StringComparison.Ordinal))
+            .Sum(static one => int.Parse(one[10..], null));
         Assert.Equal(queue.Dropped, told);
         Assert.Equal(5000, events.Count(static one => one.StartsWith("data: {\"k\":", StringComparison.Ordinal)) + told);
         Assert.Contains("\"n\":4999,", events[^1], StringComparison.Ordinal);

@@ -14,7 +14,8 @@ public sealed class TopicTests : IDisposable
 
     public void Dispose() => _store.Dispose();
 
-    Topic Open(int events = 100, long bytes = 1 << 20, double age = 300, string owner = "ann", bool givesIds = true, double detach = 30) => _store.Open(
+    Topic Open(int events = 100, long bytes = 1 << 20, double age = 300, string owner = "ann", bool givesIds = true, double detach = 30) =>
+        _store.Open(
         TopicStore.NewId(ofGet: true), new("r", owner, owner, "/live", "", null, null),
         new(givesIds, new(events, bytes, TimeSpan.FromSeconds(age)), TimeSpan.FromSeconds(detach), TimeSpan.FromSeconds(300), 2));
 
@@ -92,7 +93,8 @@ public sealed class TopicTests : IDisposable
             topic.Complete(TopicEnd.Complete);
         });
         var bytes = 0;
-        for (var buffer = new byte[64]; await reader.ReadAsync(buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(30)) is > 0 and var read; bytes += read)
+        for (var buffer = new byte[64]; await reader.ReadAsync(buffer).AsTask().WaitAsync(TimeSpan.FromSeconds(30)) is > 0 and var read;
+            bytes += read)
         {
         }
         await writing;
@@ -146,7 +148,8 @@ public sealed class TopicTests : IDisposable
         }
         Assert.InRange(most, 1 << 19, (1 << 20) * 11 / 10);
         var (cut, _, behind) = streams.First(stream => stream.Topic.Look(0).First > 1);
-        Assert.StartsWith($"event: gap\ndata: {{\"reason\":\"expired\",\"from\":\"1\",\"to\":\"{cut.Look(0).First - 1}\"}}\n\n", await ReadAsync(behind), StringComparison.Ordinal);
+        Assert.StartsWith($"event: gap\ndata: {{\"reason\":\"expired\",\"from\":\"1\",\"to\":\"{cut.Look(0).First - 1}\"}}\n\n",
+            await ReadAsync(behind), StringComparison.Ordinal);
         foreach (var (_, writer, reader) in streams)
         {
             reader.Dispose();

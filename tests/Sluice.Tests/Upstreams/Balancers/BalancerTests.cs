@@ -200,7 +200,8 @@ public class BalancerTests
     {
         var checks = new ChecksConfig(null, new PassiveCheckConfig("http", new(1, [200], 1), new(1, [500], 1, 1, 1)));
         var upstream = new Upstream(
-            new UpstreamConfig("u", null, [new("a", 80), new("b", 80), new("c", 80)], type, Checks: checks), UpstreamServices.Alone(_time, new Random(7)));
+            new UpstreamConfig("u", null, [new("a", 80), new("b", 80), new("c", 80)], type, Checks: checks),
+            UpstreamServices.Alone(_time, new Random(7)));
         upstream.Nodes[0].Health!.Report(HealthReport.TcpFailure, 1);
         upstream.Nodes[1].Health!.Report(HealthReport.TcpFailure, 1);
         Assert.All(Keys(30), key => Assert.Equal("c", Pick(upstream, key)));

@@ -29,7 +29,8 @@ public sealed class ConsulDiscoveryTests
         using var nobody = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         nobody.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         var settings = new ConsulSettings(
-            [new Uri($"http://{nobody.LocalEndPoint}")], "", LongPolls: true, TimeSpan.FromSeconds(3), 1, [], TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(60), null);
+            [new Uri($"http://{nobody.LocalEndPoint}")], "", LongPolls: true, TimeSpan.FromSeconds(3), 1, [], TimeSpan.FromSeconds(2),
+            TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(60), null);
         var waits = new Waits();
         using var http = new OutgoingHttp(TimeProvider.System);
         await using var discovery = new ConsulDiscovery(settings, waits, http, NullLogger<ConsulDiscovery>.Instance);
