@@ -97,9 +97,11 @@ public sealed class UpgradeTests(ProtocolsGateway fixture) : IClassFixture<Proto
                 }
             }
         }
-        Assert.Equal(["head", "data last words", "data  end"], frames.Take(3));
+        // the end may come with the last words, or by itself
+        var ends = frames.FindIndex(static frame => frame.EndsWith(" end", StringComparison.Ordinal));
+        Assert.Equal("head|data last words end", string.Join('|', frames.Take(ends + 1)).Replace("|data  end", " end", StringComparison.Ordinal));
         // NO_ERROR says that what the client might still send is not wanted (RFC 9113, 8.1)
-        Assert.All(frames.Skip(3), frame => Assert.Equal("reset 0", frame));
+        Assert.All(frames.Skip(ends + 1), static frame => Assert.Equal("reset 0", frame));
     }
 
     [Theory]
